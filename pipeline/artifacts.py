@@ -1,0 +1,138 @@
+"""An artifact folder: numbered Parquet parts, each with a done-marker, and a card that says what made it, of what.
+
+    FOLDER/request.json     written first: kind, algorithm version, inputs, options
+    FOLDER/00000.parquet    one part per unit of work
+    FOLDER/00000.json       its done-marker (rows, sha256), written after it
+    FOLDER/card.json        written last: the request, two hashes, what is worth knowing
+
+`request` hashes what is known beforehand and decides between nothing to do and an error; `content` hashes the parts'
+bytes and is what later artifacts and `jobs.verify` rely on. Nothing in either holds a clock, a host, an absolute path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import storage
+
+Card = dict[str, Any]
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def begin(folder: str, kind: str, version: int, inputs: dict[str, Any], options: dict[str, Any]) -> Card | None:
+    """Claim `folder` for this request. Returns its card where the work is done already, else None.
+
+    Raises:
+        ValueError: the folder holds the results of another request; the message names what differs.
+    """
+    request = json.loads(json.dumps({"kind": kind, "version": version, "inputs": inputs, "options": options}))
+    path = storage.join(folder, "request.json")
+    if storage.exists(path):
+        there = storage.read_json(path)
+        if there != request:
+            raise ValueError(
+                f"{folder} holds another {there.get('kind', 'artifact')}: {_difference(there, request)}. "
+                "Nothing is overwritten: choose another output folder, or remove this one"
+            )
+    else:
+        storage.publish_json(path, request)
+    card = storage.join(folder, "card.json")
+    return load_card(folder) if storage.exists(card) else None
+
+
+def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
+    def flat(value: Any, name: str = "") -> dict[str, Any]:
+        if not isinstance(value, dict):
+            return {name: value}
+        return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}".lstrip(".")).items()}
+
+    a, b = flat(there), flat(wanted)
+    return "; ".join(
+        f"{k} is {a.get(k, 'absent')!r} there, {b.get(k, 'absent')!r} wanted"
+        for k in sorted(a.keys() | b.keys())
+        if a.get(k, "absent") != b.get(k, "absent")
+    )
+
+
+def part_name(number: int) -> str:
+    return f"{number:05d}"
+
+
+def done_parts(folder: str) -> set[int]:
+    """Numbers of the parts whose done-marker is there."""
+    return {int(n[:5]) for n in storage.names(folder) if n.endswith(".json") and n[:-5].isdigit()}
+
+
+def publish_part(folder: str, number: int, table: pa.Table) -> None:
+    """Write part `number`, then its done-marker."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="none")  # float descriptors do not compress; bytes stay reproducible
+    data = sink.getvalue()
+    storage.publish(storage.join(folder, part_name(number) + ".parquet"), data)
+    marker = {"rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    storage.publish_json(storage.join(folder, part_name(number) + ".json"), marker)
+
+
+def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.Table:
+    """Raises ValueError naming the file where it is cut short or not Parquet."""
+    path = storage.join(folder, part_name(number) + ".parquet")
+    try:
+        source: Any = path if not storage.is_remote(path) else pa.BufferReader(storage.read(path))
+        return pq.read_table(source, columns=columns, memory_map=False)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
+
+
+def finish(folder: str, parts: Iterable[int], notes: dict[str, Any]) -> Card:
+    """Write the card. `notes`: results worth knowing (counts, hubs), reproducible like the parts."""
+    request = storage.read_json(storage.join(folder, "request.json"))
+    markers = [storage.read_json(storage.join(folder, part_name(i) + ".json")) for i in parts]
+    card = {
+        **request,
+        "request": digest(request),
+        "content": digest([m["sha256"] for m in markers]),
+        "parts": len(markers),
+        "rows": sum(m["rows"] for m in markers),
+        "notes": notes,
+    }
+    storage.publish_json(storage.join(folder, "card.json"), card)
+    return card
+
+
+def load_card(folder: str, kind: str | None = None) -> Card:
+    """The card of a finished artifact.
+
+    Raises:
+        ValueError: not finished, not an artifact, or of another kind than wanted.
+    """
+    path = storage.join(folder, "card.json")
+    if not storage.exists(path):
+        state = "was not finished: run its job again" if storage.exists(storage.join(folder, "request.json")) else "is none"
+        raise ValueError(f"{folder}: wanted {kind or 'an artifact'}, but there is no card.json; it {state}")
+    card: Card = storage.read_json(path)
+    if kind is not None and card.get("kind") != kind:
+        raise ValueError(f"{folder} holds {card.get('kind')}, wanted {kind}")
+    return card
+
+
+def record(folder: str, **values: Any) -> None:
+    """Append a line to metrics.jsonl: seconds, memory, versions. Recorded, never hashed or compared."""
+    path = storage.join(folder, "metrics.jsonl")
+    if storage.is_remote(path):
+        old = storage.read(path) if storage.exists(path) else b""
+        storage.publish(path, old + (json.dumps(values) + "\n").encode())
+        return
+    with open(path, "a") as f:
+        f.write(json.dumps(values) + "\n")

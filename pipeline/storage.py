@@ -1,0 +1,255 @@
+"""One door to local, s3:// and gs:// paths; whole files appear at once or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+LEASE_SECONDS = 60.0
+"""A lease that has not been renewed for so long is taken over; it is renewed four times as often."""
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def _fs(path: str) -> tuple[Any, str]:
+    # S3-compatible stores other than AWS: AWS_ENDPOINT_URL, read by botocore itself.
+    # No listing cache: another worker's new file must be seen.
+    options = {"use_listings_cache": False} if path.startswith("s3://") else {}
+    fs, inner = fsspec.core.url_to_fs(path, **options)
+    return fs, str(inner)
+
+
+def join(root: str, *parts: str) -> str:
+    return "/".join([root.rstrip("/"), *(p.strip("/") for p in parts)])
+
+
+def absolute(path: str, option: str) -> str:
+    """`path` as an absolute path, unchanged when remote.
+
+    Raises:
+        ValueError: a relative path within a job submitted to a cluster, whose working folder is a temporary copy.
+    """
+    if is_remote(path):
+        return path.rstrip("/")
+    if not Path(path).is_absolute() and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        raise ValueError(
+            f"{option} {path}: a submitted job runs in a temporary copy of the working folder, where results would be "
+            "lost; give an absolute path on shared storage, or s3://"
+        )
+    return str(Path(path).expanduser().absolute())
+
+
+def exists(path: str) -> bool:
+    if not is_remote(path):
+        return Path(path).exists()
+    fs, inner = _fs(path)
+    return bool(fs.exists(inner))
+
+
+def size(path: str) -> int:
+    if not is_remote(path):
+        return Path(path).stat().st_size
+    fs, inner = _fs(path)
+    return int(fs.size(inner))
+
+
+def read(path: str) -> bytes:
+    """The whole file. Raises FileNotFoundError."""
+    if not is_remote(path):
+        return Path(path).read_bytes()
+    fs, inner = _fs(path)
+    return bytes(fs.cat_file(inner))
+
+
+def read_range(path: str, start: int, length: int) -> bytes:
+    """`length` bytes from byte `start`; fewer where the file ends before."""
+    if not is_remote(path):
+        with open(path, "rb") as f:
+            f.seek(start)
+            return f.read(length)
+    fs, inner = _fs(path)
+    return bytes(fs.cat_file(inner, start=start, end=start + length))
+
+
+def names(folder: str) -> list[str]:
+    """Names of files and folders directly in `folder`, sorted; empty where it does not exist."""
+    if not is_remote(folder):
+        return sorted(p.name for p in Path(folder).iterdir()) if Path(folder).is_dir() else []
+    fs, inner = _fs(folder)
+    try:
+        return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in fs.ls(inner, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def remove(path: str) -> None:
+    """Remove a file, or a folder with everything in it; nothing happens where there is none."""
+    if not is_remote(path):
+        if Path(path).is_dir():
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
+        return
+    fs, inner = _fs(path)
+    if fs.exists(inner):
+        fs.rm(inner, recursive=True)
+
+
+def publish(path: str, data: bytes) -> None:
+    """Write `data` so that `path` holds all of it or what it held before, also after a crash. Raises OSError (full disk)."""
+    if is_remote(path):
+        fs, inner = _fs(path)
+        fs.pipe_file(inner, data)  # one PUT, or a multipart upload that completes at its end: atomic on object stores
+        return
+    with temporary(path) as draft:
+        Path(draft).write_bytes(data)
+        publish_file(path, draft)
+
+
+@contextmanager
+def temporary(path: str) -> Iterator[str]:
+    """A local name to write to before `publish_file(path, name)`: beside a local `path`, else in the temporary folder.
+    Removed at the end if it is still there; a `.tmp-` file that a kill left behind is never read by anyone."""
+    if is_remote(path):
+        folder = Path(tempfile.gettempdir())
+    else:
+        folder = Path(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f".tmp-{uuid.uuid4().hex}"
+    try:
+        yield str(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def publish_file(path: str, draft: str) -> None:
+    """Make the finished local file `draft` appear as `path`, whole: fsync and rename, or one upload."""
+    if is_remote(path):
+        fs, inner = _fs(path)
+        fs.put_file(draft, inner)
+        return
+    fd = os.open(draft, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(draft, path)
+    fd = os.open(Path(path).parent, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def publish_json(path: str, value: Any) -> None:
+    publish(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: str) -> Any:
+    """Raises ValueError naming the file where it is not JSON."""
+    try:
+        return json.loads(read(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): it was damaged; remove it and run the job again") from error
+
+
+def sha256_file(path: str, block: int = 8 << 20) -> str:
+    """Hex SHA-256 of a file, read block by block."""
+    if not is_remote(path):
+        with open(path, "rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    digest, start = hashlib.sha256(), 0
+    while data := read_range(path, start, block):
+        digest.update(data)
+        start += len(data)
+    return digest.hexdigest()
+
+
+def _create(path: str, data: bytes) -> bool:
+    """Create `path` only if it is absent; False where it is there."""
+    if is_remote(path):
+        fs, inner = _fs(path)
+        try:
+            fs.pipe_file(inner, data, mode="create")  # If-None-Match: *
+        except FileExistsError:
+            return False
+        return True
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(fd, "wb") as f:
+        f.write(data)
+    return True
+
+
+def _process_started(pid: int) -> str:
+    """When the process began, in clock ticks since boot; empty where it is gone (a pid alone may be used again)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+@contextmanager
+def lease(folder: str) -> Iterator[None]:
+    """One writer per output: hold `folder`/.lease while writing there.
+
+    A lease of a dead process of this host is taken over at once, of another host when not renewed for LEASE_SECONDS.
+
+    Raises:
+        RuntimeError: another live process holds it; the message names it.
+    """
+    path = join(folder, ".lease")
+    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "id": uuid.uuid4().hex}
+
+    def stamp() -> bytes:
+        return json.dumps({**mine, "renewed": time.time()}).encode()
+
+    while not _create(path, stamp()):
+        try:
+            other = json.loads(read(path))
+        except (FileNotFoundError, json.JSONDecodeError):
+            time.sleep(0.2)
+            other = {}
+            if exists(path) and not is_remote(path) and time.time() - Path(path).stat().st_mtime > LEASE_SECONDS:
+                remove(path)
+            continue
+        here = other["host"] == mine["host"]
+        dead = here and _process_started(other["pid"]) != other["started"]
+        if not dead and time.time() - other["renewed"] < LEASE_SECONDS:
+            raise RuntimeError(
+                f"{folder} is being written by process {other['pid']} on {other['host']}: "
+                f"wait for it, or stop it (a dead writer's hold ends by itself after {LEASE_SECONDS:.0f} s)"
+            )
+        remove(path)
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(LEASE_SECONDS / 4):
+            publish(path, stamp())
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        remove(path)

@@ -1,0 +1,110 @@
+"""Ray, started once and quietly; a pool of actors through which units of work flow, each done exactly once.
+
+The unit (a shard, a tile) must be idempotent: when an actor dies, its unit is given to a fresh one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import ray
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_DEATHS = 5
+"""A unit whose actor died so often stops the job: it is the unit that kills (memory), not chance."""
+
+
+def start(cpus: int | None = None) -> None:
+    """Join the cluster of RAY_ADDRESS (set within `ray job submit`), else start one inside this process; once.
+
+    Raises:
+        ConnectionError: RAY_ADDRESS names a cluster that cannot be reached.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(address=address, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, TimeoutError) as error:
+            raise ConnectionError(f"RAY_ADDRESS={address}: no cluster answers there ({error})") from error
+        return
+    # An embedded cluster listens on loopback only and ends with this process: no token.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+    )
+
+
+class _Worker:
+    def __init__(self, make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self.work = make(*arguments)
+
+    def run(self, item: Any) -> Any:
+        return self.work(item)
+
+    def pid(self) -> int:
+        return os.getpid()
+
+
+def each(
+    make: Callable[..., Callable[[Item], Result]],
+    arguments: Sequence[Any],
+    items: Sequence[Item],
+    workers: int,
+    threads: int = 1,
+    gpus: float = 0,
+) -> Iterator[tuple[int, Result]]:
+    """Run `make(*arguments)(item)` for every item on a pool of `workers` Ray actors; yield (item's number, result) as
+    they end. `make` is called once per actor (a network is loaded once); `threads` are the actor's CPUs.
+
+    An actor that dies is replaced and its item done again; an exception of the work itself is raised here as it is.
+    """
+    start()
+    actor_class: Any = ray.remote(_Worker).options(
+        num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
+    )
+    fresh = lambda: actor_class.remote(make, list(arguments), threads)  # noqa: E731
+    waiting = list(range(len(items)))[::-1]
+    deaths = dict.fromkeys(range(len(items)), 0)
+    idle = [fresh() for _ in range(min(workers, len(items)))]
+    running: dict[Any, tuple[int, Any]] = {}
+    try:
+        while waiting or running:
+            while idle and waiting:
+                actor, number = idle.pop(), waiting.pop()
+                running[actor.run.remote(items[number])] = (number, actor)
+            [reference], _ = ray.wait(list(running), num_returns=1)
+            number, actor = running.pop(reference)
+            try:
+                result = ray.get(reference)
+            except ray.exceptions.RayActorError as error:
+                deaths[number] += 1
+                if deaths[number] >= MAX_DEATHS:
+                    raise RuntimeError(f"unit {number}: its worker died {MAX_DEATHS} times") from error
+                waiting.append(number)
+                idle.append(fresh())
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from error  # the work's own exception, with the remote traceback as its context
+            idle.append(actor)
+            yield number, result
+    finally:
+        for actor in idle + [a for _, a in running.values()]:
+            ray.kill(actor)
