@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,9 @@ Table = dict[str, Tensor]
 class Recipe:
     """What is trained. Frozen, logged, saved beside the weights; may not change on resume, but for the stages' lengths,
     which may grow. Each family subclasses it with the paper's values as defaults."""
+
+    LENGTHS: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that are lengths."""
 
     seed: int = 0
     """Root of every random generator of the run."""
@@ -179,6 +182,10 @@ class Family(nn.Module):
     @property
     def stages(self) -> list[Stage]:
         """The stages in the order they are trained."""
+        raise NotImplementedError
+
+    def parts(self, stage: str) -> tuple[str, ...]:
+        """Prefixes of the `state_dict` entries that `stage` trains first: what `--from STAGE=CHECKPOINT` takes over."""
         raise NotImplementedError
 
     def enter(self, stage: str) -> None:

@@ -1,0 +1,267 @@
+"""Shards -> decoded batches, in one global order for any number of workers, resumable at any draw.
+
+A global batch is a function of (seed, stage, stream, draw number, fingerprints of data set and sampler) alone. Each
+worker computes the same order and reads its own share of it, so nothing needs to be sent, skipped or replayed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from models.family import Batch, Stream, Table
+from pipeline.shards import DataSet
+from pipeline.triplets import Triplets
+
+PREFETCH = 3
+"""Draws prepared ahead of the one in use."""
+
+Array = np.ndarray
+
+
+def stream_generator(*words: object) -> np.random.Generator:
+    """A generator that depends on the words alone: Philox keyed by their SHA-256."""
+    return np.random.Generator(_philox(*words))
+
+
+def _philox(*words: object) -> np.random.Philox:
+    hashed = hashlib.sha256("\x1f".join(map(str, words)).encode()).digest()
+    return np.random.Philox(key=int.from_bytes(hashed[:16], "little"))
+
+
+@functools.lru_cache(maxsize=32)
+def permutation(n: int, *words: object) -> Array:
+    """A permutation of `n` fixed by the words: the order of Philox's raw output, which no release of NumPy changes
+    (the stream of `Generator.permutation` may change)."""
+    return np.argsort(_philox(*words).random_raw(n), kind="stable")
+
+
+def global_batch(stream: Stream, members: Array, draw: int, *words: object) -> Array:
+    """Positions of global batch number `draw` of a stream over `members` (positions in key order): int64 `B`.
+
+    `epoch`: position p of the endless stream is the (p mod n)-th of epoch p // n's permutation, so each member comes
+    exactly once an epoch and batches run across its end.
+
+    Raises:
+        ValueError: no members, or fewer than one batch where the order is `fixed`.
+    """
+    n, batch = len(members), stream.batch
+    if n == 0:
+        raise ValueError("the stream is empty: its filter keeps no sample of the data set")
+    if stream.order == "weighted":
+        assert stream.weights is not None
+        edges = np.cumsum(stream.weights.numpy()[members], dtype=np.float64)
+        picks = stream_generator(*words, "weighted", draw).random(batch) * edges[-1]
+        return np.asarray(members[np.searchsorted(edges, picks, side="right")])
+    if stream.order == "fixed":
+        whole = n // batch
+        if whole == 0:
+            raise ValueError(f"batch {batch} is larger than the {n} rows there are")
+        start = draw % whole * batch
+        return np.asarray(members[permutation(n, *words, "fixed")[start : start + batch]])
+    places = draw * batch + np.arange(batch)
+    epochs = places // n
+    order = {int(e): permutation(n, *words, "epoch", int(e)) for e in np.unique(epochs)}
+    return np.array([members[order[int(e)][int(p % n)]] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
+
+
+def fit(image: Array, size: int, scale: float, place: tuple[float, float], nearest: bool) -> Array:
+    """Cut a `size` x `size` square out of `image` (uint8 `H W 3`), resized first where scale != 1 or it is too small.
+
+    `place`: where the square lies, each in [0, 1): (0.5, 0.5) is the centre.
+    """
+    height, width = image.shape[:2]
+    wanted = round(size * scale) if scale != 1.0 else max(size, min(height, width))
+    if wanted != min(height, width):
+        ratio = wanted / min(height, width)
+        shape = (max(size, round(width * ratio)), max(size, round(height * ratio)))
+        method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
+        image = np.asarray(Image.fromarray(image).resize(shape, method))
+        height, width = image.shape[:2]
+    top, left = int(place[0] * (height - size + 1)), int(place[1] * (width - size + 1))
+    return image[top : top + size, left : left + size]
+
+
+def to_tensor(images: Sequence[Array]) -> torch.Tensor:
+    """uint8 `H W 3` each -> float32 `B 3 H W` in [-1, 1]."""
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return stacked.to(torch.float32).div_(127.5).sub_(1.0).contiguous()
+
+
+class Images:
+    """Decoded images of a data set by (position, field), the latest kept in memory up to `cache_bytes`."""
+
+    def __init__(self, data: DataSet, cache_bytes: int = 1 << 30) -> None:
+        self.data, self.free = data, cache_bytes
+        self._kept: OrderedDict[tuple[int, str], Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, position: int, field: str) -> Array:
+        with self._lock:
+            if (image := self._kept.get((position, field))) is not None:
+                self._kept.move_to_end((position, field))
+                return image
+        image = self.data.image(position, field)
+        with self._lock:
+            if (position, field) not in self._kept:
+                self._kept[position, field] = image
+                self.free -= image.nbytes
+            while self.free < 0:
+                self.free += self._kept.popitem(last=False)[1].nbytes
+        return image
+
+    def centred(self, positions: Sequence[int], fields: Sequence[str], size: int) -> Batch:
+        """A batch of whole or centre-cropped samples, without any chance in it."""
+        batch: Batch = {"index": torch.tensor(list(positions), dtype=torch.int64)}
+        for field in fields:
+            nearest = self.data.fields[field].kind == "labels"
+            batch[field] = to_tensor([fit(self(p, field), size, 1.0, (0.5, 0.5), nearest) for p in positions])
+        return batch
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What streams draw from: images, triplets of them, and the table of the stage before."""
+
+    images: Images
+    triplets: Triplets | None = None
+    table: Table | None = None
+    sampler: str = ""
+    """Content hash of the neighbour artifact behind `triplets`."""
+
+
+class Feed:
+    """The streams of one stage for one worker: `draw(name)` returns the worker's share of the next global batch.
+
+    `counts` (stream -> draws taken so far) is all that a checkpoint needs of it.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        streams: Mapping[str, Stream],
+        stage: str,
+        seed: int,
+        size: int,
+        counts: Mapping[str, int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.sources, self.streams, self.stage, self.size = sources, dict(streams), stage, size
+        self.rank, self.world = rank, world
+        self.counts = {name: int((counts or {}).get(name, 0)) for name in streams}
+        self._words = {
+            n: (seed, stage, n, sources.images.data.fingerprint, sources.sampler if s.source == "triplets" else "")
+            for n, s in streams.items()
+        }
+        self._members = {n: self._select(n, s) for n, s in streams.items()}
+        self._ahead: dict[str, OrderedDict[int, Future[Batch]]] = {n: OrderedDict() for n in streams}
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batches")
+
+    def _select(self, name: str, stream: Stream) -> Array:
+        if stream.batch % (self.world * stream.unit):
+            unit = f" in units of {stream.unit}" if stream.unit > 1 else ""
+            raise ValueError(f"batch {stream.batch} of stream {name!r} is not divisible by {self.world} workers{unit}")
+        if stream.source == "table":
+            if self.sources.table is None:
+                raise ValueError(f"stage {self.stage!r} needs the table that the stage before harvests")
+            return np.arange(len(next(iter(self.sources.table.values()))))
+        data = self.sources.images.data
+        for field in stream.fields:
+            if field not in data.fields:
+                raise ValueError(f"{data.root} has no field {field!r}, only {', '.join(sorted(data.fields))}")
+        if stream.source == "triplets":
+            if self.sources.triplets is None:
+                raise ValueError(f"stage {self.stage!r} trains on triplets: give --neighbours")
+            return self.sources.triplets.anchors
+        keep: Callable[[Mapping[str, object]], bool] = stream.keep or (lambda row: True)
+        return np.array([i for i in range(len(data)) if keep(data.row(i))] if stream.keep else range(len(data)))
+
+    def draw(self, name: str) -> Batch:
+        number, ahead = self.counts[name], self._ahead[name]
+        for n in range(number, number + PREFETCH):
+            if n not in ahead:
+                ahead[n] = self._pool.submit(self.share, name, n)
+        batch = ahead.pop(number).result()
+        self.counts[name] = number + 1
+        return batch
+
+    def order(self, name: str, number: int) -> Array:
+        """Positions of the whole global batch `number`: what all workers agree on."""
+        return global_batch(self.streams[name], self._members[name], number, *self._words[name])
+
+    def share(self, name: str, number: int) -> Batch:
+        """This worker's contiguous share of global batch `number`."""
+        stream = self.streams[name]
+        order = self.order(name, number)
+        part = len(order) // self.world
+        mine = slice(self.rank * part, (self.rank + 1) * part)
+        generator = stream_generator(*self._words[name], "augment", number)
+        if stream.source == "table":
+            assert self.sources.table is not None
+            rows = torch.from_numpy(order[mine].copy())
+            return {"index": rows, **{k: v[rows] for k, v in self.sources.table.items()}}
+        if stream.source == "triplets":
+            assert self.sources.triplets is not None
+            positives, negatives = self.sources.triplets.pick(order, generator)
+            roles = {"anchor": order, "positive": positives, "negative": negatives}
+            field = stream.fields[0]
+            crops = self._crops(generator, 3 * len(order), stream.augment)
+            batch: Batch = {"index": torch.from_numpy(order[mine].copy())}
+            for i, (role, positions) in enumerate(roles.items()):
+                lot = crops[i * len(order) : (i + 1) * len(order)]
+                batch[role] = self._images(positions[mine], field, lot[mine])
+            return batch
+        crops = self._crops(generator, len(order), stream.augment)
+        # One crop for all fields of a sample: input and target stay aligned.
+        return {
+            "index": torch.from_numpy(order[mine].copy()),
+            **{field: self._images(order[mine], field, crops[mine]) for field in stream.fields},
+        }
+
+    @staticmethod
+    def _crops(generator: np.random.Generator, count: int, scales: Sequence[float]) -> list[tuple[float, float, float]]:
+        drawn = generator.random((count, 3))
+        return [(scales[int(s * len(scales))], y, x) for s, y, x in drawn.tolist()]
+
+    def _images(self, positions: Array, field: str, crops: Sequence[tuple[float, float, float]]) -> torch.Tensor:
+        nearest = self.sources.images.data.fields[field].kind == "labels"
+        return to_tensor(
+            [
+                fit(self.sources.images(int(p), field), self.size, scale, (y, x), nearest)
+                for p, (scale, y, x) in zip(positions, crops, strict=True)
+            ]
+        )
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def whole_batches(images: Images, batch: int, size: int, rank: int, world: int) -> Iterator[Batch]:
+    """All samples in key order, centred, in whole batches; this worker's are number rank, rank + world, ..."""
+    fields = list(images.data.fields)
+    for number, start in enumerate(range(0, len(images.data), batch)):
+        if number % world == rank:
+            yield images.centred(range(start, min(start + batch, len(images.data))), fields, size)
+
+
+def join_rows(parts: Sequence[Table], rows: int, batch: int) -> Table:
+    """Put the workers' rows of `whole_batches` back into key order."""
+    world = len(parts)
+    taken = [0] * world
+    pieces: dict[str, list[torch.Tensor]] = {name: [] for name in parts[0]}
+    for number, start in enumerate(range(0, rows, batch)):
+        rank, count = number % world, min(batch, rows - start)
+        for name, piece in pieces.items():
+            piece.append(parts[rank][name][taken[rank] : taken[rank] + count])
+        taken[rank] += count
+    return {name: torch.cat(piece) for name, piece in pieces.items()}
