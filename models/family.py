@@ -156,8 +156,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
         ctx.group, ctx.rows = group, x.shape[0]
+        x = x.contiguous()  # the collective sees memory, not strides: channels-last would be refused
         parts = [torch.empty_like(x) for _ in range(group.world)]
-        dist.all_gather(parts, x.contiguous())
+        dist.all_gather(parts, x)
         return torch.cat(parts)
 
     @staticmethod
@@ -181,7 +182,8 @@ class Family(nn.Module):
 
     @property
     def stages(self) -> list[Stage]:
-        """The stages in the order they are trained."""
+        """The stages in the order they are trained. Ask again before each stage: a later one's length may follow from
+        the harvest before it (StEP's mapper: epochs over the codes), and is 0 until that is adopted."""
         raise NotImplementedError
 
     def parts(self, stage: str) -> tuple[str, ...]:
