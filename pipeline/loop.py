@@ -1,0 +1,537 @@
+"""The shared training loop: any family, all its stages, on any number of Ray Train workers.
+
+`fit` runs on the driver, `work` on each worker. The loop owns device, precision, ranks, clock, logging, checkpoints and
+resume; a step is the family's own. All state is in the output folder: the same call goes on where the last one ended.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import models
+from models.family import Family, Group, Stage, Table
+from pipeline import checkpoint, neighbours, pictures, storage
+from pipeline.batches import Feed, Images, Sources, join_rows, whole_batches
+from pipeline.descriptors import load_weights
+from pipeline.shards import DataSet
+from pipeline.tracking import Tracker
+from pipeline.triplets import Triplets
+
+
+class Stopped(RuntimeError):
+    """SIGTERM or Ctrl-C: the run was saved and can go on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how a recipe runs. All of it may change on resume."""
+
+    workers: int = 1
+    """Ray Train workers; the global batch is split evenly between them. 0: in this process, without Ray."""
+    threads: int = 0
+    """CPU threads of each worker; 0: this machine's cores / workers."""
+    gpu: bool = False
+    """One GPU for each worker."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: autocast around the family's update. The weights stay float32."""
+    checkpoint_every: int = 500
+    """Steps between two checkpoints."""
+    keep_last: int = 2
+    """Checkpoints kept, besides the best and those at the stages' ends."""
+    log_every: int = 10
+    """Steps over which logged scalars are averaged."""
+    evaluate_every: int = 500
+    """Steps between two evaluations on held-out samples, with a sheet of pictures."""
+    evaluate_images: int = 64
+    """Held-out samples of an evaluation."""
+    cache_bytes: int = 1 << 30
+    """Decoded images kept in memory by each worker, bytes."""
+    max_failures: int = 3
+    """Times that lost workers are replaced before the job fails."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training job: what to train, on what, where to."""
+
+    family: str
+    recipe: Any
+    data: str
+    output: str
+    split: str = "train"
+    held_out: str = "val"
+    neighbours: str = ""
+    weights: str = "random"
+    start: dict[str, str] = field(default_factory=dict)
+    """Stage -> checkpoint of another run, whose weights take that stage's place."""
+    run: Run = Run()
+    tracking: str | None = None
+    parent: str | None = None
+    name: str = "train"
+    stop_after: int = 0
+    """For tests: end as if by SIGTERM after so many steps in all; 0: never."""
+
+
+# ---------------------------------------------------------------------------------------------------- the driver's side
+
+
+def fit(job: Job) -> str:
+    """Train all stages, or go on where an earlier call ended. Returns the path of the final weights.
+
+    Raises:
+        ValueError: the folder holds another run, or the recipe does not fit the data.
+        FloatingPointError: a scalar became NaN or infinite.
+        Stopped: ended by SIGTERM or Ctrl-C after a checkpoint.
+    """
+    final = storage.join(job.output, "weights.pt")
+    with storage.lease(job.output):
+        checkpoint.claim(job.output, job.family, job.recipe, inputs(job))
+        done = storage.join(job.output, "weights.json")
+        if storage.exists(done) and storage.read_json(done)["recipe"] == checkpoint.recipe_json(job.recipe):
+            return final
+        storage.remove(storage.join(job.output, "stop"))
+        with _stop_on_signal(job.output), _progress(job.output):
+            if job.run.workers == 0:
+                work(job)
+            else:
+                _fit_on_ray(job)
+    return final
+
+
+def inputs(job: Job) -> dict[str, Any]:
+    """What the run is made of, by content: a resumed run must be given the same."""
+    data = DataSet(job.data, job.split)
+    made: dict[str, Any] = {"dataset": data.fingerprint, "split": job.split, "weights": _weights_name(job)}
+    if job.neighbours:
+        card = neighbours.load(job.neighbours).card
+        if card["inputs"]["dataset"] != data.fingerprint:
+            raise ValueError(
+                f"--neighbours {job.neighbours} is of the data set {card['inputs']['dataset'][:12]}, "
+                f"but --data {job.data} is {data.fingerprint[:12]}: run jobs.neighbours for it"
+            )
+        made["neighbours"] = card["content"]
+    if job.start:
+        made["start"] = {s: storage.sha256_file(path) for s, path in sorted(job.start.items())}
+    return made
+
+
+def _weights_name(job: Job) -> str:
+    if job.weights == "random" or storage.is_remote(job.weights):
+        return job.weights
+    return storage.sha256_file(job.weights)
+
+
+def _fit_on_ray(job: Job) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from pipeline import workers
+
+    workers.start()
+    threads = job.run.threads or max(1, (os.cpu_count() or 1) // job.run.workers)
+    trainer = TorchTrainer(
+        work,
+        train_loop_config={"job": replace(job, run=replace(job.run, threads=threads))},
+        scaling_config=ScalingConfig(
+            num_workers=job.run.workers, use_gpu=job.run.gpu, resources_per_worker={"CPU": threads}
+        ),
+        # A new name each time: a repeated one makes Ray resume from its own record, and ours is the only record.
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=tempfile.gettempdir(),
+            failure_config=FailureConfig(max_failures=job.run.max_failures),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        _raise_own(error, job.output)
+        raise
+
+
+def _raise_own(error: BaseException, folder: str) -> None:
+    """Raise what a worker raised instead of Ray's wrapping of it."""
+    failures = getattr(error, "worker_failures", None) or {}
+    for failure in failures.values():
+        cause = getattr(failure, "cause", None) or failure
+        if isinstance(cause, (Stopped, FloatingPointError, ValueError, OSError)):
+            raise cause from error
+    if storage.exists(storage.join(folder, "stop")):
+        raise Stopped(f"stopped; {folder} goes on with the same command") from error
+
+
+@contextmanager
+def _stop_on_signal(folder: str) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask the workers, wherever they are, to save and end: through a file, which reaches them all."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(number: int, frame: object) -> None:
+        storage.publish(storage.join(folder, "stop"), b"")
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress(folder: str) -> Iterator[None]:
+    """A bar with images/s and the time left, drawn from what rank 0 writes to progress.json."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    end = threading.Event()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} images, {task.fields[rate]:.1f} images/s"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+    def follow() -> None:
+        tasks: dict[str, Any] = {}
+        path = storage.join(folder, "progress.json")
+        while not end.wait(10.0 if storage.is_remote(folder) else 1.0):
+            if not storage.exists(path):
+                continue
+            now = storage.read_json(path)
+            if now["stage"] not in tasks:
+                tasks[now["stage"]] = bar.add_task(now["stage"], total=now["of"], rate=0.0)
+            bar.update(tasks[now["stage"]], completed=now["images"], rate=now["rate"])
+
+    thread = threading.Thread(target=follow, daemon=True)
+    storage.remove(storage.join(folder, "progress.json"))
+    with bar:
+        thread.start()
+        try:
+            yield
+        finally:
+            end.set()
+            thread.join()
+    storage.remove(storage.join(folder, "progress.json"))
+
+
+# ---------------------------------------------------------------------------------------------------- the worker's side
+
+
+def work(config: Any) -> None:
+    """Train on this worker; every worker of the group runs the same lines."""
+    job: Job = config["job"] if isinstance(config, dict) else config
+    if job.run.threads:
+        torch.set_num_threads(job.run.threads)
+    group = Group()
+    device = torch.device("cuda", torch.cuda.current_device()) if job.run.gpu else torch.device("cpu")
+    tracker = None
+    if group.rank == 0:
+        tracker = Tracker(job.output, job.tracking, job="train", name=job.name, parent=job.parent, tags=_tags(job))
+    with tracker or nullcontext():
+        Trainer(job, group, device, tracker).run()
+    if group.on:
+        dist.barrier()
+
+
+def _tags(job: Job) -> dict[str, str]:
+    return {"family": job.family, "weights": "random" if job.weights == "random" else _weights_name(job)}
+
+
+def build(job: Job, group: Group) -> Family:
+    """The family of a job, with its perceptual network where it has one."""
+    module = models.load(job.family)
+    network = getattr(job.recipe, "perceptual_net", "")
+    perceptual = load_weights(job.weights, network, job.recipe.perceptual_layers)[0] if network else None
+    family: Family = module.build(job.recipe, group, perceptual)
+    return family
+
+
+class Trainer:
+    """One worker's part in a run: read `run` first."""
+
+    def __init__(self, job: Job, group: Group, device: torch.device, tracker: Tracker | None) -> None:
+        self.job, self.group, self.device, self.tracker = job, group, device, tracker
+        self.folder = job.output
+        self.images = Images(DataSet(job.data, job.split), job.run.cache_bytes)
+        self.held_out = self._held_out()
+        near = neighbours.load(job.neighbours) if job.neighbours else None
+        self.triplets = Triplets(near) if near else None
+        self.sampler = near.card["content"] if near else ""
+        self.family = build(job, group).to(device)
+        self.family.calibrate(self._pairs())
+        self.table: Table | None = None
+        self.finished: dict[str, int] = {}
+        self.step = 0
+
+    def run(self) -> None:
+        state = checkpoint.latest(self.folder)
+        if state is not None:
+            self._restore(state)
+        if self.tracker:
+            data = self.images.data
+            self.tracker.parameters({**checkpoint.recipe_json(self.job.recipe), **asdict(self.job.run)})
+            self.tracker.dataset(os.path.basename(data.root), data.fingerprint, data.root, "training")
+        index = 0
+        while index < len(self.family.stages):  # a stage's length may be known only after the one before
+            stage = self.family.stages[index]
+            if stage.name in self.job.start and stage.name not in self.finished and state is None:
+                self._take_over(stage.name, self.job.start[stage.name])
+            elif stage.name not in self.finished:
+                resumed = state if state is not None and state["stage"] == stage.name else None
+                self._train(stage, resumed)
+                self._finish(stage)
+            index += 1
+        self._publish_final()
+
+    def _train(self, stage: Stage, resumed: checkpoint.State | None) -> None:
+        family, run = self.family, self.job.run
+        family.enter(stage.name)
+        if resumed is None:
+            self.group.share(family)
+        else:
+            family.load_training_state(resumed["training"])
+        done = int(resumed["stage_step"]) if resumed else 0
+        total = math.ceil(stage.images / stage.batch)
+        sources = Sources(self.images, self.triplets, self.table, self.sampler)
+        recipe = self.job.recipe
+        feed = Feed(
+            sources,
+            family.streams(stage.name),
+            stage.name,
+            recipe.seed,
+            recipe.size,
+            resumed["counts"] if resumed else None,
+            self.group.rank,
+            self.group.world,
+        )
+        window, clock = Window(), Clock(self.folder, stage, total, done, self.group.rank)
+        try:
+            while done < total:
+                if stage.refresh_every and done % stage.refresh_every == 0:
+                    family.refresh(self.table, neighbours.nearest, done)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+                    scalars = family.update(lambda name: self._move(feed.draw(name)), done * stage.batch)
+                self._stop_on_nan(scalars, stage, done)
+                window.add(scalars)
+                done, self.step = done + 1, self.step + 1
+                clock.tick(done)
+                if done % run.log_every == 0 or done == total:
+                    self._log(stage, window.take(self.group), done, clock)
+                if done % run.evaluate_every == 0 or done == total:
+                    self._evaluate(stage, done)
+                stop = self._asked_to_stop()
+                if done % run.checkpoint_every == 0 or done == total or stop:
+                    self._save(stage, done, feed.counts)
+                if stop:
+                    raise Stopped(f"stopped at step {self.step}; {self.folder} goes on with the same command")
+        finally:
+            feed.close()
+
+    def _finish(self, stage: Stage) -> None:
+        """Harvest, and keep the stage's result: a later run can start `--from` it."""
+        batches = whole_batches(self.images, stage.batch, self.job.recipe.size, self.group.rank, self.group.world)
+        mine = self.family.harvest(stage.name, (self._move(b) for b in batches))
+        if mine is not None:
+            parts: list[Any] = [mine]
+            if self.group.on:
+                parts = [None] * self.group.world
+                dist.all_gather_object(parts, mine)
+            self.table = join_rows(parts, len(self.images.data), stage.batch)
+            self.family.adopt(stage.name, self.table)
+        self.finished[stage.name] = stage.images
+        if self.group.rank == 0:
+            state = {"family": self.family.state_dict(), "table": self.table}
+            checkpoint.publish(checkpoint.stage_path(self.folder, stage.name), state, {"stage": stage.name})
+
+    def _take_over(self, stage: str, path: str) -> None:
+        """Put another run's weights in the place of training `stage`."""
+        there = checkpoint.load(path)["family"]
+        prefixes = self.family.parts(stage)
+        own = self.family.state_dict()
+        taken = {k: v for k, v in there.items() if k.startswith(prefixes)}
+        wrong = [k for k in taken if k not in own or own[k].shape != taken[k].shape]
+        if not taken or wrong:
+            raise ValueError(f"--from {stage}={path}: its weights do not fit this recipe ({', '.join(wrong[:3]) or 'none'})")
+        self.family.load_state_dict({**own, **taken})
+        self.finished[stage] = 0
+
+    def _save(self, stage: Stage, done: int, counts: Mapping[str, int]) -> None:
+        if self.group.rank == 0:
+            state = {
+                "family": self.family.state_dict(),
+                "training": self.family.training_state(),
+                "table": self.table,
+                "stage": stage.name,
+                "stage_step": done,
+                "step": self.step,
+                "counts": dict(counts),
+                "finished": dict(self.finished),
+            }
+            facts = {"stage": stage.name, "images": done * stage.batch}
+            checkpoint.save(self.folder, self.step, state, facts, self.job.run.keep_last)
+        if self.group.on:
+            dist.barrier()
+
+    def _restore(self, state: checkpoint.State) -> None:
+        self.table, self.step, self.finished = state["table"], int(state["step"]), dict(state["finished"])
+        for stage in self.family.stages:
+            if self.finished.get(stage.name) and stage.images > self.finished[stage.name]:
+                raise ValueError(
+                    f"stage {stage.name!r} was finished at {self.finished[stage.name]} images and later stages stand on "
+                    f"it: to lengthen it, start a new run (with --from for the stages before it)"
+                )
+        if self.table is not None:
+            for name in self.finished:
+                self.family.adopt(name, self.table)
+        self.family.load_state_dict(state["family"])
+
+    def _publish_final(self) -> None:
+        if self.group.rank == 0:
+            recipe = checkpoint.recipe_json(self.job.recipe)
+            state = {"family": self.family.state_dict()}
+            facts = {"family": self.job.family, "recipe": recipe, "inputs": inputs(self.job)}
+            checkpoint.publish(storage.join(self.folder, "weights"), state, facts)
+
+    # ------------------------------------------------------------------------------------------------- watching the run
+
+    def _log(self, stage: Stage, scalars: dict[str, float], done: int, clock: Clock) -> None:
+        if self.tracker:
+            values = {f"{stage.name}/{k}": v for k, v in scalars.items()}
+            self.tracker.scalars({**values, f"{stage.name}/images_per_second": clock.rate}, done * stage.batch)
+
+    def _evaluate(self, stage: Stage, done: int) -> None:
+        if self.held_out is None or self.group.rank != 0:
+            return
+        count = min(self.job.run.evaluate_images, len(self.held_out.data))
+        sums: dict[str, float] = {}
+        fields, size = list(self.held_out.data.fields), self.job.recipe.size
+        for start in range(0, count, stage.batch):
+            positions = range(start, min(start + stage.batch, count))
+            batch = self._move(self.held_out.centred(positions, fields, size))
+            for name, value in self.family.evaluate(batch).items():
+                sums[name] = sums.get(name, 0.0) + value * len(positions)
+        means = {name: value / count for name, value in sums.items()}
+        if means and self.tracker:
+            self.tracker.scalars({f"{stage.name}/held_out/{k}": v for k, v in means.items()}, done * stage.batch)
+            self._remember_best(stage, next(iter(means.values())))
+        self._preview(stage, done)
+
+    def _remember_best(self, stage: Stage, value: float) -> None:
+        """`evaluate`'s first figure decides, lower is better, each stage for itself."""
+        path = storage.join(self.folder, "best.json")
+        best = storage.read_json(path) if storage.exists(path) else None
+        if best is None or best["stage"] != stage.name or value < best["value"]:
+            storage.publish_json(path, {"stage": stage.name, "step": self.step, "value": value})
+
+    def _preview(self, stage: Stage, done: int, rows: int = 6) -> None:
+        """Rows: held-out inputs. Columns: input, truth, own code, then the codes of other held-out images."""
+        assert self.held_out is not None
+        data, size = self.held_out.data, self.job.recipe.size
+        if not {"input", "target"} <= set(data.fields) or not self.tracker:
+            return
+        positions = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int).tolist()
+        batch = self._move(self.held_out.centred(positions, ["input", "target"], size))
+        columns: list[tuple[str, torch.Tensor | None]] = [("input", batch["input"]), ("truth", batch["target"])]
+        columns.append(("own code", self.family.reconstruct(batch)))
+        for i in range(min(4, len(positions))):
+            style = batch["target"][i : i + 1].expand_as(batch["target"])
+            columns.append((f"code of row {i + 1}", self.family.transfer(batch["input"], style)))
+        shown = [(name, c) for name, c in columns if c is not None]
+        cells = [[pictures.to_uint8(c[r].float().cpu()) for _, c in shown] for r in range(len(positions))]
+        names = [str(data.row(p)["key"]) for p in positions]
+        note = "perceptual network with RANDOM weights" if self.job.weights == "random" else ""
+        sheet = pictures.sheet(cells, names, [n for n, _ in shown], f"{stage.name}, {done * stage.batch} images", note)
+        self.tracker.picture(f"{stage.name}-preview", sheet, done * stage.batch)
+
+    def _stop_on_nan(self, scalars: Mapping[str, float], stage: Stage, done: int) -> None:
+        wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if wrong:
+            last = checkpoint.latest_path(self.folder) or "none yet"
+            raise FloatingPointError(
+                f"not finite at step {done} of stage {stage.name}: {', '.join(wrong)}. Last checkpoint: {last}. "
+                "Lower the learning rate, or train in fp32"
+            )
+
+    def _asked_to_stop(self) -> bool:
+        due = 0 < self.job.stop_after <= self.step
+        # An object store is asked once in 20 steps at most: each question is a request.
+        if not due and (not storage.is_remote(self.folder) or self.step % 20 == 0):
+            due = storage.exists(storage.join(self.folder, "stop"))
+        if not self.group.on:
+            return due
+        flag = torch.tensor([float(due)], device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)  # all ranks stop at the same step, or none
+        return bool(flag.item())
+
+    # --------------------------------------------------------------------------------------------------------- plumbing
+
+    def _held_out(self) -> Images | None:
+        try:
+            return Images(DataSet(self.job.data, self.job.held_out), self.job.run.cache_bytes // 4)
+        except ValueError:
+            return None  # a data set without a held-out split trains all the same, unwatched
+
+    def _pairs(self, count: int = 64) -> torch.Tensor:
+        """Targets at fixed places of the data set, for scales that are set from data."""
+        n = len(self.images.data)
+        positions = np.linspace(0, n - 1, min(count, n)).astype(int).tolist()
+        batch = self.images.centred(positions, ["target"], self.job.recipe.size)
+        target: torch.Tensor = batch["target"]
+        return target.to(self.device)
+
+    def _move(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+
+
+
+
+class Window:
+    """Means of scalars over the steps since the last `take`."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self, group: Group) -> dict[str, float]:
+        means = {name: self.sums[name] / self.counts[name] for name in self.sums}
+        self.sums, self.counts = {}, {}
+        return group.mean(means)
+
+
+class Clock:
+    """Images/s of a stage, and the progress file that the driver's bar reads."""
+
+    def __init__(self, folder: str, stage: Stage, total: int, done: int, rank: int) -> None:
+        self.path, self.stage, self.total, self.rank = storage.join(folder, "progress.json"), stage, total, rank
+        self.start, self.first, self.told, self.rate = time.monotonic(), done, 0.0, 0.0
+        self.every = 10.0 if storage.is_remote(folder) else 1.0
+
+    def tick(self, done: int) -> None:
+        now = time.monotonic()
+        self.rate = (done - self.first) * self.stage.batch / max(now - self.start, 1e-9)
+        if self.rank == 0 and now - self.told > self.every:
+            self.told = now
+            progress = {"stage": self.stage.name, "images": done * self.stage.batch, "of": self.total * self.stage.batch}
+            storage.publish_json(self.path, {**progress, "rate": self.rate})
