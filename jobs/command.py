@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import tyro
@@ -11,17 +11,19 @@ import tyro
 C = TypeVar("C")
 
 
-def main(config: Any, run: Callable[[C], Any], description: str | None) -> None:
-    """Parse the command line into `config` (a dataclass) and call `run` on it.
+def main(
+    config: Any, run: Callable[[C], Any], description: str | None, arguments: Sequence[str] | None = None
+) -> None:
+    """Parse the command line (or `arguments`) into `config` (a dataclass) and call `run` on it.
 
     Exit codes: 0 done, 1 the job failed as its message says, 2 the command line was wrong, 130 interrupted.
     """
-    parsed: C = tyro.cli(config, description=description)
+    parsed: C = tyro.cli(config, description=description, args=arguments)
     try:
         run(parsed)
-    except (ValueError, OSError, RuntimeError) as error:
-        if type(error) not in (ValueError, RuntimeError) and not isinstance(error, OSError):
-            raise  # NotImplementedError and the like are defects: show where
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
+        if isinstance(error, NotImplementedError):
+            raise  # a defect: show where
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:

@@ -1,0 +1,85 @@
+"""Train a family on shards: all its stages, resumable at any step.
+
+    python -m jobs.train step facades --data DIR --neighbours DIR --output DIR --batch-size 8 --run.workers 2
+
+The first two words are the family and one of its presets; every field of the recipe is an option. The same command goes
+on where an interrupted one ended; another recipe in the same --output is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import Annotated, Any
+
+import tyro
+
+import models
+from jobs import command
+from pipeline import storage
+from pipeline.loop import Job, Run, fit
+
+
+def preset(family: str, name: str) -> Any:
+    """The preset's recipe. Raises ValueError naming those there are."""
+    presets = models.load(family).PRESETS
+    if name not in presets:
+        raise ValueError(f"{family} has no preset {name!r}: choose one of {', '.join(presets)}")
+    return presets[name]
+
+
+def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
+    """Family, preset's recipe and the other arguments of the command line; exits with the help where they are missing."""
+    words = sys.argv[1:]
+    if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
+        print(description)
+        for name in models.names():
+            print(f"  {name}: presets {', '.join(models.load(name).PRESETS)}")
+        raise SystemExit(0 if words[:1] in (["-h"], ["--help"]) else 2)
+    try:
+        return words[0], preset(words[0], words[1]), words[2:]
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def command_line(options: type, recipe: Any) -> Any:
+    """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values."""
+    flat = Annotated[type(recipe), tyro.conf.arg(name="")]
+    recipe_field = ("recipe", flat, field(default=recipe))
+    return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Where a training job reads and writes."""
+
+    data: str
+    """Data set folder (of jobs.shard)."""
+    output: str
+    """Folder of the run: checkpoints, pictures, metrics.jsonl, weights.pt."""
+    neighbours: str = ""
+    """Neighbour artifact (of jobs.neighbours), for stages that train on triplets."""
+    weights: str = "random"
+    """VGG checkpoint of the perceptual loss: path, URL, or `random` (seeded, for trying things out)."""
+    split: str = "train"
+    held_out: str = "val"
+    start: dict[str, str] = field(default_factory=dict)
+    """STAGE CHECKPOINT: take a stage's weights from another run's stages/STAGE.pt in place of training it."""
+    tracking: str | None = None
+    """MLflow tracking URI: sqlite:////path/mlflow.db or http://host:port; none: JSON lines only."""
+    name: str = "train"
+    run: Run = Run()
+
+
+def job(family: str, config: Any, parent: str | None = None) -> Job:
+    """The loop's job for a parsed command line."""
+    given = {f.name: getattr(config, f.name) for f in fields(Config)}
+    for option in ("data", "output", "neighbours"):
+        given[option] = storage.absolute(given[option], f"--{option}") if given[option] else ""
+    return Job(family=family, recipe=config.recipe, parent=parent, **given)
+
+
+if __name__ == "__main__":
+    family, recipe, rest = leading_words(__doc__)
+    command.main(command_line(Config, recipe), lambda config: print(fit(job(family, config))), __doc__, rest)
