@@ -1,0 +1,44 @@
+"""Every family keeps the contract: presets, stages, streams, a `tiny` run in memory that resumes bit for bit."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import models
+from models.family import Batch, Group, Recipe
+
+
+def test_an_unknown_family_is_named_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match="no family 'nosuch': choose one of .*step"):
+        models.load("nosuch")
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_presets_are_frozen_recipes_with_documented_fields(name: str) -> None:
+    module = models.load(name)
+    assert "tiny" in module.PRESETS and len(module.PRESETS) > 1
+    for recipe in module.PRESETS.values():
+        assert isinstance(recipe, Recipe)
+        assert dataclasses.fields(recipe)
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            recipe.seed = 1  # type: ignore[misc]
+        assert set(recipe.LENGTHS) <= {f.name for f in dataclasses.fields(recipe)}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_building_leaves_global_randomness_alone(name: str) -> None:
+    module = models.load(name)
+    before = torch.random.get_rng_state()
+    first = module.build(module.PRESETS["tiny"], Group(), None).state_dict()
+    second = module.build(module.PRESETS["tiny"], Group(), None).state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_alone_the_group_changes_nothing() -> None:
+    group = Group()
+    x = torch.ones(2, 3, requires_grad=True)
+    assert group.gather(x) is x and group.world == 1
+    batch: Batch = {"x": x}
+    assert group.mean({"a": 2.0}) == {"a": 2.0} and batch
