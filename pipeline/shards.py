@@ -1,0 +1,206 @@
+"""A data set on disk, and reading it by key through its index.
+
+    ROOT/dataset.json          fields, counts, fingerprint (written last)
+    ROOT/request.json          the options, and a digest of the source's listing
+    ROOT/train/00000.tar       plain USTAR: <key>.<member>.<ext> ..., <key>.json
+    ROOT/train/00000.parquet   one row a sample, bad ones with their reason
+    ROOT/train/00000.json      done-marker: counts, sha256 of the tar and of the index
+
+Keys are zero-padded ordinals of the split's listing; a bad sample keeps its ordinal and has no bytes in the tar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import decode, storage
+from pipeline.artifacts import digest
+
+FORMAT = 1
+"""Version of this layout; part of the request."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a field's pixels are: a member of the sample, whole or one half of it."""
+
+    member: str
+    half: Literal["", "left", "right"] = ""
+    kind: Literal["image", "labels"] = "image"
+
+
+def shard_path(root: str, split: str, shard: int, extension: str) -> str:
+    return storage.join(root, split, f"{shard:05d}.{extension}")
+
+
+def fields_of(value: dict[str, Any]) -> dict[str, Field]:
+    """The fields as dataset.json holds them."""
+    return {name: Field(**described) for name, described in value.items()}
+
+
+def fingerprint(fields: dict[str, Field], tars: dict[str, list[str]]) -> str:
+    """Of a data set: over its fields and, split by split, its tars' hashes."""
+    return digest({"fields": {name: asdict(f) for name, f in fields.items()}, "tars": tars})
+
+
+def summary(root: str, request: dict[str, Any], splits: dict[str, int]) -> dict[str, Any]:
+    """dataset.json's content, from the request and the markers of `splits` (split -> number of shards).
+
+    Raises:
+        FileNotFoundError: a shard's marker is not there.
+    """
+    described: dict[str, Any] = {}
+    for split, count in splits.items():
+        markers = [storage.read_json(shard_path(root, split, i, "json")) for i in range(count)]
+        described[split] = {
+            "shards": count,
+            "samples": sum(m["samples"] for m in markers),
+            "bad": sum(m["bad"] for m in markers),
+            "bytes": sum(m["bytes"] for m in markers),
+            "tars": [m["tar_sha256"] for m in markers],
+        }
+    fields = fields_of(request["options"]["fields"])
+    return {
+        "format": FORMAT,
+        "fields": {name: asdict(f) for name, f in fields.items()},
+        "splits": described,
+        "max_pixels": request["options"]["max_pixels"],
+        "request": digest(request),
+        "fingerprint": fingerprint(fields, {split: d["tars"] for split, d in described.items()}),
+    }
+
+
+def load(root: str) -> dict[str, Any]:
+    """dataset.json of a finished data set.
+
+    Raises:
+        ValueError: there is none, or its sharding was not finished.
+    """
+    path = storage.join(root, "dataset.json")
+    if not storage.exists(path):
+        begun = storage.exists(storage.join(root, "request.json"))
+        what = "its sharding was not finished: run jobs.shard again" if begun else "it is no data set (see jobs.shard)"
+        raise ValueError(f"{root} has no dataset.json: {what}")
+    described: dict[str, Any] = storage.read_json(path)
+    if described.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: format {described.get('format')!r}, this version reads {FORMAT}: run jobs.shard again"
+        )
+    return described
+
+
+def read_index(root: str, split: str, shard: int) -> pa.Table:
+    """All rows of one shard, good and bad, checked against the shard's done-marker.
+
+    Raises:
+        ValueError: the index is missing, damaged, or not the one that the marker names.
+    """
+    path = shard_path(root, split, shard, "parquet")
+    try:
+        data, marker = storage.read(path), storage.read_json(shard_path(root, split, shard, "json"))
+        if hashlib.sha256(data).hexdigest() != marker["index_sha256"]:
+            raise ValueError(f"{path} is not the index that its done-marker names: damaged, or of another tar")
+        return pq.read_table(io.BytesIO(data))
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path} or its done-marker cannot be read ({error}): run jobs.shard again") from error
+
+
+class DataSet:
+    """One split of a finished data set: the good samples in key order, each member reachable by position.
+
+    Raises:
+        ValueError: not finished, no such split, an index that disagrees with its marker, a tar cut short.
+    """
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        described = load(root)
+        if split not in described["splits"]:
+            raise ValueError(f"{root} has no split {split!r}, only {', '.join(described['splits'])}")
+        self.root, self.split = root, split
+        self.fingerprint: str = described["fingerprint"]
+        self.fields = fields_of(described["fields"])
+        self.max_pixels: int = described["max_pixels"]
+        self.shards = list(range(described["splits"][split]["shards"]))
+        tables, self._starts = [], [0]
+        for shard in self.shards:
+            table = self._good(shard)
+            tables.append(table)
+            self._starts.append(self._starts[-1] + table.num_rows)
+        self._table = pa.concat_tables(tables).combine_chunks()
+        self.keys: list[str] = self._table["key"].to_pylist()
+        self.labels: list[str | None] = self._table["label"].to_pylist()
+        self._shard_of = np.repeat(np.array(self.shards, dtype=np.int64), np.diff(self._starts))
+
+    def _good(self, shard: int) -> pa.Table:
+        table = read_index(self.root, self.split, shard)
+        path = shard_path(self.root, self.split, shard, "tar")
+        wanted = storage.read_json(shard_path(self.root, self.split, shard, "json"))["bytes"]
+        there = storage.size(path) if storage.exists(path) else 0
+        if there != wanted:
+            raise ValueError(
+                f"{path} has {there} of {wanted} bytes: cut short; remove its .json and run jobs.shard again"
+            )
+        return table.filter(pa.compute.equal(table["status"], "ok"))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """The index row at position `i`: key, width, height, source, label, <member>_offset, ..."""
+        [row] = self._table.slice(i, 1).to_pylist()
+        return dict(row)
+
+    def shard_rows(self, shard: int) -> range:
+        """The positions that lie in `shard`."""
+        return range(self._starts[shard], self._starts[shard + 1])
+
+    def member(self, i: int, member: str) -> bytes:
+        """The bytes of one member, checked against the index's sha256.
+
+        Raises:
+            ValueError: no such member, or the tar does not hold what the index says.
+        """
+        if f"{member}_offset" not in self._table.column_names:
+            raise ValueError(f"{self.root}: samples have no member {member!r}; the fields are {', '.join(self.fields)}")
+        offset, size, sha256 = (self._table[f"{member}_{what}"][i].as_py() for what in ("offset", "size", "sha256"))
+        path = shard_path(self.root, self.split, int(self._shard_of[i]), "tar")
+        data = storage.read_range(path, offset, size)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ValueError(
+                f"{path}: sample {self.keys[i]}, {member}: not the bytes that the index names; run jobs.verify"
+            )
+        return data
+
+    def image(self, i: int, field: str) -> np.ndarray:
+        """uint8 H W 3 (label maps: ids H W), as `decode.pixels`.
+
+        Raises:
+            ValueError: no such field, or undecodable; the message names key and source.
+        """
+        return self.sample(i, (field,))[field]
+
+    def sample(self, i: int, fields: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+        """Several fields (default: all) of one sample; a member that two of them share is read and decoded once."""
+        found: dict[str, np.ndarray] = {}
+        decoded: dict[tuple[str, str], np.ndarray] = {}
+        for name in self.fields if fields is None else fields:
+            if name not in self.fields:
+                raise ValueError(f"{self.root} has no field {name!r}, only {', '.join(self.fields)}")
+            field = self.fields[name]
+            at = (field.member, field.kind)
+            if at not in decoded:
+                data = self.member(i, field.member)
+                try:
+                    decoded[at] = decode.pixels(data, field.kind, self.max_pixels)
+                except ValueError as error:
+                    source = self._table["source"][i].as_py()
+                    raise ValueError(f"sample {self.keys[i]} ({source}), {field.member}: {error}") from error
+            found[name] = decode.half(decoded[at], field.half)
+        return found

@@ -1,0 +1,247 @@
+"""What users have, as samples: folders of pairs, side-by-side images, plain folders, the demo's crops.
+
+A source lists its samples without opening any file, and reads one file of one sample at a time, so that each worker
+reads what it writes. Splits are the folders train/, val/ and test/ below the root; without them all is train.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline import decode, storage
+from pipeline.shards import Field
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample to be: its source name, member -> path below the source's root, its style label if known."""
+
+    source: str
+    files: dict[str, str]
+    label: str | None = None
+    problem: str = ""
+    """Why it cannot be read, where the listing shows it already: a side missing, a name used twice."""
+    bytes: int = 0
+    """Size of its files together: part of what tells a changed source."""
+
+
+Reader = Callable[[str, str], bytes]
+"""(path, member) -> the bytes of one file of an entry; small, pickled to the workers. Raises OSError."""
+
+
+class Source(Protocol):
+    """Anything that samples come from."""
+
+    @property
+    def fields(self) -> dict[str, Field]: ...
+
+    @property
+    def other_files(self) -> int:
+        """Files that are no images by their names; counted, not read."""
+
+    def samples(self) -> dict[str, list[Entry]]:
+        """Split -> entries in a fixed order. Raises ValueError where there is nothing, or no clear layout."""
+
+    @property
+    def reader(self) -> Reader:
+        """What workers get."""
+
+
+def open_source(options: dict[str, Any], root: str) -> Source:
+    """The source that `options` (see `jobs.shard`) describe; `root` is "demo" or a folder."""
+    if options["kind"] == "demo":
+        from pipeline.photographs import Demo
+
+        return Demo(options["size"], options["crops"], options["seed"])
+    return Folder(root, options["layout"], options["input_side"], options["val_share"])
+
+
+def _listing(root: str) -> dict[str, int]:
+    """Path below the root -> size, of all files; sorted. Links are followed, hidden files left out."""
+    if storage.is_remote(root):
+        fs, inner = storage._fs(root)
+        found = {
+            str(path)[len(inner) :].lstrip("/"): int(info["size"])
+            for path, info in fs.find(inner, detail=True).items()
+            if info["type"] == "file"
+        }
+    else:
+        found, seen = {}, set()
+        for folder, folders, files in os.walk(root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # a link to a folder above
+                folders.clear()
+                continue
+            seen.add(real)
+            for name in files:
+                path = Path(folder, name)
+                found[path.relative_to(root).as_posix()] = path.stat().st_size if path.exists() else 0
+    return {path: found[path] for path in sorted(found) if not any(part.startswith(".") for part in path.split("/"))}
+
+
+def _stem(path: str) -> str:
+    """Path without extension, in one Unicode form (macOS writes é as two code points, Linux as one)."""
+    return unicodedata.normalize("NFC", path.rsplit(".", 1)[0])
+
+
+def _label(path: str) -> str | None:
+    return path.rsplit("/", 1)[0] if "/" in path else None
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+class Folder:
+    """Images in folders, local or s3://.
+
+    Layouts: "pairs" (input/ or labels/ beside target/, matched by path without extension), "sides" (both in one
+    picture, the input on `input_side`), "images" (targets alone). "auto" takes sides where a side is given, pairs where
+    there is a target/ folder, else images. A sample's style label is the folder it lies in, if any.
+    """
+
+    def __init__(self, root: str, layout: str = "auto", input_side: str = "", val_share: float = 0.0) -> None:
+        """Raises ValueError: no such folder, no image in it, or a layout that it does not have."""
+        self.root, self.input_side, self.val_share = root, input_side, val_share
+        listing = _listing(root)
+        self._images = {p: n for p, n in listing.items() if p.lower().endswith(decode.EXTENSIONS)}
+        self.other_files = len(listing) - len(self._images)
+        if not self._images:
+            there = "no image in it" if listing or storage.exists(root) else "there is no such folder"
+            raise ValueError(f"--source {root}: {there} (wanted files ending in {' '.join(decode.EXTENSIONS)})")
+        self.layout = self._resolve(layout)
+
+    def _resolve(self, layout: str) -> str:
+        parts = {path.split("/", 1)[0] for paths in self._by_split().values() for path in paths if "/" in path}
+        if layout == "auto":
+            layout = "sides" if self.input_side else "pairs" if "target" in parts else "images"
+        if layout == "sides" and self.input_side not in ("left", "right"):
+            raise ValueError("--layout sides: say with --input-side left or right where the input is")
+        if layout != "sides" and self.input_side:
+            raise ValueError(f"--input-side {self.input_side} is for side-by-side images, not for --layout {layout}")
+        if layout == "pairs":
+            known = parts & {"input", "labels", "target"}
+            if "target" not in known or len(known) != 2 or parts - known:
+                raise ValueError(
+                    f"--source {self.root}: pairs need exactly the folders target/ and input/ (or labels/), found "
+                    f"{', '.join(sorted(parts)) or 'none'}"
+                )
+        return layout
+
+    def _by_split(self) -> dict[str, list[str]]:
+        """Split -> paths below the split's folder."""
+        images = self._images
+        tops = {path.split("/", 1)[0] for path in images if "/" in path}
+        splits = [s for s in SPLITS if s in tops]
+        if not splits:
+            return {"train": list(images)}
+        stray = [p for p in images if p.split("/", 1)[0] not in splits or "/" not in p]
+        if stray:
+            raise ValueError(
+                f"--source {self.root}: {len(stray)} images (such as {_printable(stray[0])}) lie beside the folders "
+                f"{', '.join(splits)} and would belong to no split: move them, or give one of the folders as the source"
+            )
+        if self.val_share:
+            raise ValueError(f"--val-share {self.val_share}: the source has its own splits ({', '.join(splits)})")
+        return {s: [p[len(s) + 1 :] for p in images if p.startswith(s + "/")] for s in splits}
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        if self.layout == "sides":
+            if self.input_side == "right":
+                return {"input": Field("pair", "right"), "target": Field("pair", "left")}
+            return {"input": Field("pair", "left"), "target": Field("pair", "right")}
+        if self.layout == "images":
+            return {"target": Field("target")}
+        labels = any("labels" in p.split("/")[:2] for p in self._images)
+        return {"input": Field("input", "", "labels" if labels else "image"), "target": Field("target")}
+
+    def samples(self) -> dict[str, list[Entry]]:
+        found: dict[str, list[Entry]] = {}
+        own_splits = any(p.split("/", 1)[0] in SPLITS for p in self._images if "/" in p)
+        for split, paths in self._by_split().items():
+            prefix = split + "/" if own_splits else ""
+            found[split] = self._pairs(paths, prefix) if self.layout == "pairs" else self._single(paths, prefix)
+        if self.val_share:
+            found = _share_out(found["train"], self.val_share)
+        return found
+
+    def _entry(self, paths: dict[str, str], prefix: str, label: str | None, problem: str = "") -> Entry:
+        full = {member: prefix + path for member, path in paths.items()}
+        source = full.get("target") or next(iter(full.values()))
+        if any(_printable(path) != path for path in full.values()):
+            problem = problem or "its name is not valid UTF-8"
+        size = sum(self._images[path] for path in full.values())
+        return Entry(_printable(source), full, label and _printable(label), problem, size)
+
+    def _single(self, paths: list[str], prefix: str) -> list[Entry]:
+        member = "pair" if self.layout == "sides" else "target"
+        return [self._entry({member: path}, prefix, _label(path)) for path in paths]
+
+    def _pairs(self, paths: list[str], prefix: str) -> list[Entry]:
+        sides: dict[str, dict[str, list[str]]] = {}
+        for path in paths:
+            folder, _, rest = path.partition("/")
+            if not rest:
+                raise ValueError(f"--source {self.root}: {_printable(prefix + path)} lies beside input/ and target/")
+            member = "target" if folder == "target" else "input"
+            sides.setdefault(_stem(rest), {}).setdefault(member, []).append(path)
+        entries = []
+        for stem in sorted(sides):
+            both = sides[stem]
+            missing = [m for m in ("input", "target") if m not in both]
+            twice = [p for m in sorted(both) for p in both[m] if len(both[m]) > 1]
+            problem = f"no {missing[0]} of this name" if missing else ""
+            problem = f"the same name twice: {_printable(', '.join(twice))}" if twice else problem
+            files = {member: both[member][0] for member in sorted(both)}
+            entries.append(self._entry(files, prefix, _label(_printable(stem)), problem))
+        return entries
+
+    @property
+    def reader(self) -> Reader:
+        return partial(_read, self.root)
+
+
+def _read(root: str, path: str, member: str) -> bytes:
+    return storage.read(storage.join(root, path))
+
+
+def _share_out(entries: list[Entry], share: float) -> dict[str, list[Entry]]:
+    """Move about `share` of the entries to val: by a hash of the name, so a grown source keeps its split."""
+    if not 0 < share < 1:
+        raise ValueError(f"--val-share {share}: give a number between 0 and 1")
+
+    def held_out(entry: Entry) -> bool:
+        return int.from_bytes(hashlib.sha256(entry.source.encode()).digest()[:8]) < share * 2**64
+
+    found = {"train": [e for e in entries if not held_out(e)], "val": [e for e in entries if held_out(e)]}
+    empty = [split for split, kept in found.items() if not kept]
+    if empty:
+        raise ValueError(f"--val-share {share}: of {len(entries)} samples none are left for {empty[0]}")
+    return found
+
+
+def images(folder: str, max_pixels: int = decode.MAX_PIXELS) -> Iterator[tuple[str, np.ndarray]]:
+    """Every image of a plain folder: path below it and uint8 H W 3; no data set needed (inputs of sampling).
+
+    Raises:
+        ValueError: nothing there, or an image that cannot be decoded; the message names it.
+    """
+    source = Folder(folder, "images")
+    for entries in source.samples().values():
+        for entry in entries:
+            try:
+                yield entry.source, decode.pixels(source.reader(entry.files["target"], "target"), "image", max_pixels)
+            except ValueError as error:
+                raise ValueError(f"{storage.join(folder, entry.source)}: {error}") from error
