@@ -224,7 +224,8 @@ class Family(nn.Module):
         raise NotImplementedError
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Means over a held-out batch, with the averaged weights."""
+        """Means over a held-out batch, with the averaged weights; the first figure decides which checkpoint is best
+        (lower is better)."""
         return {}
 
     def sample(self, input: Tensor, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
@@ -233,6 +234,14 @@ class Family(nn.Module):
 
     def reconstruct(self, batch: Batch) -> Tensor | None:
         """`B C H W`: the output with the target's own code, or None where the method has none."""
+        return None
+
+    def codes(self, images: Tensor) -> Tensor | None:
+        """`B D`: the style codes of pictures `B C H W`, with the averaged weights, or None where the method has none."""
+        return None
+
+    def generate(self, input: Tensor, code: Tensor) -> Tensor | None:
+        """`B C H W`: the output for given codes `B D`, or None where the method has none."""
         return None
 
     def transfer(self, input: Tensor, style: Tensor) -> Tensor | None:

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from models.family import Recipe
+import models
+from models.family import Family, Group, Recipe
 from pipeline import storage
 
 State = dict[str, Any]
@@ -145,3 +146,25 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> N
         if differences:
             raise ValueError(f"{folder} holds another run: {'; '.join(differences)}. Choose another --output to start a new one")
     storage.publish_json(path, wanted)
+
+
+def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
+    """A trained family, without its perceptual network, and the facts of its recipe.json.
+
+    `stage`: as it was at the end of that stage; empty: the final weights.
+
+    Raises:
+        ValueError: the run has not come so far.
+    """
+    path = stage_path(folder, stage) if stage else storage.join(folder, "weights")
+    if not storage.exists(path + ".json"):
+        there = [n[:-5] for n in storage.names(storage.join(folder, "stages")) if n.endswith(".json")]
+        raise ValueError(
+            f"{folder} has no {stage or 'final'} weights yet (stages finished: {', '.join(there) or 'none'}): "
+            "run jobs.train to its end"
+        )
+    facts: dict[str, Any] = storage.read_json(storage.join(folder, "recipe.json"))
+    module = models.load(facts["family"])
+    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(), None)
+    family.load_state_dict(load(path + ".pt")["family"])
+    return family.eval(), facts

@@ -275,7 +275,6 @@ class Trainer:
         self.triplets = Triplets(near) if near else None
         self.sampler = near.card["content"] if near else ""
         self.family = build(job, group).to(device)
-        self.family.calibrate(self._pairs())
         self.table: Table | None = None
         self.finished: dict[str, int] = {}
         self.step = 0
@@ -335,7 +334,7 @@ class Trainer:
                 if done % run.log_every == 0 or done == total:
                     self._log(stage, window.take(self.group), done, clock)
                 if done % run.evaluate_every == 0 or done == total:
-                    self._evaluate(stage, done)
+                    self._watch(stage, done)
                 stop = self._asked_to_stop()
                 if done % run.checkpoint_every == 0 or done == total or stop:
                     self._save(stage, done, feed.counts)
@@ -416,22 +415,29 @@ class Trainer:
             values = {f"{stage.name}/{k}": v for k, v in scalars.items()}
             self.tracker.scalars({**values, f"{stage.name}/images_per_second": clock.rate}, done * stage.batch)
 
-    def _evaluate(self, stage: Stage, done: int) -> None:
-        if self.held_out is None or self.group.rank != 0:
+    def _watch(self, stage: Stage, done: int) -> None:
+        """Rank 0: held-out figures and a sheet, for the stages that train on samples; a sheet of samples after codes."""
+        source = next(iter(self.family.streams(stage.name).values())).source
+        if self.held_out is None or self.tracker is None or source == "triplets":
             return
+        if source == "samples":
+            means = self._evaluate(stage.batch)
+            self.tracker.scalars({f"{stage.name}/held_out/{k}": v for k, v in means.items()}, done * stage.batch)
+            if means:
+                self._remember_best(stage, next(iter(means.values())))
+        self._preview(stage, done, sampled=source == "table")
+
+    def _evaluate(self, batch_size: int) -> dict[str, float]:
+        assert self.held_out is not None
         count = min(self.job.run.evaluate_images, len(self.held_out.data))
         sums: dict[str, float] = {}
         fields, size = list(self.held_out.data.fields), self.job.recipe.size
-        for start in range(0, count, stage.batch):
-            positions = range(start, min(start + stage.batch, count))
+        for start in range(0, count, batch_size):
+            positions = range(start, min(start + batch_size, count))
             batch = self._move(self.held_out.centred(positions, fields, size))
             for name, value in self.family.evaluate(batch).items():
                 sums[name] = sums.get(name, 0.0) + value * len(positions)
-        means = {name: value / count for name, value in sums.items()}
-        if means and self.tracker:
-            self.tracker.scalars({f"{stage.name}/held_out/{k}": v for k, v in means.items()}, done * stage.batch)
-            self._remember_best(stage, next(iter(means.values())))
-        self._preview(stage, done)
+        return {name: value / count for name, value in sums.items()}
 
     def _remember_best(self, stage: Stage, value: float) -> None:
         """`evaluate`'s first figure decides, lower is better, each stage for itself."""
@@ -440,19 +446,24 @@ class Trainer:
         if best is None or best["stage"] != stage.name or value < best["value"]:
             storage.publish_json(path, {"stage": stage.name, "step": self.step, "value": value})
 
-    def _preview(self, stage: Stage, done: int, rows: int = 6) -> None:
-        """Rows: held-out inputs. Columns: input, truth, own code, then the codes of other held-out images."""
-        assert self.held_out is not None
+    def _preview(self, stage: Stage, done: int, sampled: bool, rows: int = 6) -> None:
+        """Rows: held-out inputs. Columns: input, truth, own code, then the codes of other rows, or random samples."""
+        assert self.held_out is not None and self.tracker is not None
         data, size = self.held_out.data, self.job.recipe.size
-        if not {"input", "target"} <= set(data.fields) or not self.tracker:
+        if not {"input", "target"} <= set(data.fields):
             return
         positions = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int).tolist()
         batch = self._move(self.held_out.centred(positions, ["input", "target"], size))
         columns: list[tuple[str, torch.Tensor | None]] = [("input", batch["input"]), ("truth", batch["target"])]
         columns.append(("own code", self.family.reconstruct(batch)))
-        for i in range(min(4, len(positions))):
-            style = batch["target"][i : i + 1].expand_as(batch["target"])
-            columns.append((f"code of row {i + 1}", self.family.transfer(batch["input"], style)))
+        if sampled:
+            generator = torch.Generator().manual_seed(self.job.recipe.seed)
+            drawn = self.family.sample(batch["input"], 4, generator)
+            columns += [(f"sample {i + 1}", drawn[:, i]) for i in range(4)]
+        else:
+            for i in range(min(4, len(positions))):
+                style = batch["target"][i : i + 1].expand_as(batch["target"])
+                columns.append((f"code of row {i + 1}", self.family.transfer(batch["input"], style)))
         shown = [(name, c) for name, c in columns if c is not None]
         cells = [[pictures.to_uint8(c[r].float().cpu()) for _, c in shown] for r in range(len(positions))]
         names = [str(data.row(p)["key"]) for p in positions]
@@ -487,14 +498,6 @@ class Trainer:
             return Images(DataSet(self.job.data, self.job.held_out), self.job.run.cache_bytes // 4)
         except ValueError:
             return None  # a data set without a held-out split trains all the same, unwatched
-
-    def _pairs(self, count: int = 64) -> torch.Tensor:
-        """Targets at fixed places of the data set, for scales that are set from data."""
-        n = len(self.images.data)
-        positions = np.linspace(0, n - 1, min(count, n)).astype(int).tolist()
-        batch = self.images.centred(positions, ["target"], self.job.recipe.size)
-        target: torch.Tensor = batch["target"]
-        return target.to(self.device)
 
     def _move(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}

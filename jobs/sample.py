@@ -1,0 +1,191 @@
+"""Many plausible images for each input: samples, style transfer, a walk between two styles, the map of styles.
+
+    python -m jobs.sample --run RUN --data DATASET --output DIR --count 8
+    python -m jobs.sample --run RUN --inputs FOLDER --styles FOLDER --output DIR
+
+Inputs are held-out samples of a data set, or any folder of images. Each picture depends on the run, the seed and its
+input's name alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from jobs import command
+from models.family import Family
+from pipeline import checkpoint, decode, pictures, sources, storage
+from pipeline.batches import Images, fit, to_tensor
+from pipeline.shards import DataSet
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to sample from, and where to."""
+
+    run: str
+    """Folder of a training run."""
+    output: str
+    """Folder for the pictures."""
+    data: str = ""
+    """Data set whose held-out samples are the inputs."""
+    inputs: str = ""
+    """Or: a folder of input images."""
+    styles: str = ""
+    """A folder of style images; none: the targets of the inputs' data set."""
+    split: str = "val"
+    stage: str = ""
+    """Use the weights at the end of this stage; none: the final ones."""
+    count: int = 6
+    """Samples per input and sampler."""
+    limit: int = 6
+    """Inputs on the sheets, evenly spaced; all get their samples as files with `--files`."""
+    samplers: tuple[str, ...] = ("mapper", "gaussian")
+    files: bool = False
+    """Write every sample as a PNG of its own, for all inputs."""
+    seed: int = 0
+
+
+Named = tuple[str, np.ndarray]
+
+
+def run(config: Config, tracker: Tracker | None = None) -> list[str]:
+    """Draw and save the sheets; returns their paths.
+
+    Raises:
+        ValueError: no inputs, no styles, or a run that is not finished.
+    """
+    output = storage.absolute(config.output, "--output")
+    family, facts = checkpoint.restore(storage.absolute(config.run, "--run"), config.stage)
+    size = family.recipe.size
+    inputs = _inputs(config, size)
+    styles = _styles(config, size)
+    note = _note(facts)
+    sheets = {}
+    some = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(config.limit, len(inputs))).astype(int)]
+    for sampler in config.samplers:
+        drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
+        cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
+        columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
+        sheets[f"samples-{sampler}"] = pictures.sheet(cells, [n for n, _ in some], columns, f"Samples: {sampler}", note)
+        if config.files:
+            _write_all(family, inputs, sampler, config, output)
+    if styles:
+        sheets.update(_style_sheets(family, some, styles, note, config.limit))
+    paths = []
+    for name, picture in sheets.items():
+        path = storage.join(output, f"{name}.png")
+        storage.publish(path, pictures.png(picture))
+        paths.append(path)
+        if tracker:
+            tracker.picture(name, picture, 0)
+    print("\n".join(paths))
+    return paths
+
+
+def seeded(seed: int, *words: str) -> torch.Generator:
+    """A CPU generator that depends on the seed and the words alone."""
+    hashed = hashlib.sha256("\x1f".join([str(seed), *words]).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "little") >> 1)
+
+
+def sample(family: Family, image: np.ndarray, name: str, count: int, sampler: str, seed: int) -> list[np.ndarray]:
+    """`count` outputs (uint8 `H W 3`) for one input (uint8 `H W 3`)."""
+    drawn = family.sample(to_tensor([image]), count, seeded(seed, sampler, name), sampler)[0]
+    return [pictures.to_uint8(x) for x in drawn]
+
+
+def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Config, output: str) -> None:
+    for name, image in inputs:
+        for i, picture in enumerate(sample(family, image, name, config.count, sampler, config.seed)):
+            storage.publish(storage.join(output, sampler, f"{name}-{i}.png"), decode.to_png(picture))
+
+
+def _style_sheets(
+    family: Family, some: Sequence[Named], styles: Sequence[Named], note: str, limit: int
+) -> dict[str, object]:
+    """Transfer (rows = inputs, columns = styles), the walk between the first and the last style, the map of all."""
+    codes = [family.codes(to_tensor([image])) for _, image in styles]
+    if any(code is None for code in codes):
+        return {}  # a method without style codes
+    code = torch.cat([c for c in codes if c is not None])
+    chosen = np.linspace(0, len(styles) - 1, min(limit, len(styles))).astype(int).tolist()
+    cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
+    for _, image in some:
+        out = [family.generate(to_tensor([image]), code[i : i + 1]) for i in chosen]
+        cells.append([image, *(pictures.to_uint8(x[0]) for x in out if x is not None)])
+    columns = ["", *(styles[i][0] for i in chosen)]
+    made: dict[str, object] = {
+        "transfer": pictures.sheet(cells, ["style", *(n for n, _ in some)], columns, "Style transfer", note)
+    }
+    walk = []
+    for t in np.linspace(0, 1, 9):
+        x = family.generate(to_tensor([some[0][1]]), torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None])
+        assert x is not None
+        walk.append(pictures.to_uint8(x[0]))
+    names = [f"{t:.2f}" for t in np.linspace(0, 1, 9)]
+    made["interpolation"] = pictures.strip(walk, names, f"From {styles[chosen[0]][0]} to {styles[chosen[-1]][0]}", note)
+    if len(styles) > 2:
+        points = flatten(code)
+        made["style-map"] = pictures.style_map(points, [image for _, image in styles], "Style codes", note)
+    return made
+
+
+def flatten(codes: torch.Tensor) -> np.ndarray:
+    """`N D` codes -> `N 2`: their two principal components, signs fixed by the largest entry."""
+    centred = codes.double() - codes.double().mean(0)
+    _, _, v = torch.linalg.svd(centred, full_matrices=False)
+    axes = v[:2]
+    signs = torch.sign(axes.gather(1, axes.abs().argmax(1, keepdim=True)))
+    points: np.ndarray = (centred @ (axes * signs).T).numpy()
+    return points
+
+
+def _inputs(config: Config, size: int) -> list[Named]:
+    if bool(config.data) == bool(config.inputs):
+        raise ValueError("give either --data (a data set) or --inputs (a folder of images)")
+    if config.inputs:
+        return _folder(config.inputs, "--inputs", size)
+    return _of_data(config, "input", size)
+
+
+def _styles(config: Config, size: int, most: int = 120) -> list[Named]:
+    if config.styles:
+        return _folder(config.styles, "--styles", size)
+    return _of_data(config, "target", size, most) if config.data else []
+
+
+def _folder(folder: str, option: str, size: int) -> list[Named]:
+    found = list(islice(sources.images(storage.absolute(folder, option)), 10_000))
+    if not found:
+        raise ValueError(f"{option} {folder}: no images there")
+    return [(name, fit(image, size, 1.0, (0.5, 0.5), nearest=False)) for name, image in found]
+
+
+def _of_data(config: Config, field: str, size: int, most: int = 10_000) -> list[Named]:
+    data = DataSet(storage.absolute(config.data, "--data"), config.split)
+    if field not in data.fields:
+        raise ValueError(f"--data {config.data}: has no field {field!r}, only {', '.join(data.fields)}")
+    images = Images(data)
+    every = range(0, len(data), -(-len(data) // most))
+    nearest = data.fields[field].kind == "labels"
+    return [(data.keys[i], fit(images(i, field), size, 1.0, (0.5, 0.5), nearest)) for i in every]
+
+
+def _note(facts: dict[str, object]) -> str:
+    inputs = facts["inputs"]
+    assert isinstance(inputs, dict)
+    return "perceptual network with RANDOM weights" if inputs["weights"] == "random" else ""
+
+
+if __name__ == "__main__":
+    command.main(Config, run, __doc__)
