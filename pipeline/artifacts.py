@@ -107,6 +107,7 @@ def finish(folder: str, parts: Iterable[int], notes: dict[str, Any]) -> Card:
         "rows": sum(m["rows"] for m in markers),
         "notes": notes,
     }
+    card["card"] = digest(card)  # of all the above, so that a damaged note is found too
     storage.publish_json(storage.join(folder, "card.json"), card)
     return card
 
@@ -119,7 +120,9 @@ def load_card(folder: str, kind: str | None = None) -> Card:
     """
     path = storage.join(folder, "card.json")
     if not storage.exists(path):
-        state = "was not finished: run its job again" if storage.exists(storage.join(folder, "request.json")) else "is none"
+        state = (
+            "was not finished: run its job again" if storage.exists(storage.join(folder, "request.json")) else "is none"
+        )
         raise ValueError(f"{folder}: wanted {kind or 'an artifact'}, but there is no card.json; it {state}")
     card: Card = storage.read_json(path)
     if kind is not None and card.get("kind") != kind:

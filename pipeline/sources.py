@@ -7,12 +7,10 @@ reads what it writes. Splits are the folders train/, val/ and test/ below the ro
 from __future__ import annotations
 
 import hashlib
-import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,27 +65,9 @@ def open_source(options: dict[str, Any], root: str) -> Source:
     return Folder(root, options["layout"], options["input_side"], options["val_share"])
 
 
-def _listing(root: str) -> dict[str, int]:
-    """Path below the root -> size, of all files; sorted. Links are followed, hidden files left out."""
-    if storage.is_remote(root):
-        fs, inner = storage._fs(root)
-        found = {
-            str(path)[len(inner) :].lstrip("/"): int(info["size"])
-            for path, info in fs.find(inner, detail=True).items()
-            if info["type"] == "file"
-        }
-    else:
-        found, seen = {}, set()
-        for folder, folders, files in os.walk(root, followlinks=True):
-            real = os.path.realpath(folder)
-            if real in seen:  # a link to a folder above
-                folders.clear()
-                continue
-            seen.add(real)
-            for name in files:
-                path = Path(folder, name)
-                found[path.relative_to(root).as_posix()] = path.stat().st_size if path.exists() else 0
-    return {path: found[path] for path in sorted(found) if not any(part.startswith(".") for part in path.split("/"))}
+def reader(options: dict[str, Any], root: str) -> Reader:
+    """Reads a source's files without listing it: for `jobs.verify --source`."""
+    return open_source(options, root).reader if options["kind"] == "demo" else partial(_read, root)
 
 
 def _stem(path: str) -> str:
@@ -114,7 +94,7 @@ class Folder:
     def __init__(self, root: str, layout: str = "auto", input_side: str = "", val_share: float = 0.0) -> None:
         """Raises ValueError: no such folder, no image in it, or a layout that it does not have."""
         self.root, self.input_side, self.val_share = root, input_side, val_share
-        listing = _listing(root)
+        listing = storage.listing(root)
         self._images = {p: n for p, n in listing.items() if p.lower().endswith(decode.EXTENSIONS)}
         self.other_files = len(listing) - len(self._images)
         if not self._images:

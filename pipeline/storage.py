@@ -97,6 +97,31 @@ def names(folder: str) -> list[str]:
         return []
 
 
+def listing(root: str) -> dict[str, int]:
+    """Path below `root` -> size, of all files at any depth, sorted by path; empty where there is no such folder.
+
+    Links are followed; what begins with a dot is left out.
+    """
+    found: dict[str, int] = {}
+    if is_remote(root):
+        fs, inner = _fs(root)
+        for path, entry in fs.find(inner, detail=True).items():
+            if path != inner:
+                found[str(path)[len(inner) :].lstrip("/")] = int(entry["size"])
+    else:
+        seen = set()
+        for folder, folders, files in os.walk(root, followlinks=True):
+            real = os.path.realpath(folder)
+            if real in seen:  # a link back to a folder above
+                folders.clear()
+                continue
+            seen.add(real)
+            for name in files:
+                path = Path(folder, name)
+                found[path.relative_to(root).as_posix()] = path.stat().st_size if path.exists() else 0
+    return {path: found[path] for path in sorted(found) if not any(part.startswith(".") for part in path.split("/"))}
+
+
 def remove(path: str) -> None:
     """Remove a file, or a folder with everything in it; nothing happens where there is none."""
     if not is_remote(path):
@@ -156,8 +181,13 @@ def publish_file(path: str, draft: str) -> None:
         os.close(fd)
 
 
+def json_bytes(value: Any) -> bytes:
+    """The one form in which JSON is written here: a changed byte shows, even a blank."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
 def publish_json(path: str, value: Any) -> None:
-    publish(path, (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    publish(path, json_bytes(value))
 
 
 def read_json(path: str) -> Any:
@@ -165,7 +195,9 @@ def read_json(path: str) -> Any:
     try:
         return json.loads(read(path))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): it was damaged; remove it and run the job again") from error
+        raise ValueError(
+            f"{path} is not valid JSON ({error}): it was damaged; remove it and run the job again"
+        ) from error
 
 
 def sha256_file(path: str, block: int = 8 << 20) -> str:
@@ -217,7 +249,12 @@ def lease(folder: str) -> Iterator[None]:
         RuntimeError: another live process holds it; the message names it.
     """
     path = join(folder, ".lease")
-    mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": _process_started(os.getpid()), "id": uuid.uuid4().hex}
+    mine = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _process_started(os.getpid()),
+        "id": uuid.uuid4().hex,
+    }
 
     def stamp() -> bytes:
         return json.dumps({**mine, "renewed": time.time()}).encode()

@@ -1,0 +1,46 @@
+"""Find damage: python -m jobs.verify PATH checks every data set, artifact and checkpoint below PATH, byte by byte.
+
+With --source also each sample against the source's own bytes ("demo", or the folder it was sharded from). Exit code 1
+and one line for each damaged file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from jobs import command
+from pipeline import integrity, storage
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to verify."""
+
+    path: Annotated[str, tyro.conf.Positional]
+    """A data set, an artifact, a run, or a folder of them; local or s3://."""
+    source: str = ""
+    """Compare with the source too: "demo" or its folder."""
+
+
+def run(config: Config) -> integrity.Findings:
+    """Print what was verified; returns it.
+
+    Raises:
+        ValueError: something is damaged (the message names each file), or there is nothing to verify.
+    """
+    root = storage.absolute(config.path, "PATH")
+    source = config.source if config.source in ("", "demo") else storage.absolute(config.source, "--source")
+    found = integrity.walk(root, source)
+    for line in found.seen:
+        print(line)
+    if found.problems:
+        raise ValueError(f"{len(found.problems)} problems\n  " + "\n  ".join(found.problems))
+    print("no damage found")
+    return found
+
+
+if __name__ == "__main__":
+    command.main(Config, run, __doc__)
