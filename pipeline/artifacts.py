@@ -85,6 +85,57 @@ def publish_part(folder: str, number: int, table: pa.Table) -> None:
     storage.publish_json(storage.join(folder, part_name(number) + ".json"), marker)
 
 
+def publish_rows(folder: str, number: int, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """As `publish_part`, one row group after the other: memory holds one of them, not the part."""
+    path = storage.join(folder, part_name(number) + ".parquet")
+    with storage.temporary(path) as draft:
+        rows = 0
+        with pq.ParquetWriter(
+            draft, schema, compression="none", use_dictionary=False, write_statistics=False
+        ) as writer:
+            for table in groups:
+                writer.write_table(table, row_group_size=max(1, table.num_rows))
+                rows += table.num_rows
+        marker = {"rows": rows, "bytes": storage.size(draft), "sha256": storage.sha256_file(draft)}
+        storage.publish_file(path, draft)
+    storage.publish_json(storage.join(folder, part_name(number) + ".json"), marker)
+
+
+class _Ranges(io.RawIOBase):
+    """A remote file read range by range."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.size, self.at = path, storage.size(path), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset + (0, self.at, self.size)[whence]
+        return self.at
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self.size - self.at)
+        data = storage.read_range(self.path, self.at, left if size is None or size < 0 else min(size, left))
+        self.at += len(data)
+        return data
+
+
+def open_part(folder: str, number: int) -> pq.ParquetFile:
+    """Part `number`, to be read row group by row group. Raises ValueError as `read_part`."""
+    path = storage.join(folder, part_name(number) + ".parquet")
+    try:
+        return pq.ParquetFile(pa.PythonFile(_Ranges(path), mode="r") if storage.is_remote(path) else path)
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
+
+
 def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.Table:
     """Raises ValueError naming the file where it is cut short or not Parquet."""
     path = storage.join(folder, part_name(number) + ".parquet")

@@ -44,13 +44,13 @@ def walk(root: str, source: str = "") -> Findings:
     for path in files:
         folder, _, name = storage.join(root, path).rpartition("/")
         if name == "dataset.json":
-            _guard(found, folder, lambda f=folder: _data_set(found, f, source))
+            _guard(found, folder, _data_set, found, folder, source)
         elif name == "card.json":
-            _guard(found, folder, lambda f=folder: _artifact(found, f))
+            _guard(found, folder, _artifact, found, folder)
         elif name == "request.json" and not {"dataset.json", "card.json"} & set(storage.names(folder)):
             found.wrong(folder, "was not finished: neither dataset.json nor card.json; run its job again")
         elif name.endswith(".pt") and path[:-3] + ".json" in files:
-            _guard(found, folder, lambda p=storage.join(root, path): _checkpoint(found, p))
+            _guard(found, folder, _checkpoint, found, storage.join(root, path))
     if not found.seen and not found.problems:
         raise ValueError(f"{root}: no data set, artifact or checkpoint in it or below it")
     if source and not any(line.startswith("data set") for line in found.seen) and not found.problems:
@@ -61,10 +61,10 @@ def walk(root: str, source: str = "") -> Findings:
     return found
 
 
-def _guard(found: Findings, folder: str, look: Callable[[], None]) -> None:
+def _guard(found: Findings, folder: str, look: Callable[..., None], *arguments: Any) -> None:
     """A damaged JSON can break any look-up: that is a finding, and the rest is still looked at."""
     try:
-        look()
+        look(*arguments)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         found.wrong(folder, f"cannot be followed further ({type(error).__name__}: {error})")
 

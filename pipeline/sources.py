@@ -66,7 +66,13 @@ def open_source(options: dict[str, Any], root: str) -> Source:
 
 
 def reader(options: dict[str, Any], root: str) -> Reader:
-    """Reads a source's files without listing it: for `jobs.verify --source`."""
+    """Reads a source's files without listing it: for `jobs.verify --source`.
+
+    Raises:
+        ValueError: the options are of the demo and the place is a folder, or the other way round.
+    """
+    if (options["kind"] == "demo") != (root == "demo"):
+        raise ValueError(f"--source {root}: the data set was made from {'the demo' if root != 'demo' else 'a folder'}")
     return open_source(options, root).reader if options["kind"] == "demo" else partial(_read, root)
 
 

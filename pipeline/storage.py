@@ -136,7 +136,9 @@ def remove(path: str) -> None:
 
 
 def publish(path: str, data: bytes) -> None:
-    """Write `data` so that `path` holds all of it or what it held before, also after a crash. Raises OSError (full disk)."""
+    """Write `data` so that `path` holds all of it or what it held before, also after a crash.
+
+    Raises OSError (full disk)."""
     if is_remote(path):
         fs, inner = _fs(path)
         fs.pipe_file(inner, data)  # one PUT, or a multipart upload that completes at its end: atomic on object stores
@@ -173,7 +175,7 @@ def publish_file(path: str, draft: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-    os.replace(draft, path)
+    Path(draft).replace(path)
     fd = os.open(Path(path).parent, os.O_RDONLY)
     try:
         os.fsync(fd)
