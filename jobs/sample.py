@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 
 from jobs import command
 from models.family import Family
@@ -84,7 +85,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     paths = []
     for name, picture in sheets.items():
         path = storage.join(output, f"{name}.png")
-        storage.publish(path, pictures.png(picture))
+        storage.publish(path, decode.to_png(np.asarray(picture)))
         paths.append(path)
         if tracker:
             tracker.picture(name, picture, 0)
@@ -112,7 +113,7 @@ def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Co
 
 def _style_sheets(
     family: Family, some: Sequence[Named], styles: Sequence[Named], note: str, limit: int
-) -> dict[str, object]:
+) -> dict[str, Image.Image]:
     """Transfer (rows = inputs, columns = styles), the walk between the first and the last style, the map of all."""
     codes = [family.codes(to_tensor([image])) for _, image in styles]
     if any(code is None for code in codes):
@@ -124,7 +125,7 @@ def _style_sheets(
         out = [family.generate(to_tensor([image]), code[i : i + 1]) for i in chosen]
         cells.append([image, *(pictures.to_uint8(x[0]) for x in out if x is not None)])
     columns = ["", *(styles[i][0] for i in chosen)]
-    made: dict[str, object] = {
+    made: dict[str, Image.Image] = {
         "transfer": pictures.sheet(cells, ["style", *(n for n, _ in some)], columns, "Style transfer", note)
     }
     walk = []
@@ -184,7 +185,7 @@ def _of_data(config: Config, field: str, size: int, most: int = 10_000) -> list[
 def _note(facts: dict[str, object]) -> str:
     inputs = facts["inputs"]
     assert isinstance(inputs, dict)
-    return "perceptual network with RANDOM weights" if inputs["weights"] == "random" else ""
+    return "perceptual network with RANDOM weights" if str(inputs["weights"]).startswith("random") else ""
 
 
 if __name__ == "__main__":

@@ -41,6 +41,10 @@ class Recipe:
     """Root of every random generator of the run."""
     size: int = 256
     """Side of the square training crop, pixels."""
+    perceptual_net: Literal["vgg16", "vgg19"] = "vgg16"
+    """Network of the style descriptors and of perceptual losses."""
+    perceptual_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
+    """Its layers, activations after ReLU."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ class Group:
         Differentiable: the gradient that reaches a rank's `x` is the sum over all ranks' losses, so that with
         `average` the step equals that of one worker with the whole batch.
         """
-        return _Gather.apply(x, self) if self.on else x  # type: ignore[no-untyped-call, no-any-return]
+        return _Gather.apply(x, self) if self.on else x  # type: ignore[no-untyped-call]
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Scalars averaged over the ranks, for the log."""
@@ -162,7 +166,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         grad = grad.contiguous()
         dist.all_reduce(grad)
         start = ctx.group.rank * ctx.rows

@@ -26,10 +26,10 @@ import models
 from models.family import Family, Group, Stage, Table
 from pipeline import checkpoint, neighbours, pictures, storage
 from pipeline.batches import Feed, Images, Sources, join_rows, whole_batches
-from pipeline.descriptors import load_weights
 from pipeline.shards import DataSet
 from pipeline.tracking import Tracker
 from pipeline.triplets import Triplets
+from pipeline.weights import Weights, load_weights
 
 
 class Stopped(RuntimeError):
@@ -115,7 +115,7 @@ def fit(job: Job) -> str:
 def inputs(job: Job) -> dict[str, Any]:
     """What the run is made of, by content: a resumed run must be given the same."""
     data = DataSet(job.data, job.split)
-    made: dict[str, Any] = {"dataset": data.fingerprint, "split": job.split, "weights": _weights_name(job)}
+    made: dict[str, Any] = {"dataset": data.fingerprint, "split": job.split, "weights": _origin(job).identity}
     if job.neighbours:
         card = neighbours.load(job.neighbours).card
         if card["inputs"]["dataset"] != data.fingerprint:
@@ -129,10 +129,8 @@ def inputs(job: Job) -> dict[str, Any]:
     return made
 
 
-def _weights_name(job: Job) -> str:
-    if job.weights == "random" or storage.is_remote(job.weights):
-        return job.weights
-    return storage.sha256_file(job.weights)
+def _origin(job: Job) -> Weights:
+    return load_weights(job.weights, job.recipe.perceptual_net, job.recipe.perceptual_layers)[1]
 
 
 def _fit_on_ray(job: Job) -> None:
@@ -251,14 +249,13 @@ def work(config: Any) -> None:
 
 
 def _tags(job: Job) -> dict[str, str]:
-    return {"family": job.family, "weights": "random" if job.weights == "random" else _weights_name(job)}
+    return {"family": job.family, "weights": str(_origin(job))}
 
 
 def build(job: Job, group: Group) -> Family:
     """The family of a job, with its perceptual network where it has one."""
     module = models.load(job.family)
-    network = getattr(job.recipe, "perceptual_net", "")
-    perceptual = load_weights(job.weights, network, job.recipe.perceptual_layers)[0] if network else None
+    perceptual, _ = load_weights(job.weights, job.recipe.perceptual_net, job.recipe.perceptual_layers)
     family: Family = module.build(job.recipe, group, perceptual)
     return family
 

@@ -1,0 +1,136 @@
+"""The main job, all of it: shard, describe, neighbours, train, sample, evaluate, into one folder.
+
+    python -m jobs.run step demo --output runs/demo
+    python -m jobs.run step facades --source FOLDER --input-side right --weights vgg19.pth --output DIR
+
+The first two words are the family and its preset. Each part is skipped when its artifact is there with the same
+request; the same command goes on where an interrupted one ended. Each part is a run of its own in the tracker, below
+one parent run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jobs import command, describe, evaluate, neighbours, sample, shard, train
+from pipeline import storage
+from pipeline.descriptors import DescribeOptions
+from pipeline.loop import Run, fit
+from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What goes through the whole job; the recipe's fields are options too."""
+
+    output: str
+    """Folder for everything: data, descriptors, neighbours, train, samples, evaluation."""
+    source: str = "demo"
+    """`demo` (photographs that come with the installation), or a folder of images; see jobs.shard."""
+    layout: Literal["auto", "pairs", "sides", "images"] = "auto"
+    input_side: Literal["", "left", "right"] = ""
+    """Which half of side-by-side images is the input."""
+    resize: int = 0
+    """Shortest side, pixels; 0 keeps the source's own bytes."""
+    crops: int = 60
+    """demo: training crops per photograph."""
+    val_share: float = 0.0
+    """Share of the samples held out, for sources without splits of their own."""
+    weights: str = "torchvision"
+    """VGG checkpoint for descriptors and perceptual loss: path, URL, `torchvision`, or `random`."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the descriptors."""
+    near: int = 5
+    """k_c: closest images a positive is drawn from."""
+    far: int = 13
+    """k_f: furthest images a negative is drawn from."""
+    workers: int = 2
+    """Ray actors of shard, describe and neighbours."""
+    count: int = 6
+    """Samples per input on the sheets."""
+    tracking: str | None = None
+    """MLflow tracking URI; none: a database in the output folder. `off`: JSON lines only."""
+    run: Run = Run()
+
+
+def run(family: str, config: Any) -> dict[str, Any]:
+    """All parts in order; returns the evaluation's figures."""
+    root = storage.absolute(config.output, "--output")
+    folder = lambda name: storage.join(root, name)  # noqa: E731
+    uri = tracking_uri(config.tracking, root)
+    recipe = config.recipe
+    random = {"weights": "random" if config.weights == "random" else storage.join("", config.weights).rsplit("/", 1)[-1]}
+    with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=random) as parent:
+
+        def tracked(name: str) -> Tracker:
+            return Tracker(folder(name), uri, job=name, name=name, parent=parent.run_id, tags=random)
+
+        with tracked("data") as tracker:
+            shard.run(_shard(config, recipe, folder("data")), tracker)
+        with tracked("descriptors") as tracker:
+            layers = DescribeOptions(net=recipe.perceptual_net, layers=recipe.perceptual_layers, precision=config.precision)
+            made = describe.Config(
+                dataset=folder("data"),
+                output=folder("descriptors"),
+                weights=config.weights,
+                describe=layers,
+                workers=config.workers,
+            )
+            describe.run(made, tracker)
+        with tracked("neighbours") as tracker:
+            near = neighbours.Config(
+                descriptors=folder("descriptors"),
+                dataset=folder("data"),
+                output=folder("neighbours"),
+                near=config.near,
+                far=config.far,
+                workers=config.workers,
+            )
+            neighbours.run(near, tracker)
+        options = train_config(config, recipe, folder, uri)
+        fit(train.job(family, options, parent.run_id))
+        with tracked("samples") as tracker:
+            what = {"run": folder("train"), "data": folder("data"), "count": config.count}
+            sample.run(sample.Config(output=folder("samples"), **what), tracker)
+        with tracked("evaluation") as tracker:
+            measured = evaluate.Config(
+                run=folder("train"), data=folder("data"), output=folder("evaluation"), weights=config.weights
+            )
+            figures = evaluate.run(measured, tracker)
+        parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
+    return figures
+
+
+def tracking_uri(given: str | None, root: str) -> str | None:
+    """MLflow's SQLite file in the output folder, unless told otherwise; an object store cannot hold a database."""
+    if given == "off" or (given is None and storage.is_remote(root)):
+        return None
+    return given or f"sqlite:///{root}/mlflow.db"
+
+
+def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
+    if config.source == "demo":
+        made = {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
+    else:
+        made = {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
+        made["val_share"] = config.val_share
+    return shard.Config(source=config.source, output=output, workers=config.workers, **made)
+
+
+def train_config(config: Any, recipe: Any, folder: Any, uri: str | None) -> Any:
+    kind = train.command_line(train.Config, recipe)
+    return kind(
+        data=folder("data"),
+        output=folder("train"),
+        neighbours=folder("neighbours"),
+        weights=config.weights,
+        tracking=uri,
+        run=config.run,
+        recipe=recipe,
+    )
+
+
+if __name__ == "__main__":
+    family, recipe, rest = train.leading_words(__doc__)
+    command.main(train.command_line(Config, recipe), lambda config: run(family, config), __doc__, rest)
