@@ -87,7 +87,8 @@ class VGG(nn.Module):
                 break
             if len(self.features) < index:
                 self.features.append(pool(2))
-            self.features.append(nn.utils.skip_init(nn.Conv2d, before, width, 3, padding=1))
+            # skip_init: the usual one would draw from the global random generator.
+            self.features.append(nn.utils.skip_init(nn.Conv2d, before, width, 3, padding=1))  # type: ignore[no-untyped-call]
             self.features.append(nn.ReLU())
             self._out[index + 1] = layer
         mean, std = {
@@ -127,21 +128,20 @@ class VGG(nn.Module):
         return self
 
     def random(self, seed: int) -> VGG:
-        """Seeded He initialisation (He et al., ICCV 2015, eq. 10: deviation sqrt(2 / fan in)), biases zero."""
-        for module in self.features:
+        """Seeded He initialisation (He et al., ICCV 2015, eq. 10: deviation sqrt(2 / fan in)); biases are zero."""
+        for index, module in enumerate(self.features):
             if isinstance(module, nn.Conv2d):
-                # A generator a layer, by its width: shallow layers are the same however deep the network is cut.
-                index = list(self.features).index(module)
+                # A generator of its own for each layer: the shallow ones are the same however deep the network is cut.
                 generator = torch.Generator().manual_seed(seed * 1000 + index)
-                weight = torch.randn(module.weight.shape, generator=generator)
-                module.weight.data.copy_(weight * (2 / (9 * module.in_channels)) ** 0.5)
-                module.bias.data.zero_() if module.bias is not None else None
+                draw = torch.randn(module.weight.shape, generator=generator)
+                module.weight.data.copy_(draw * (2 / (9 * module.in_channels)) ** 0.5)
         return self
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B C h w"]]:
         """RGB in [-1, 1] -> layer -> activations after the ReLU, at 1, 1/2, 1/4, 1/8, 1/16 of the side."""
         x = (x + 1) / 2 if self.preprocessing == "imagenet" else (x.flip(1) + 1) * 127.5
         x = (x - self.mean) / self.std
+        x = x.to(next(self.features.parameters()).dtype)  # `features` alone may be made half precision
         out: dict[str, Tensor] = {}
         for index, module in enumerate(self.features):
             x = module(x)

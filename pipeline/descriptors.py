@@ -1,0 +1,283 @@
+"""Images -> VGG-Gram style descriptors, shard by shard.
+
+The style distance of StEP (Meshry et al., CVPR 2021; after Gatys et al., CVPR 2016),
+
+    d(i, j) = sum_l w_l mean over C_l x C_l of (G_l^i - G_l^j)^2,    G_l = F F^T / (C_l H_l W_l),
+
+is the squared Euclidean distance of one vector per image: for each layer the upper triangle of G_l, entries off the
+diagonal times sqrt 2 (they stand for two), times sqrt(w_l) / C_l.
+
+A descriptor artifact has one part a shard with the columns `key`, `vector` (float32, little-endian, as fixed-size
+binary: three times as fast to read as a list column; `read` gives it as an array) and `error`: an image that cannot be
+described has a null vector and its reason there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from models.common import vgg
+from pipeline import artifacts, storage
+from pipeline.shards import DataSet
+from pipeline.weights import Weights as Weights
+from pipeline.weights import load_weights as load_weights
+
+VERSION = 1
+"""Of the algorithm; part of the request."""
+GROUP_BYTES = 16 << 20
+"""Row groups of a part hold about so many bytes of vectors."""
+MAX_PIXELS = 2048 * 2048
+"""A larger image is described only with a size to shrink it to: activations take 256 bytes a pixel and layer."""
+
+STEP_LAYERS = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
+"""After StEP's released code: conv1_2 ... conv5_2, all with weight 1."""
+
+
+@dataclass(frozen=True)
+class DescribeOptions:
+    """All that the numbers depend on beside weights and data set."""
+
+    net: vgg.Name = "vgg16"
+    layers: tuple[str, ...] = STEP_LAYERS
+    layer_weights: tuple[float, ...] = ()
+    """One per layer; empty: all 1."""
+    preprocessing: vgg.Preprocessing = "imagenet"
+    pooling: vgg.Pooling = "max"
+    field: str = "target"
+    size: int = 0
+    """Shortest side after a bicubic resize, then the centre square of it; 0: images as they are (Grams are means over
+    positions, so images of different sizes can be compared)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the network; Grams are always summed in float32."""
+    batch: int = 16
+    """Images per forward; hashed, as the last bits depend on it."""
+
+    def __post_init__(self) -> None:
+        # On the command line the layers may be one word: relu1_2,relu2_2
+        object.__setattr__(self, "layers", tuple(name for word in self.layers for name in word.split(",")))
+        if self.layer_weights and len(self.layer_weights) != len(self.layers):
+            raise ValueError(f"--layer-weights: {len(self.layer_weights)} values for {len(self.layers)} layers")
+        if any(not 0 < w < float("inf") for w in self.layer_weights):
+            raise ValueError(f"--layer-weights {self.layer_weights}: give positive numbers, leave out unwanted layers")
+        if self.batch < 1 or self.size < 0:
+            raise ValueError(f"--batch {self.batch}, --size {self.size}: at least 1 and 0")
+
+
+class Describer:
+    """Images -> style vectors, with one network."""
+
+    def __init__(self, net: vgg.VGG, weights: tuple[float, ...] = (), precision: str = "fp32") -> None:
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        # Channels last is faster on the CPU in both precisions, most of all in bfloat16.
+        self.net = net.eval()
+        self.net.features.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.places: list[Tensor] = []  # per layer, int64: flat positions of the upper triangle
+        self.scales: list[Tensor] = []
+        for layer, weight in zip(net.layers, weights or (1.0,) * len(net.layers), strict=True):
+            c = vgg.channels(net.name, layer)
+            rows, columns = torch.triu_indices(c, c)
+            scale = torch.where(rows == columns, 1.0, 2.0).double().sqrt() * weight**0.5 / c
+            self.places.append(rows * c + columns)
+            self.scales.append(scale.float())
+        self.dimension = sum(len(p) for p in self.places)
+        self.least = 2 ** max(int(layer[4]) - 1 for layer in net.layers)
+        """Smallest side that the deepest layer can be computed of."""
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
+        """RGB in [-1, 1] -> float32 vectors whose squared Euclidean distance is the style distance."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        out = torch.empty(len(x), self.dimension, device=x.device)
+        start = 0
+        for f, places, scales in zip(self.net(x).values(), self.places, self.scales, strict=True):
+            g = vgg.gram(f.float()).flatten(1)  # B C*C
+            stop = start + len(places)
+            torch.mul(g[:, places.to(x.device)], scales.to(x.device), out=out[:, start:stop])
+            start = stop
+        return out
+
+
+def prepare(image: np.ndarray, size: int, least: int) -> np.ndarray:
+    """uint8 H W 3, resized and cropped as `DescribeOptions.size` says.
+
+    Raises:
+        ValueError: too small for the deepest layer, or too large to be taken as it is.
+    """
+    h, w = image.shape[:2]
+    if size:
+        scale = size / min(h, w)
+        new = (max(size, round(w * scale)), max(size, round(h * scale)))
+        if new != (w, h):
+            image = np.asarray(Image.fromarray(image).resize(new, Image.Resampling.BICUBIC))
+        top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+        image = image[top : top + size, left : left + size]
+    h, w = image.shape[:2]
+    if min(h, w) < least:
+        raise ValueError(f"{w} x {h} pixels: the deepest layer needs sides of {least} (--size can enlarge)")
+    if h * w > MAX_PIXELS:
+        raise ValueError(f"{w} x {h} pixels: more than {MAX_PIXELS}; shrink with --size")
+    return image
+
+
+def to_tensor(images: list[np.ndarray]) -> Float[Tensor, "B 3 H W"]:
+    """uint8 H W 3 images of one size -> float32 in [-1, 1]."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _vectors(
+    data: DataSet, shard: int, describer: Describer, options: DescribeOptions, seconds: dict[str, float]
+) -> Iterator[tuple[str, np.ndarray | None, str]]:
+    """(key, vector or None, reason) of the shard's images in order. A batch is a run of images of equal size."""
+
+    def describe() -> Iterator[tuple[str, np.ndarray | None, str]]:
+        if not waiting:
+            return
+        began = time.perf_counter()
+        found = describer(to_tensor([image for _, image in waiting])).numpy()
+        seconds["computing"] += time.perf_counter() - began
+        if not np.isfinite(found).all():
+            raise ValueError(f"--weights: style vectors from sample {waiting[0][0]} on are not finite")
+        for (key, _), vector in zip(waiting, found, strict=True):
+            yield key, vector, ""
+        waiting.clear()
+
+    waiting: list[tuple[str, np.ndarray]] = []
+    for i in data.shard_rows(shard):
+        began = time.perf_counter()
+        image, reason = None, ""
+        try:
+            image = prepare(data.image(i, options.field), options.size, describer.least)
+        except ValueError as error:
+            reason = str(error)
+        seconds["reading"] += time.perf_counter() - began
+        full = len(waiting) == options.batch
+        if waiting and (image is None or full or image.shape != waiting[0][1].shape or _crowded(waiting, options)):
+            yield from describe()
+        if image is None:
+            yield data.keys[i], None, reason
+        else:
+            waiting.append((data.keys[i], image))
+    yield from describe()
+
+
+def _crowded(waiting: list[tuple[str, np.ndarray]], options: DescribeOptions) -> bool:
+    """Whether one more image would pass the pixels of a full batch of 256 x 256: memory is bounded by pixels."""
+    h, w = waiting[0][1].shape[:2]
+    return bool((len(waiting) + 1) * h * w > options.batch * 256 * 256)
+
+
+def schema(dimension: int) -> pa.Schema:
+    fields = [("key", pa.string()), ("vector", pa.binary(4 * dimension)), ("error", pa.string())]
+    return pa.schema(fields, metadata={"vector": f"float32[{dimension}], little-endian"})
+
+
+def group_rows(dimension: int) -> int:
+    """Rows of one row group."""
+    return max(1, GROUP_BYTES // (4 * dimension))
+
+
+def _groups(rows: Iterator[tuple[str, np.ndarray | None, str]], dimension: int) -> Iterator[pa.Table]:
+    held: list[tuple[str, np.ndarray | None, str]] = []
+
+    def table() -> pa.Table:
+        vectors = [None if v is None else v.astype("<f4").tobytes() for _, v, _ in held]
+        errors = [reason or None for _, _, reason in held]
+        arrays = [pa.array([k for k, _, _ in held]), pa.array(vectors, pa.binary(4 * dimension))]
+        made = pa.table([*arrays, pa.array(errors, pa.string())], schema=schema(dimension))
+        held.clear()
+        return made
+
+    for row in rows:
+        held.append(row)
+        if len(held) == group_rows(dimension):
+            yield table()
+    if held:
+        yield table()
+
+
+def make(root: str, split: str, folder: str, options: DescribeOptions, net: vgg.VGG) -> Callable[[int], dict[str, Any]]:
+    """For `workers.each`: describe one shard, publish its part, return counts and seconds."""
+    data = DataSet(root, split)
+    describer = Describer(net, options.layer_weights, options.precision)
+
+    def work(shard: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        seconds = {"reading": 0.0, "computing": 0.0}
+        rows = _vectors(data, shard, describer, options, seconds)
+        artifacts.publish_rows(folder, shard, schema(describer.dimension), _groups(rows, describer.dimension))
+        spent = time.perf_counter() - began
+        writing = spent - sum(seconds.values())
+        return {"part": shard, "images": len(data.shard_rows(shard)), "seconds": spent, **seconds, "writing": writing}
+
+    return work
+
+
+def read(folder: str, part: int) -> Iterator[tuple[list[str], np.ndarray, list[str | None]]]:
+    """(keys, float32 n D, reasons) of each row group of a part; the rows of images with a reason are NaN.
+
+    Raises:
+        ValueError: the part is cut short, damaged, or not of descriptors.
+    """
+    source = artifacts.open_part(folder, part)
+    for group in range(source.num_row_groups):
+        try:
+            table = source.read_row_group(group, use_threads=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ValueError(
+                f"{folder}, part {part}: {error}; remove the part and its .json, and run jobs.describe again"
+            ) from error
+        column = table["vector"].combine_chunks()
+        width = column.type.byte_width
+        offset = column.offset * width
+        flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, offset)
+        vectors = flat.view("<f4").reshape(len(column), width // 4)
+        errors = table["error"].to_pylist()
+        if column.null_count:
+            vectors = vectors.copy()
+            vectors[[e is not None for e in errors]] = np.nan
+        yield table["key"].to_pylist(), vectors, errors
+
+
+def bad_rows(folder: str, parts: range) -> list[tuple[str, str]]:
+    """(key, reason) of all images without a vector."""
+    found: list[tuple[str, str]] = []
+    for part in parts:
+        table = artifacts.open_part(folder, part).read(columns=["key", "error"])
+        found += [(k, e) for k, e in zip(*table.to_pydict().values(), strict=True) if e is not None]
+    return found
+
+
+def request(data: DataSet, weights: str, options: DescribeOptions) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The artifact's inputs and options."""
+    inputs = {"dataset": data.fingerprint, "split": data.split, "field": options.field, "weights": weights}
+    return inputs, {k: v for k, v in asdict(options).items() if k != "field"}
+
+
+def dimension(card: artifacts.Card) -> int:
+    """Length of the vectors of a descriptor artifact."""
+    widths = [vgg.channels(card["options"]["net"], layer) for layer in card["options"]["layers"]]
+    return sum(c * (c + 1) // 2 for c in widths)
+
+
+def check(card: artifacts.Card, data: DataSet, folder: str) -> None:
+    """Raises ValueError where the descriptors are of another data set or split."""
+    for what, wanted in (("dataset", data.fingerprint), ("split", data.split)):
+        if card["inputs"][what] != wanted:
+            raise ValueError(
+                f"--descriptors {folder} are of another {what} ({card['inputs'][what]}) than {data.root} ({wanted}): "
+                "run jobs.describe on this one"
+            )
+
+
+def is_finished(folder: str) -> bool:
+    return storage.exists(storage.join(folder, "card.json"))
