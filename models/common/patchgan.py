@@ -1,5 +1,7 @@
 """A multi-scale, conditional patch discriminator with a minibatch-deviation channel (StEP's; pix2pixHD's kin)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -31,9 +33,7 @@ class PatchScale(nn.Module):
         super().__init__()
         widths = [width << i for i in range(layers + 1)]
         self.first = EqualisedConv(channels, width, 4, generator, stride=2)
-        self.down = nn.ModuleList(
-            EqualisedConv(a, b, 4, generator, stride=2) for a, b in zip(widths[:-2], widths[1:-1], strict=True)
-        )
+        self.down = nn.ModuleList(EqualisedConv(a, b, 4, generator, stride=2) for a, b in pairwise(widths[:-1]))
         self.down_norms = nn.ModuleList(InstanceNorm(w) for w in widths[1:-1])
         self.wide = EqualisedConv(widths[-2] + 1, widths[-1], 4, generator)
         self.wide_norm = InstanceNorm(widths[-1])
@@ -45,7 +45,8 @@ class PatchScale(nn.Module):
             x = F.leaky_relu(norm(conv(x)), SLOPE)
         deviation = minibatch_deviation(x, group).expand(x.shape[0], 1, x.shape[2], x.shape[3])
         x = F.leaky_relu(self.wide_norm(self.wide(torch.cat([x, deviation], 1))), SLOPE)
-        return self.logit(x)  # type: ignore[no-any-return]
+        logit: Tensor = self.logit(x)
+        return logit.to(self.logit.weight.dtype)  # losses in full precision under autocast
 
 
 class PatchDiscriminator(nn.Module):

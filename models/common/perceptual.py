@@ -30,7 +30,7 @@ class Perceptual(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         for vgg in self._beside:
-            vgg._apply(fn)
+            vgg._apply(fn)  # type: ignore[no-untyped-call]
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     @property
@@ -55,10 +55,13 @@ class Perceptual(nn.Module):
         with torch.no_grad():
             wanted = vgg(y)
         got = vgg(x)
-        return torch.stack([(got[name] - wanted[name]).square().mean((1, 2, 3)) for name in self.layers], 1)
+        kept = self.factors.dtype  # squares of bfloat16 activations are summed in full precision
+        differences = (got[name].to(kept) - wanted[name].to(kept) for name in self.layers)
+        return torch.stack([d.square().mean((1, 2, 3)) for d in differences], 1)
 
     def forward(self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-        return (self.distances(x, y).mean(0) * self.factors).sum()
+        total: Tensor = (self.distances(x, y).mean(0) * self.factors).sum()
+        return total
 
     def calibrate(self, distances: Float[Tensor, "p l"], value: float) -> None:
         """Set the factors so that each layer's term is `value` on average over these pairs.
@@ -81,5 +84,7 @@ class Perceptual(nn.Module):
 
 
 def gradient_ratio(first: Tensor, second: Tensor) -> Tensor:
-    """|first| / |second| of two gradients with respect to the same picture; inf where the second is 0."""
-    return first.norm() / second.norm()
+    """|first| / |second| of two gradients with respect to the same picture; finite also where the second is 0."""
+    least = torch.finfo(second.dtype).tiny ** 0.5
+    ratio: Tensor = torch.linalg.vector_norm(first) / torch.linalg.vector_norm(second).clamp_min(least)
+    return ratio
