@@ -1,0 +1,244 @@
+"""How good, how different, how faithful: pure functions of images, features and codes.
+
+Images are float `B C H W` in [-1, 1] and are first rounded to the 8 bits that a saved picture has. A distance is a
+function of two such batches that gives one number a pair, `B`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from models.common.vgg import VGG
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+BLOCK = 1024
+"""Rows of a distance matrix that are held at once."""
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """[-1, 1] -> whole numbers 0..255 in float32: round(127.5 + 127.5 x), clipped (StEP's evaluation)."""
+    return (images.float() * 127.5 + 127.5).round().clamp(0, 255)
+
+
+def psnr(images: Tensor, targets: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB on 8-bit values: 10 log10(255^2 / MSE) of each image, averaged over the images
+    (not the ratio of the averaged error). Infinite where a pair is equal."""
+    _same(images, targets)
+    # reduction "elementwise_mean" would average too, but hides that it is per image only by dim
+    each = peak_signal_noise_ratio(
+        as_bytes(images), as_bytes(targets), data_range=255.0, reduction="none", dim=(1, 2, 3)
+    )
+    return float(each.double().mean())
+
+
+def ssim(images: Tensor, targets: Tensor) -> float:
+    """Structural similarity on 8-bit values: Gaussian window 11, sigma 1.5, k 0.01 and 0.03, each channel by itself
+    (Wang et al. 2004); averaged over the images."""
+    _same(images, targets)
+    each = structural_similarity_index_measure(
+        as_bytes(images), as_bytes(targets), data_range=255.0, reduction="none", gaussian_kernel=True, sigma=1.5
+    )
+    return float(each.double().mean())
+
+
+def perceptual_distance(vgg: VGG, images: Tensor, targets: Tensor) -> Tensor:
+    """`B`: sum over the VGG's layers of mean_hw sum_c (f(x) - f(y))^2, f of unit length over the channels.
+
+    LPIPS' form without fitted weights: it is not LPIPS, and goes by `perceptual_name`.
+    """
+    _same(images, targets)
+    total = torch.zeros(len(images), device=images.device)
+    with torch.no_grad():
+        of_images, of_targets = vgg(images), vgg(targets)
+    for layer in vgg.layers:
+        a, b = (f / (f.square().sum(1, keepdim=True).sqrt() + 1e-10) for f in (of_images[layer], of_targets[layer]))
+        total += (a - b).square().sum(1).mean((1, 2))
+    return total
+
+
+def perceptual_name(vgg: VGG, weights: str) -> str:
+    """`vgg_perceptual-vgg19-relu1_2-relu3_1-1a2b3c4d`: `weights` is their sha256, or `random:SEED`, kept as it is."""
+    mark = weights.replace(":", "") if weights.startswith("random") else weights[:8]
+    return "-".join(["vgg_perceptual", vgg.name, *vgg.layers, mark])
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """How different the samples of one input are, and over what it was taken."""
+
+    mean: float
+    """Mean distance over all pairs of all inputs."""
+    inputs: int
+    samples: int
+    """Samples of each input."""
+    pairs: int
+    """Distances that were averaged."""
+
+
+def diversity(
+    samples: Iterable[Tensor], distance: Distance, pairs: Literal["consecutive", "all"] = "consecutive"
+) -> Diversity:
+    """Mean distance between the samples (`S C H W`) of one input, over the inputs.
+
+    `consecutive` is BicycleGAN's protocol: 100 inputs x 20 samples, the 19 neighbouring pairs of each: 1,900 distances.
+
+    Raises:
+        ValueError: no input, fewer than two samples, or inputs with different numbers of samples.
+    """
+    total, count, inputs, size = 0.0, 0, 0, 0
+    for row in samples:
+        size = size or len(row)
+        if len(row) != size or size < 2:
+            raise ValueError(
+                f"diversity wants the same number of samples, 2 or more, of each input: {size}, {len(row)}"
+            )
+        if pairs == "consecutive":
+            first, second = torch.arange(size - 1), torch.arange(1, size)
+        else:
+            first, second = torch.triu_indices(size, size, 1)
+        each = distance(row[first], row[second])
+        total, count, inputs = total + float(each.double().sum()), count + len(each), inputs + 1
+    if not inputs:
+        raise ValueError("diversity of no input")
+    return Diversity(total / count, inputs, size, count)
+
+
+def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019, eq. 1-2) of features `N D` and `M D`.
+
+    Precision: share of fakes within the ball of at least one real, whose radius is the distance to its k-th nearest
+    other real. Recall: the same the other way round. Distances are float64 and computed directly, not by products.
+
+    Raises:
+        ValueError: not more than k rows on a side.
+    """
+    real, fake = real.double(), fake.double()
+    if min(len(real), len(fake)) <= k:
+        raise ValueError(f"precision and recall with k = {k} need more rows than that, got {len(real)} and {len(fake)}")
+    return _covered(fake, real, k), _covered(real, fake, k)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _covered(points: Tensor, centres: Tensor, k: int) -> float:
+    radii = []
+    for start in range(0, len(centres), BLOCK):
+        block = _distances(centres[start : start + BLOCK], centres)
+        rows = torch.arange(len(block))
+        block[rows, rows + start] = math.inf  # a point is not its own neighbour; an equal one is
+        radii.append(block.kthvalue(k, dim=1).values)
+    radius = torch.cat(radii)
+    inside = [(_distances(points[i : i + BLOCK], centres) <= radius).any(1).sum() for i in range(0, len(points), BLOCK)]
+    return float(torch.stack(inside).sum()) / len(points)
+
+
+def frechet_distance(real: Tensor, fake: Tensor) -> float:
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of features `N D`, `M D` (Heusel et al. 2017, eq. 6), in float64.
+
+    Not FID unless the features are Inception's. It is biased upwards for few rows: compare equal counts only.
+
+    Raises:
+        ValueError: fewer than two rows on a side, or of different widths.
+    """
+    if min(len(real), len(fake)) < 2 or real.shape[1] != fake.shape[1]:
+        raise ValueError(f"wanted N D and M D with N, M >= 2, got {tuple(real.shape)} and {tuple(fake.shape)}")
+    real, fake = real.double(), fake.double()
+    c1, c2 = torch.cov(real.T).reshape(real.shape[1], -1), torch.cov(fake.T).reshape(real.shape[1], -1)
+    # The eigenvalues of C1 C2 are those of the symmetric C1^(1/2) C2 C1^(1/2): real, and not negative but for rounding.
+    values, vectors = torch.linalg.eigh(c1)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ c2 @ root).clamp(min=0).sqrt().sum()
+    gap = (real.mean(0) - fake.mean(0)).square().sum()
+    return max(0.0, float(gap + c1.trace() + c2.trace() - 2 * cross))
+
+
+def own_code_share(distances: Tensor) -> float:
+    """Share of pairs in which an image is rebuilt better with its own code than with another's. Chance: 0.5.
+
+    `distances`: `N N`, entry (i, j) between target i and its reconstruction with the code of image j. Ties are half.
+    """
+    n = len(distances)
+    if distances.shape != (n, n) or n < 2:
+        raise ValueError(f"wanted a square of at least 2 x 2 distances, got {tuple(distances.shape)}")
+    own = distances.diagonal()[:, None]
+    wins = (own < distances).double() + 0.5 * (own == distances).double()
+    return float((wins.sum() - wins.diagonal().sum()) / (n * (n - 1)))
+
+
+def code_recovery(codes: Tensor, recovered: Tensor) -> float:
+    """Share of the codes `B K D` that are nearest to their own recovery E(G(x, z)), among the K of their input.
+
+    Chance: 1 / K. A code that ties with another does not count, so equal codes cannot score.
+    """
+    _same(codes, recovered)
+    apart = _distances(recovered.double(), codes.double())  # B K K: recovery, code
+    own = apart.diagonal(dim1=1, dim2=2)[..., None]
+    others = apart + torch.diag(torch.full((codes.shape[1],), math.inf, dtype=torch.float64))
+    return float((own[..., 0] < others.min(2).values).double().mean())
+
+
+def triplet_accuracy(anchor: Tensor, positive: Tensor, negative: Tensor) -> float:
+    """Share of triplets (codes `N D` each) with the positive nearer to the anchor than the negative; ties are half."""
+    _same(anchor, positive)
+    _same(anchor, negative)
+    near = (anchor.double() - positive.double()).square().sum(1)
+    far = (anchor.double() - negative.double()).square().sum(1)
+    return float(((near < far).double() + 0.5 * (near == far).double()).mean())
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> float:
+    """Spearman's rank correlation of two lists (for example code distances and style distances); ties share the mean of
+    their ranks.
+
+    Raises:
+        ValueError: different lengths, fewer than two, or a list of equal values, which has no ranks.
+    """
+    x, y = (np.asarray(v.detach().double().cpu()).reshape(-1) for v in (a, b))
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"wanted two lists of one length, 2 or more, got {len(x)} and {len(y)}")
+    if x.min() == x.max() or y.min() == y.max():
+        raise ValueError("rank correlation of a list whose values are all equal")
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
+
+
+def _ranks(x: np.ndarray) -> np.ndarray:
+    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2.0)[place])
+
+
+def own_label_share(vectors: Tensor, labels: Sequence[str], k: int = 5) -> tuple[float, float]:
+    """(share of the k nearest others that have the anchor's label, that share by chance), over rows `N D`.
+
+    Raises:
+        ValueError: counts that disagree, or k not below N.
+    """
+    n = len(vectors)
+    if len(labels) != n or not 0 < k < n:
+        raise ValueError(f"--closest {k}: wanted 1 to N - 1 neighbours of {n} rows, with {len(labels)} labels")
+    ids = torch.tensor(np.unique(np.asarray(labels), return_inverse=True)[1])
+    vectors, hits = vectors.double(), 0
+    for start in range(0, n, BLOCK):
+        block = _distances(vectors[start : start + BLOCK], vectors)
+        rows = torch.arange(len(block))
+        block[rows, rows + start] = math.inf
+        near = block.argsort(dim=1, stable=True)[:, :k]  # ties: the lower row
+        hits += int((ids[near] == ids[rows + start][:, None]).sum())
+    counts = torch.bincount(ids).double()
+    return hits / (n * k), float((counts * (counts - 1)).sum() / (n * (n - 1)))
+
+
+def _same(a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape or len(a) == 0:
+        raise ValueError(f"wanted two batches of one shape, not empty: {tuple(a.shape)} and {tuple(b.shape)}")
