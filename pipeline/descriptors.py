@@ -8,8 +8,8 @@ is the squared Euclidean distance of one vector per image: for each layer the up
 diagonal times sqrt 2 (they stand for two), times sqrt(w_l) / C_l.
 
 A descriptor artifact has one part a shard with the columns `key`, `vector` (float32, little-endian, as fixed-size
-binary: three times as fast to read as a list column; `read` gives it as an array) and `error`: an image that cannot be
-described has a null vector and its reason there.
+binary: three times as fast to read as a list column; `Vectors` gives it as an array) and `error`: an image that cannot
+be described has a null vector and its reason there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.common import vgg
-from pipeline import artifacts, storage
+from pipeline import artifacts
 from pipeline.shards import DataSet
 from pipeline.weights import Weights as Weights
 from pipeline.weights import load_weights as load_weights
@@ -222,30 +222,69 @@ def make(root: str, split: str, folder: str, options: DescribeOptions, net: vgg.
     return work
 
 
-def read(folder: str, part: int) -> Iterator[tuple[list[str], np.ndarray, list[str | None]]]:
-    """(keys, float32 n D, reasons) of each row group of a part; the rows of images with a reason are NaN.
+def _arrays(table: pa.Table) -> tuple[list[str], np.ndarray, np.ndarray]:
+    column = table["vector"].combine_chunks()
+    width = column.type.byte_width
+    flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
+    valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+    return table["key"].to_pylist(), flat.view("<f4").reshape(len(column), width // 4), valid
+
+
+class Vectors:
+    """The rows of a finished artifact in key order (all parts one after the other), read a run at a time.
 
     Raises:
-        ValueError: the part is cut short, damaged, or not of descriptors.
+        ValueError: a part is missing, cut short or damaged.
     """
-    source = artifacts.open_part(folder, part)
-    for group in range(source.num_row_groups):
+
+    def __init__(self, folder: str) -> None:
+        card = artifacts.load_card(folder, "descriptors")
+        self.folder, self.dimension = folder, dimension(card)
+        self.part_rows: list[int] = []
+        self._groups: list[tuple[int, int, int]] = []  # first row, part, row group
+        self._files = []
+        for part in range(card["parts"]):
+            file = artifacts.open_part(folder, part)
+            self._files.append(file)
+            start = sum(self.part_rows)
+            for group in range(file.num_row_groups):
+                self._groups.append((start, part, group))
+                start += file.metadata.row_group(group).num_rows
+            self.part_rows.append(file.metadata.num_rows)
+        self._starts = np.array([first for first, _, _ in self._groups])
+
+    def __len__(self) -> int:
+        return sum(self.part_rows)
+
+    def groups(self, part: int) -> Iterator[tuple[list[str], np.ndarray, np.ndarray]]:
+        """(keys, float32 n D, valid bool n) of each row group of a part; invalid rows hold any numbers."""
+        for _, p, group in self._groups:
+            if p == part:
+                yield self._group(part, group)
+
+    def _group(self, part: int, group: int) -> tuple[list[str], np.ndarray, np.ndarray]:
         try:
-            table = source.read_row_group(group, use_threads=False)
+            return _arrays(self._files[part].read_row_group(group, use_threads=False))
         except (OSError, pa.ArrowInvalid) as error:
+            name = f"{self.folder}/{artifacts.part_name(part)}"
             raise ValueError(
-                f"{folder}, part {part}: {error}; remove the part and its .json, and run jobs.describe again"
+                f"{name}.parquet: {error}; remove it, its .json and card.json, run jobs.describe again"
             ) from error
-        column = table["vector"].combine_chunks()
-        width = column.type.byte_width
-        offset = column.offset * width
-        flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, offset)
-        vectors = flat.view("<f4").reshape(len(column), width // 4)
-        errors = table["error"].to_pylist()
-        if column.null_count:
-            vectors = vectors.copy()
-            vectors[[e is not None for e in errors]] = np.nan
-        yield table["key"].to_pylist(), vectors, errors
+
+    def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows `start` to `stop` as (float32 n D, valid bool n), into the first rows of `out` if given; invalid: 0."""
+        out = np.empty((stop - start, self.dimension), np.float32) if out is None else out[: stop - start]
+        valid = np.empty(stop - start, bool)
+        for number in range(int(np.searchsorted(self._starts, start, "right")) - 1, len(self._groups)):
+            first, part, group = self._groups[number]
+            if first >= stop:
+                break
+            _, vectors, good = self._group(part, group)
+            a, b = max(start, first), min(stop, first + len(good))
+            out[a - start : b - start] = vectors[a - first : b - first]
+            valid[a - start : b - start] = good[a - first : b - first]
+        out[~valid] = 0
+        return out, valid
 
 
 def bad_rows(folder: str, parts: range) -> list[tuple[str, str]]:
@@ -277,7 +316,3 @@ def check(card: artifacts.Card, data: DataSet, folder: str) -> None:
                 f"--descriptors {folder} are of another {what} ({card['inputs'][what]}) than {data.root} ({wanted}): "
                 "run jobs.describe on this one"
             )
-
-
-def is_finished(folder: str) -> bool:
-    return storage.exists(storage.join(folder, "card.json"))

@@ -1,0 +1,376 @@
+"""Style descriptors -> for each image its k closest (itself left out) and k furthest, exact.
+
+Work is cut into tiles of one query block by one span of database blocks; a tile's candidates are a small file, joined
+by an associative merge, so that tiles may be done in any order, on any worker, and again. Then each query block streams
+the database once more and recomputes its finalists exactly (pipeline.search says why that is enough).
+
+The artifact has one part a shard: `key`, `near` and `far` (positions in key order), `near_distance`, `far_distance`
+(float64 squared style distances); near ascending, far descending, ties by position. An image without a descriptor has
+nulls, and is in nobody's list.
+
+Memory of a worker: 2 x block x D x 4 bytes of vectors (D: the descriptor's length), 4 x block^2 x 4 of products, one
+row group; not of the number of images (but for their 4 (k + margin) candidates x 24 bytes x block).
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline import artifacts, descriptors, pictures, search, storage
+from pipeline.search import Array, Candidates
+from pipeline.search import nearest as nearest
+from pipeline.shards import DataSet
+
+VERSION = 1
+"""Of the algorithm; part of the request."""
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("near", pa.list_(pa.int32())),
+        ("near_distance", pa.list_(pa.float64())),
+        ("far", pa.list_(pa.int32())),
+        ("far_distance", pa.list_(pa.float64())),
+    ]
+)
+
+
+Item = tuple[str, int, int]
+"""("tile", query block, span) or ("lists", query block, 0)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every worker needs to know."""
+
+    descriptors: str
+    """Folder of the descriptor artifact."""
+    scratch: str
+    """Folder of the tiles' results; its name holds all that they depend on."""
+    near: int
+    far: int
+    margin: int
+    """Candidates kept beyond k."""
+    rows: int
+    block: int
+    """Rows of a query or database block."""
+    spans: int
+    """Runs of database blocks that a query block's tiles are spread over."""
+
+    @property
+    def blocks(self) -> list[tuple[int, int]]:
+        """(start, stop) of each block."""
+        return [(start, min(start + self.block, self.rows)) for start in range(0, self.rows, self.block)]
+
+    def span(self, number: int) -> list[tuple[int, int]]:
+        return self.blocks[number :: self.spans]
+
+    def path(self, name: str) -> str:
+        return storage.join(self.scratch, name + ".npz")
+
+    def items(self, blocks: list[int]) -> list[Item]:
+        """What is still to do for these query blocks, each block's tiles before its lists: a list waits for its tiles,
+        which then are done or in other workers' hands."""
+        there = set(storage.names(self.scratch))
+        found: list[Item] = []
+        for b in blocks:
+            if f"lists-{b:05d}.npz" not in there:
+                found += [("tile", b, s) for s in range(self.spans) if f"tile-{b:05d}-{s:05d}.npz" not in there]
+                found.append(("lists", b, 0))
+        return found
+
+
+def _save(path: str, **arrays: Array) -> None:
+    sink = io.BytesIO()
+    np.savez(sink, **arrays)  # type: ignore[arg-type]
+    storage.publish(path, sink.getvalue())
+
+
+def _load(path: str) -> dict[str, Array]:
+    with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as found:
+        return dict(found)
+
+
+class Worker:
+    """One actor's state: the vectors, their mean, and the query block in hand."""
+
+    def __init__(self, plan: Plan, mean: Array) -> None:
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self.plan, self.mean = plan, mean
+        self.vectors = descriptors.Vectors(plan.descriptors)
+        self.kappa = search.kappa(self.vectors.dimension)
+        size = (min(plan.block, plan.rows), self.vectors.dimension)
+        self._room = np.empty(size, np.float32), np.empty(size, np.float32)
+        self._query: tuple[tuple[int, int], bool] | None = None
+        self._valid = np.empty(0, bool)
+
+    def _block(self, at: tuple[int, int], room: Array, centred: bool) -> tuple[Array, Array]:
+        x, valid = self.vectors.rows(*at, out=room)
+        if centred:
+            x -= self.mean
+            x[~valid] = 0
+        return x, valid
+
+    def _queries(self, at: tuple[int, int], centred: bool) -> tuple[Array, Array]:
+        if self._query != (at, centred):
+            _, self._valid = self._block(at, self._room[0], centred)
+            self._query = (at, centred)
+        return self._room[0][: at[1] - at[0]], self._valid
+
+    def tile(self, block: int, span: int) -> None:
+        """Near and far candidates of a query block within a span, from one pass over each block product."""
+        plan, at = self.plan, self.plan.blocks[block]
+        x, valid = self._queries(at, centred=True)
+        a = search.squared_norms(x)
+        heaps = search.Heaps(len(x), plan.near + plan.margin), search.Heaps(len(x), plan.far + plan.margin, True)
+        norms = np.zeros(plan.rows)
+        for start, stop in plan.span(span):
+            y, good = self._block((start, stop), self._room[1], centred=True)
+            b = norms[start:stop] = search.squared_norms(y)
+            p = search.products(x, y)
+            p *= -2
+            for heap, sign in zip(heaps, (-1, 1), strict=True):
+                bound = p + ((1 + sign * self.kappa) * b).astype(np.float32)
+                _leave_out(bound, at, start, good, sign * -np.inf)
+                heap.add(bound, start)
+        saved = {"valid": valid}
+        for name, heap, sign in zip(("near", "far"), heaps, (-1, 1), strict=True):
+            values, columns = heap.result()
+            own = (1 + sign * self.kappa) * a[:, None]
+            saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + own)
+            saved[f"{name}_widths"] = 2 * self.kappa * (a[:, None] + norms[columns])
+            saved[f"{name}_columns"] = columns
+        _save(plan.path(f"tile-{block:05d}-{span:05d}"), **saved)
+
+    def lists(self, block: int) -> dict[str, Any]:
+        """Merge a query block's tiles, recompute the finalists exactly, save its lists."""
+        plan, at = self.plan, self.plan.blocks[block]
+        paths = [plan.path(f"tile-{block:05d}-{span:05d}") for span in range(plan.spans)]
+        while not all(map(storage.exists, paths)):  # handed out before this, to other workers
+            time.sleep(0.05)
+        tiles = [_load(path) for path in paths]
+        sides = {}
+        for name, k in (("near", plan.near), ("far", plan.far)):
+            parts = [Candidates(*(t[f"{name}_{what}"] for what in ("bounds", "widths", "columns"))) for t in tiles]
+            sides[name] = _Side(Candidates.merge(parts), k, 1 if name == "near" else -1, tiles[0]["valid"], at[0])
+        for start, stop in plan.blocks:
+            extra = {name: self._unproved(side, at, (start, stop)) for name, side in sides.items() if len(side.open)}
+            x, _ = self._queries(at, centred=False)
+            y, _ = self._block((start, stop), self._room[1], centred=False)
+            for name, side in sides.items():
+                side.take(x, y, start, stop, extra.get(name, {}))
+        saved = {"valid": tiles[0]["valid"]}
+        for name, side in sides.items():
+            saved[name], saved[f"{name}_distance"] = side.columns.astype(np.int32), side.distances
+        _save(plan.path(f"lists-{block:05d}"), **saved)
+        return {f"{name}_widened": len(side.open) for name, side in sides.items()}
+
+    def _unproved(self, side: _Side, at: tuple[int, int], other: tuple[int, int]) -> dict[int, Array]:
+        """Row -> columns within its reach, for the rows that the candidates do not suffice for."""
+        x, _ = self._queries(at, centred=True)
+        y, good = self._block(other, self._room[1], centred=True)
+        a, b = search.squared_norms(x[side.open]), search.squared_norms(y)
+        lower = side.sign * (a[:, None] + b - 2.0 * search.products(x, y, side.open))
+        lower -= self.kappa * (a[:, None] + b)
+        within = (lower <= side.reach[side.open][:, None]) & good
+        return {int(r): np.flatnonzero(w) + other[0] for r, w in zip(side.open, within, strict=True)}
+
+
+def _leave_out(bound: Array, at: tuple[int, int], start: int, good: Array, value: float) -> None:
+    """Strike out the queries themselves and the rows without a vector."""
+    bound[:, ~good] = value
+    same = np.arange(max(at[0], start), min(at[1], start + bound.shape[1]))
+    bound[same - at[0], same - start] = value
+
+
+class _Side:
+    """One of the two lists of a query block while the database streams past: `sign` 1 near, -1 far."""
+
+    def __init__(self, candidates: Candidates, k: int, sign: int, valid: Array, first: int) -> None:
+        self.k, self.sign, self.candidates, self.first = k, sign, candidates, first
+        self.reach, self.finalists, certified = candidates.judge(k)
+        self.finalists &= valid[:, None]
+        self.open = np.flatnonzero(~certified & valid)
+        self.finalists[self.open] = False  # all within reach are taken for these rows
+        self.distances = np.full((len(valid), k), sign * np.inf)
+        self.columns = np.full((len(valid), k), -1, np.int64)
+
+    def take(self, x: Array, y: Array, start: int, stop: int, extra: dict[int, Array]) -> None:
+        """Exact distances to this block's finalists (rows start to stop of the database are `y`)."""
+        c = self.candidates.columns
+        here = self.finalists & (c >= start) & (c < stop)
+        for row in np.union1d(np.flatnonzero(here.any(axis=1)), np.array(list(extra), np.int64)).astype(int).tolist():
+            columns = extra[row] if row in extra else c[row][here[row]]
+            columns = columns[columns != row + self.first]
+            found = np.array([search.distance(x[row], y[j - start]) for j in columns.tolist()])
+            columns = np.concatenate([self.columns[row], columns])
+            found = np.concatenate([self.distances[row], found])
+            order = np.lexsort((columns, self.sign * found))[: self.k]
+            self.columns[row], self.distances[row] = columns[order], found[order]
+
+
+def centre(vectors: descriptors.Vectors) -> Array:
+    """float32 D: the mean of some rows of each part, summed in float64 in row order. Any centre gives the same lists;
+    one near the mean keeps the bounds narrow."""
+    total, count = np.zeros(vectors.dimension), 0
+    for part in range(len(vectors.part_rows)):
+        for _, rows, valid in vectors.groups(part):
+            for row in rows[valid]:
+                total += row
+            count += int(valid.sum())
+            break  # its first row group is enough
+    return (total / max(1, count)).astype(np.float32)
+
+
+def make(plan: Plan, mean: Array) -> Callable[[Item], dict[str, Any]]:
+    """For `workers.each`: ("tile", block, span) or ("lists", block, 0)."""
+    worker = Worker(plan, mean)
+
+    def work(item: Item) -> dict[str, Any]:
+        began = time.perf_counter()
+        kind, block, span = item
+        counts: dict[str, Any] = {}
+        if kind == "tile":
+            worker.tile(block, span)
+        else:
+            counts = worker.lists(block)
+        return {"what": kind, "block": block, "span": span, "seconds": time.perf_counter() - began, **counts}
+
+    return work
+
+
+class Parts:
+    """Publishes each part when the query blocks that hold its rows are done."""
+
+    def __init__(self, plan: Plan, folder: str, part_rows: list[int], todo: list[int]) -> None:
+        self.plan, self.folder, self.todo = plan, folder, list(todo)
+        stops = np.cumsum(part_rows).astype(int).tolist()
+        self.runs = {part: (stops[part] - part_rows[part], stops[part]) for part in range(len(part_rows))}
+
+    def _blocks(self, part: int) -> range:
+        start, stop = self.runs[part]
+        return range(start // self.plan.block, -(-stop // self.plan.block)) if stop > start else range(0)
+
+    def blocks(self) -> list[int]:
+        """The query blocks that hold rows of unpublished parts."""
+        return sorted({b for part in self.todo for b in self._blocks(part)})
+
+    def publish(self) -> list[int]:
+        """Publish what is complete; returns the parts."""
+        there = set(storage.names(self.plan.scratch))
+        ready = [p for p in self.todo if all(f"lists-{b:05d}.npz" in there for b in self._blocks(p))]
+        for part in ready:
+            self._publish(part)
+            self.todo.remove(part)
+        return ready
+
+    def _publish(self, part: int) -> None:
+        start, stop = self.runs[part]
+        pieces = []
+        for b in self._blocks(part):
+            first = self.plan.blocks[b][0]
+            saved = _load(self.plan.path(f"lists-{b:05d}"))
+            pieces.append({name: rows[max(0, start - first) : stop - first] for name, rows in saved.items()})
+        keys = artifacts.read_part(self.plan.descriptors, part, ["key"])["key"].to_pylist()
+        columns: dict[str, list[Any]] = {"key": keys}
+        for name in SCHEMA.names[1:]:
+            columns[name] = [
+                row if good else None
+                for piece in pieces
+                for row, good in zip(piece[name].tolist(), piece["valid"].tolist(), strict=True)
+            ]
+        artifacts.publish_part(self.folder, part, pa.table(columns, schema=SCHEMA))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """A finished artifact in memory. Rows of images without a descriptor hold -1 and NaN."""
+
+    keys: list[str]
+    near: Array
+    """int32 N k_c: positions, ascending by distance."""
+    near_distance: Array
+    """float64 N k_c: squared style distances."""
+    far: Array
+    """int32 N k_f: positions, furthest first."""
+    far_distance: Array
+    """float64 N k_f."""
+    card: artifacts.Card
+
+
+def _matrix(table: pa.Table, name: str, k: int, kind: Any, missing: float) -> Array:
+    rows = [[missing] * k if row is None else row for row in table[name].to_pylist()]
+    return np.array(rows, dtype=kind).reshape(len(rows), k)
+
+
+def read_lists(folder: str, parts: int, near: int, far: int) -> tuple[list[str], dict[str, Array]]:
+    """Keys and the four matrices of all parts in order."""
+    table = pa.concat_tables([artifacts.read_part(folder, part) for part in range(parts)])
+    return table["key"].to_pylist(), {
+        "near": _matrix(table, "near", near, np.int32, -1),
+        "near_distance": _matrix(table, "near_distance", near, np.float64, np.nan),
+        "far": _matrix(table, "far", far, np.int32, -1),
+        "far_distance": _matrix(table, "far_distance", far, np.float64, np.nan),
+    }
+
+
+def load(folder: str) -> Neighbours:
+    """Raises ValueError where the artifact is not finished, damaged, or of another kind."""
+    card = artifacts.load_card(folder, "neighbours")
+    keys, lists = read_lists(folder, card["parts"], card["options"]["near"], card["options"]["far"])
+    return Neighbours(keys, card=card, **lists)
+
+
+def hubs(far: Array) -> dict[str, Any]:
+    """How few images fill the furthest lists (N k_f positions; rows of -1 are left out): a handful of outliers is
+    everybody's furthest, and as triplets' negatives that is all an encoder sees."""
+    lists = far[far[:, 0] >= 0]
+    counts = Counter(lists.ravel().tolist())
+    if not counts:
+        return {}
+    top = counts.most_common(10)
+    return {
+        "far_most_frequent_share": top[0][1] / len(lists),
+        "far_distinct": len(counts),
+        "far_top10_share": sum(n for _, n in top) / lists.size,
+    }
+
+
+def same_label(near: Array, labels: list[str | None], closest: int = 5) -> float | None:
+    """Share of the `closest` nearest that have their anchor's label; None where no image has one."""
+    known = np.array(["" if label is None else label for label in labels])
+    rows = (near[:, 0] >= 0) & (known != "")
+    if not rows.any():
+        return None
+    return float((known[near[rows][:, :closest]] == known[rows][:, None]).mean())
+
+
+def picture(near: Array, far: Array, data: DataSet, described: artifacts.Card, anchors: int = 12) -> bytes:
+    """A sheet as PNG: evenly chosen anchors, each with its 5 closest and 5 furthest."""
+    rows = np.flatnonzero(near[:, 0] >= 0)
+    chosen = rows[np.linspace(0, len(rows) - 1, min(anchors, len(rows))).astype(int)].tolist()
+    field, size = described["inputs"]["field"], described["options"]["size"]
+
+    def image(i: int) -> Array:
+        return descriptors.prepare(data.image(int(i), field), size, 1)
+
+    cells = [[image(i), *map(image, near[i, :5]), None, *map(image, far[i, :5])] for i in chosen]
+    names = [f"{data.keys[i]} {data.labels[i] or ''}".strip() for i in chosen]
+    closest, furthest = min(5, near.shape[1]), min(5, far.shape[1])
+    columns = ["anchor", *(f"close {n + 1}" for n in range(closest)), "", *(f"far {n + 1}" for n in range(furthest))]
+    notes, options = described["notes"], described["options"]
+    weights = f"RANDOM weights ({notes['weights']})" if notes["random_weights"] else f"weights {notes['weights']}"
+    note = f"{options['net']} {', '.join(options['layers'])}; {weights}; {options['precision']}"
+    sink = io.BytesIO()
+    pictures.sheet(cells, names, columns, "Closest and furthest in style", note).save(sink, format="PNG")
+    return sink.getvalue()
