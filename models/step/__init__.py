@@ -23,9 +23,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from models.common.perceptual import Perceptual
 from models.family import Group, Recipe
-from models.step.training import StEP
+from models.step.training import StEP, check
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,6 @@ class Config(Recipe):
     augment: tuple[float, ...] = (1.0,)
     """Equally likely scales before the random crop. Source: released code (edges2shoes: none)."""
 
-    perceptual_net: str = "vgg16"
-    """VGG of the perceptual loss. Source: released code."""
-    perceptual_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
-    """Its layers, activations after ReLU. Source: released code."""
     perceptual_weight: float = 0.02
     """Weight of the perceptual loss. Source: released code, w_loss_vgg."""
     perceptual_value: float = 0.0
@@ -193,4 +188,4 @@ def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> 
     return StEP(recipe, group, perceptual)
 
 
-__all__ = ["PRESETS", "Config", "Perceptual", "StEP", "build"]
+__all__ = ["PRESETS", "Config", "StEP", "build", "check"]
