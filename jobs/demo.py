@@ -24,7 +24,7 @@ class Config:
     output: str = "runs/demo"
     """Folder for everything."""
     weights: str = os.environ.get("VARIEGATE_WEIGHTS", "")
-    """VGG-19 checkpoint: path, URL, or `random`. None: $VARIEGATE_WEIGHTS, else torchvision's by download, else random."""
+    """VGG-19 checkpoint: path, URL, `random`. None: $VARIEGATE_WEIGHTS, else torchvision's by download, else random."""
     tracking: str | None = None
     """MLflow tracking URI; none: a database in the output folder."""
 
@@ -39,7 +39,7 @@ def find_weights(given: str) -> str:
         _, origin = load_weights("torchvision", recipe.perceptual_net, recipe.perceptual_layers)
     except (ValueError, OSError) as error:
         print(
-            f"\n*** No VGG weights: {error}\n*** Going on with RANDOM weights (seeded): styles are told apart less well."
+            f"\n*** No VGG weights: {error}\n*** Going on with RANDOM weights: styles are told apart less well."
             "\n*** For real ones: VARIEGATE_WEIGHTS=/path/to/vgg19.pth make demo\n",
             flush=True,
         )

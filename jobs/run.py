@@ -10,7 +10,7 @@ one parent run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
@@ -51,33 +51,28 @@ class Config:
     """Samples per input on the sheets."""
     tracking: str | None = None
     """MLflow tracking URI; none: a database in the output folder. `off`: JSON lines only."""
-    run: Run = Run()
+    run: Run = field(default_factory=Run)
 
 
 def run(family: str, config: Any) -> dict[str, Any]:
     """All parts in order; returns the evaluation's figures."""
     root = storage.absolute(config.output, "--output")
-    folder = lambda name: storage.join(root, name)  # noqa: E731
+
+    def folder(name: str) -> str:
+        return storage.join(root, name)
+
     uri = tracking_uri(config.tracking, root)
     recipe = config.recipe
-    random = {"weights": "random" if config.weights == "random" else storage.join("", config.weights).rsplit("/", 1)[-1]}
-    with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=random) as parent:
+    tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
+    with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
 
         def tracked(name: str) -> Tracker:
-            return Tracker(folder(name), uri, job=name, name=name, parent=parent.run_id, tags=random)
+            return Tracker(folder(name), uri, job=name, name=name, parent=parent.run_id, tags=tags)
 
         with tracked("data") as tracker:
             shard.run(_shard(config, recipe, folder("data")), tracker)
         with tracked("descriptors") as tracker:
-            layers = DescribeOptions(net=recipe.perceptual_net, layers=recipe.perceptual_layers, precision=config.precision)
-            made = describe.Config(
-                dataset=folder("data"),
-                output=folder("descriptors"),
-                weights=config.weights,
-                describe=layers,
-                workers=config.workers,
-            )
-            describe.run(made, tracker)
+            describe.run(_describe(config, recipe, folder("data"), folder("descriptors")), tracker)
         with tracked("neighbours") as tracker:
             near = neighbours.Config(
                 descriptors=folder("descriptors"),
@@ -88,11 +83,12 @@ def run(family: str, config: Any) -> dict[str, Any]:
                 workers=config.workers,
             )
             neighbours.run(near, tracker)
-        options = train_config(config, recipe, folder, uri)
-        fit(train.job(family, options, parent.run_id))
+        fit(train.job(family, _train(config, root, uri), parent.run_id))
         with tracked("samples") as tracker:
-            what = {"run": folder("train"), "data": folder("data"), "count": config.count}
-            sample.run(sample.Config(output=folder("samples"), **what), tracker)
+            sheets = sample.Config(
+                run=folder("train"), data=folder("data"), output=folder("samples"), count=config.count
+            )
+            sample.run(sheets, tracker)
         with tracked("evaluation") as tracker:
             measured = evaluate.Config(
                 run=folder("train"), data=folder("data"), output=folder("evaluation"), weights=config.weights
@@ -118,16 +114,22 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
     return shard.Config(source=config.source, output=output, workers=config.workers, **made)
 
 
-def train_config(config: Any, recipe: Any, folder: Any, uri: str | None) -> Any:
-    kind = train.command_line(train.Config, recipe)
-    return kind(
-        data=folder("data"),
-        output=folder("train"),
-        neighbours=folder("neighbours"),
+def _describe(config: Any, recipe: Any, data: str, output: str) -> describe.Config:
+    options = DescribeOptions(net=recipe.perceptual_net, layers=recipe.perceptual_layers, precision=config.precision)
+    return describe.Config(
+        dataset=data, output=output, weights=config.weights, describe=options, workers=config.workers
+    )
+
+
+def _train(config: Any, root: str, uri: str | None) -> Any:
+    return train.command_line(train.Config, config.recipe)(
+        data=storage.join(root, "data"),
+        output=storage.join(root, "train"),
+        neighbours=storage.join(root, "neighbours"),
         weights=config.weights,
         tracking=uri,
         run=config.run,
-        recipe=recipe,
+        recipe=config.recipe,
     )
 
 

@@ -29,7 +29,7 @@ def preset(family: str, name: str) -> Any:
 
 
 def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
-    """Family, preset's recipe and the other arguments of the command line; exits with the help where they are missing."""
+    """Family, preset's recipe, the other arguments of the command line; exits with the help where they are missing."""
     words = sys.argv[1:]
     if len(words) < 2 or words[0].startswith("-") or words[1].startswith("-"):
         print(description)
@@ -45,7 +45,7 @@ def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
 
 def command_line(options: type, recipe: Any) -> Any:
     """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values."""
-    flat = Annotated[type(recipe), tyro.conf.arg(name="")]
+    flat: Any = Annotated[type(recipe), tyro.conf.arg(name="")]  # type: ignore[valid-type]
     recipe_field = ("recipe", flat, field(default=recipe))
     return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
 
@@ -69,7 +69,7 @@ class Config:
     tracking: str | None = None
     """MLflow tracking URI: sqlite:////path/mlflow.db or http://host:port; none: JSON lines only."""
     name: str = "train"
-    run: Run = Run()
+    run: Run = field(default_factory=Run)
 
 
 def job(family: str, config: Any, parent: str | None = None) -> Job:

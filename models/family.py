@@ -67,7 +67,7 @@ class Stream:
     """Filter over a sample's index row (labelled only, one domain only); None keeps all."""
     augment: tuple[float, ...] = (1.0,)
     """Equally likely scales: a sample is resized (bicubic; label maps nearest) so that its shortest side is
-    round(scale * recipe.size), then a random square of recipe.size is cut. `(1.0,)`: only larger samples are cropped."""
+    round(scale * recipe.size), then a random square of recipe.size is cut. `(1.0,)`: only larger ones are cropped."""
     unit: int = 1
     """Samples that are never split between workers (BicycleGAN: 2)."""
 
@@ -241,7 +241,7 @@ class Family(nn.Module):
         return None
 
     def codes(self, images: Tensor) -> Tensor | None:
-        """`B D`: the style codes of pictures `B C H W`, with the averaged weights, or None where the method has none."""
+        """`B D`: the style codes of pictures `B C H W`, by the averaged weights, or None where the method has none."""
         return None
 
     def generate(self, input: Tensor, code: Tensor) -> Tensor | None:

@@ -144,7 +144,9 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> N
                     shorter = " (a length may only grow)" if key in recipe.LENGTHS and part == "recipe" else ""
                     differences.append(f"{key} is {a!r} there, {b!r} wanted{shorter}")
         if differences:
-            raise ValueError(f"{folder} holds another run: {'; '.join(differences)}. Choose another --output to start a new one")
+            raise ValueError(
+                f"{folder} holds another run: {'; '.join(differences)}. Choose another --output to start a new one"
+            )
     storage.publish_json(path, wanted)
 
 

@@ -174,7 +174,7 @@ def _raise_own(error: BaseException, folder: str) -> None:
 
 @contextmanager
 def _stop_on_signal(folder: str) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the workers, wherever they are, to save and end: through a file, which reaches them all."""
+    """SIGTERM and Ctrl-C ask the workers, wherever they are, to save and end: through a file, which reaches all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -283,7 +283,7 @@ class Trainer:
         if self.tracker:
             data = self.images.data
             self.tracker.parameters({**checkpoint.recipe_json(self.job.recipe), **asdict(self.job.run)})
-            self.tracker.dataset(os.path.basename(data.root), data.fingerprint, data.root, "training")
+            self.tracker.dataset(data.root.rsplit("/", 1)[-1], data.fingerprint, data.root, "training")
         index = 0
         while index < len(self.family.stages):  # a stage's length may be known only after the one before
             stage = self.family.stages[index]
@@ -364,7 +364,9 @@ class Trainer:
         taken = {k: v for k, v in there.items() if k.startswith(prefixes)}
         wrong = [k for k in taken if k not in own or own[k].shape != taken[k].shape]
         if not taken or wrong:
-            raise ValueError(f"--from {stage}={path}: its weights do not fit this recipe ({', '.join(wrong[:3]) or 'none'})")
+            raise ValueError(
+                f"--from {stage}={path}: its weights do not fit this recipe ({', '.join(wrong[:3]) or 'none'})"
+            )
         self.family.load_state_dict({**own, **taken})
         self.finished[stage] = 0
 
@@ -390,8 +392,8 @@ class Trainer:
         for stage in self.family.stages:
             if self.finished.get(stage.name) and stage.images > self.finished[stage.name]:
                 raise ValueError(
-                    f"stage {stage.name!r} was finished at {self.finished[stage.name]} images and later stages stand on "
-                    f"it: to lengthen it, start a new run (with --from for the stages before it)"
+                    f"stage {stage.name!r} was finished at {self.finished[stage.name]} images and later stages stand "
+                    f"on it: to lengthen it, start a new run (with --from for the stages before it)"
                 )
         if self.table is not None:
             for name in self.finished:
@@ -413,7 +415,7 @@ class Trainer:
             self.tracker.scalars({**values, f"{stage.name}/images_per_second": clock.rate}, done * stage.batch)
 
     def _watch(self, stage: Stage, done: int) -> None:
-        """Rank 0: held-out figures and a sheet, for the stages that train on samples; a sheet of samples after codes."""
+        """Rank 0: held-out figures and a sheet for stages that train on samples; a sheet of samples after codes."""
         source = next(iter(self.family.streams(stage.name).values())).source
         if self.held_out is None or self.tracker is None or source == "triplets":
             return
@@ -500,8 +502,6 @@ class Trainer:
         return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
 
 
-
-
 class Window:
     """Means of scalars over the steps since the last `take`."""
 
@@ -533,5 +533,9 @@ class Clock:
         self.rate = (done - self.first) * self.stage.batch / max(now - self.start, 1e-9)
         if self.rank == 0 and now - self.told > self.every:
             self.told = now
-            progress = {"stage": self.stage.name, "images": done * self.stage.batch, "of": self.total * self.stage.batch}
+            progress = {
+                "stage": self.stage.name,
+                "images": done * self.stage.batch,
+                "of": self.total * self.stage.batch,
+            }
             storage.publish_json(self.path, {**progress, "rate": self.rate})

@@ -1,7 +1,7 @@
 """Neighbour lists -> (anchor, positive, negative).
 
-StEP's first stage, as its released code draws them: the positive uniform over the k_c closest, the negative uniform over
-the k_f furthest, drawn anew each time.
+StEP's first stage, as its released code draws them: the positive uniform over the k_c closest, the negative uniform
+over the k_f furthest, drawn anew each time.
 """
 
 from __future__ import annotations

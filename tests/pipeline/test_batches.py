@@ -71,7 +71,9 @@ def test_the_permutation_is_the_published_algorithms_for_ever() -> None:
 @pytest.mark.parametrize("world", [2, 4])
 def test_workers_split_the_same_global_batches(source: Any, world: int) -> None:
     table = SimpleNamespace(
-        keys=[], near=np.array([[(i + 1) % 10, (i + 2) % 10] for i in range(10)]), card={},
+        keys=[],
+        near=np.array([[(i + 1) % 10, (i + 2) % 10] for i in range(10)]),
+        card={},
         far=np.array([[(i + 5) % 10, (i + 6) % 10] for i in range(10)]),
     )
     extra = {"triplets": Triplets(table)} if source == "triplets" else {}  # type: ignore[arg-type]
@@ -159,7 +161,5 @@ def test_values_are_in_minus_one_to_one() -> None:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_harvested_rows_come_back_in_key_order(world: int) -> None:
     images = Images(Data(), 1 << 20)  # type: ignore[arg-type]
-    parts = [
-        {"i": torch.cat([b["index"] for b in whole_batches(images, 3, SIZE, r, world)])} for r in range(world)
-    ]
+    parts = [{"i": torch.cat([b["index"] for b in whole_batches(images, 3, SIZE, r, world)])} for r in range(world)]
     assert join_rows(parts, 10, 3)["i"].tolist() == list(range(10))
