@@ -87,6 +87,11 @@ class Tracker:
         """MLflow's id of this run; None without MLflow, or while its server has not been reached."""
         return self._sender.run_id if self._sender else None
 
+    @property
+    def as_parent(self) -> str:
+        """What a nested run's `parent` should be: the run id, or the folder while there is none."""
+        return self.run_id or storage.absolute(self.folder, "parent")
+
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Record numbers at `step` (images seen). A (name, step) that was recorded before is left out.
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline import sending, tracking
+from pipeline import sending, storage, tracking
 from pipeline.tracking import Tracker
 
 
@@ -257,12 +257,29 @@ def test_nested_runs(tmp_path: Path, server: Server) -> None:
     assert server.runs["run1"]["tags"]["mlflow.source.name"] == "train"
     server.down = True
     other = Tracker(str(tmp_path / "p2"), URI, "run", "p2")
-    child = Tracker(str(tmp_path / "c2"), URI, "train", "c2", parent=str(tmp_path / "p2"))
+    child = Tracker(str(tmp_path / "c2"), URI, "train", "c2", parent=other.as_parent)
     server.down = False
     child.close()
     other.close()
     runs = {run["name"]: key for key, run in server.runs.items()}
     assert server.runs[runs["c2"]]["tags"]["mlflow.parentRunId"] == runs["p2"]
+
+
+def test_an_object_store_holds_the_record_too(server: Server) -> None:
+    folder = "memory://tracking/run"
+    try:
+        for steps in ((1, 2), (2, 3)):
+            with Tracker(folder, URI, "train", "a") as tracker:
+                for step in steps:
+                    tracker.scalars({"loss": float(step)}, step)
+                tracker.picture("sheet", Image.new("RGB", (2, 2)), step)
+        lines = [json.loads(line) for line in storage.read(f"{folder}/metrics.jsonl").splitlines()]
+        assert [w["step"] for w in lines if "values" in w] == [1, 2, 3]
+        assert [m[1] for m in server.metrics["run0"]] == [1, 2, 3]
+        assert storage.names(f"{folder}/pictures") == ["sheet-2.png", "sheet-3.png"]
+        assert len(server.runs) == 1
+    finally:
+        storage.remove(folder)
 
 
 def test_names_and_addresses_are_checked_where_they_are_given(tmp_path: Path) -> None:
