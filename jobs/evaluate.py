@@ -91,8 +91,8 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
         for stage in family.stages:
             if next(iter(family.streams(stage.name).values())).source == "samples":
                 there, _ = checkpoint.restore(folder, stage.name)
-                found = reconstruction(there, pairs, distances, config.swaps)
-                figures.update({f"{stage.name}/{name}": value for name, value in found.items()})
+                rebuilt = reconstruction(there, pairs, distances, config.swaps)
+                figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
         for sampler in config.samplers:
             found = sampling(family, pairs, distances, vgg, sampler, config)
             figures.update({f"{sampler}/{name}": value for name, value in found.items()})
@@ -170,11 +170,11 @@ def sampling(
 
 def _features(vgg: VGG, images: Tensor) -> Tensor:
     """`N C`: mean activations of the deepest layer."""
-    return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in images.split(BATCH)])
+    return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in images.chunk(-(-len(images) // BATCH))])
 
 
 def _mean(distance: metrics.Distance, a: Tensor, b: Tensor) -> float:
-    parts = [distance(x, y) for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True)]
+    parts = [distance(x, y) for x, y in zip(a.chunk(-(-len(a) // BATCH)), b.chunk(-(-len(b) // BATCH)), strict=True)]
     return float(torch.cat(parts).double().mean())
 
 

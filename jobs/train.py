@@ -45,7 +45,7 @@ def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
 
 def command_line(options: type, recipe: Any) -> Any:
     """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values."""
-    flat: Any = Annotated[type(recipe), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+    flat: Any = Annotated[type(recipe), tyro.conf.arg(name="")]
     recipe_field = ("recipe", flat, field(default=recipe))
     return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
 

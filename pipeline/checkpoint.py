@@ -132,7 +132,7 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> N
         ValueError: another family, recipe or data; the message names each difference.
     """
     path = storage.join(folder, "recipe.json")
-    wanted = {"family": family, "recipe": recipe_json(recipe), "inputs": inputs}
+    wanted: dict[str, Any] = {"family": family, "recipe": recipe_json(recipe), "inputs": inputs}
     if storage.exists(path):
         there = storage.read_json(path)
         differences = [f"family is {there['family']} there, {family} wanted"] if there["family"] != family else []

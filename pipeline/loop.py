@@ -26,6 +26,7 @@ import models
 from models.family import Family, Group, Stage, Table
 from pipeline import checkpoint, neighbours, pictures, storage
 from pipeline.batches import Feed, Images, Sources, join_rows, whole_batches
+from pipeline.search import nearest
 from pipeline.shards import DataSet
 from pipeline.tracking import Tracker
 from pipeline.triplets import Triplets
@@ -321,7 +322,7 @@ class Trainer:
         try:
             while done < total:
                 if stage.refresh_every and done % stage.refresh_every == 0:
-                    family.refresh(self.table, neighbours.nearest, done)
+                    family.refresh(self.table, nearest, done)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
                     scalars = family.update(lambda name: self._move(feed.draw(name)), done * stage.batch)
                 self._stop_on_nan(scalars, stage, done)

@@ -80,7 +80,10 @@ def each(
     actor_class: Any = ray.remote(_Worker).options(
         num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
     )
-    fresh = lambda: actor_class.remote(make, list(arguments), threads)  # noqa: E731
+
+    def fresh() -> Any:
+        return actor_class.remote(make, list(arguments), threads)
+
     waiting = list(range(len(items)))[::-1]
     deaths = dict.fromkeys(range(len(items)), 0)
     idle = [fresh() for _ in range(min(workers, len(items)))]

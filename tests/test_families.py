@@ -10,7 +10,7 @@ from models.family import Batch, Group, Recipe
 
 
 def test_an_unknown_family_is_named_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no family 'nosuch': choose one of .*step"):
+    with pytest.raises(ValueError, match=r"no family 'nosuch': choose one of .*step"):
         models.load("nosuch")
 
 
