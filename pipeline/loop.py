@@ -292,12 +292,12 @@ class Trainer:
                 self._take_over(stage.name, self.job.start[stage.name])
             elif stage.name not in self.finished:
                 resumed = state if state is not None and state["stage"] == stage.name else None
-                self._train(stage, resumed)
+                self.train(stage, resumed)
                 self._finish(stage)
             index += 1
         self._publish_final()
 
-    def _train(self, stage: Stage, resumed: checkpoint.State | None) -> None:
+    def train(self, stage: Stage, resumed: checkpoint.State | None) -> None:
         family, run = self.family, self.job.run
         family.enter(stage.name)
         if resumed is None:

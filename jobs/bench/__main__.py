@@ -1,0 +1,35 @@
+"""Measure speed and memory: python -m jobs.bench shard|describe|neighbours|train|chaos [options]
+
+Ratios are taken inside one run, side by side. The last line printed is one JSON object with the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from jobs import command
+
+
+def names() -> list[str]:
+    """The benches there are: the modules of this folder."""
+    return sorted(p.stem for p in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def main(arguments: list[str]) -> None:
+    if not arguments or arguments[0] not in names():
+        print(f"{__doc__}\nbenches: {', '.join(names())}")
+        raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
+    bench = import_module(f"jobs.bench.{arguments[0]}")
+
+    def run(config: Any) -> None:
+        print(json.dumps({"bench": arguments[0], **bench.run(config)}))
+
+    command.main(bench.Config, run, bench.__doc__, arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,103 @@
+"""The loop's own overhead: images/s of a training run's loop against a bare loop over the same `update` in memory.
+
+Encoder stage at 64 px. Both sides run in this process, in turns, on the same threads; the ratio is of the medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+import models.step
+from jobs import shard
+from models.family import Group
+from pipeline import loop
+from pipeline.loop import Job, Run, Trainer
+from pipeline.shards import DataSet
+from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the measurement."""
+
+    steps: int = 60
+    """Steps of each turn."""
+    rounds: int = 5
+    """Turns of each side."""
+    width: int = 64
+    """Encoder width (paper: 64)."""
+    crops: int = 20
+    """Demo crops per photograph."""
+
+
+def run(config: Config) -> dict[str, float]:
+    """Returns loop_overhead: 1 - (loop's images/s / bare images/s)."""
+    with tempfile.TemporaryDirectory() as folder:
+        shard.run(shard.Config(source="demo", output=f"{folder}/data", crops=config.crops, workers=2))
+        ours, bare = [], []
+        for number in range(config.rounds):
+            trainer = _trainer(config, f"{folder}/data", f"{folder}/run{number}")
+            bare.append(_bare(trainer, config.steps))
+            ours.append(_loop(trainer))
+            print(f"round {number}: loop {ours[-1]:.1f} images/s, bare {bare[-1]:.1f}")
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    return {"loop_overhead": 1 - statistics.median(ratios), "best": 1 - max(ratios), "worst": 1 - min(ratios)}
+
+
+def _trainer(config: Config, data: str, output: str) -> Trainer:
+    recipe = replace(
+        models.step.PRESETS["demo"],
+        encoder_width=config.width,
+        encoder_images=config.steps * models.step.PRESETS["demo"].encoder_batch,
+    )
+    job = Job("step", recipe, data, output, neighbours="", run=Run(workers=0, checkpoint_every=config.steps))
+    tracker = Tracker(output, None, job="train", name="bench")
+    trainer = Trainer(job, Group(), torch.device("cpu"), tracker)
+    _lend_triplets(trainer, data)
+    return trainer
+
+
+def _lend_triplets(trainer: Trainer, data: str) -> None:
+    """Random lists: what they hold does not change the time a step takes."""
+    n = len(DataSet(data))
+    rng = np.random.default_rng(0)
+    lists = {"near": rng.integers(0, n, (n, 5)), "far": rng.integers(0, n, (n, 13))}
+    trainer.triplets = loop.Triplets(_Lists(**lists))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Lists:
+    near: Any
+    far: Any
+
+
+def _bare(trainer: Trainer, steps: int) -> float:
+    """The same updates over batches that lie in memory."""
+    family, recipe = trainer.family, trainer.job.recipe
+    family.enter("encoder")
+    batch = recipe.encoder_batch
+    pool = [
+        {k: torch.rand(batch, 3, recipe.size, recipe.size) * 2 - 1 for k in ("anchor", "positive", "negative")}
+        for _ in range(8)
+    ]
+    for i in range(3):
+        family.update(lambda name, i=i: pool[i], 0)  # type: ignore[misc]
+    began = time.perf_counter()
+    for i in range(steps):
+        family.update(lambda name, i=i: pool[i % 8], i * batch)  # type: ignore[misc]
+    return steps * batch / (time.perf_counter() - began)
+
+
+def _loop(trainer: Trainer) -> float:
+    """The real loop over the stage: reading, decoding, logging and its last checkpoint included."""
+    stage = trainer.family.stages[0]
+    began = time.perf_counter()
+    trainer.train(stage, None)
+    return stage.images / (time.perf_counter() - began)
