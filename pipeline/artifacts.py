@@ -182,8 +182,8 @@ def load_card(folder: str, kind: str | None = None) -> Card:
 
 
 def record(folder: str, **values: Any) -> None:
-    """Append a line to metrics.jsonl: seconds, memory, versions. Recorded, never hashed or compared."""
-    path = storage.join(folder, "metrics.jsonl")
+    """Append a line to timings.jsonl: seconds, memory, versions. Recorded, never hashed or compared."""
+    path = storage.join(folder, "timings.jsonl")
     if storage.is_remote(path):
         old = storage.read(path) if storage.exists(path) else b""
         storage.publish(path, old + (json.dumps(values) + "\n").encode())

@@ -2,7 +2,7 @@
 
 Three kinds of things are known by a file of theirs: a data set (dataset.json), an artifact (card.json), a checkpoint
 (NAME.pt beside NAME.json). All JSON is written in one form, so that a changed blank shows as well. Not covered:
-metrics.jsonl and pictures, which are records and never read back.
+metrics.jsonl, timings.jsonl and pictures, which are records and never read back.
 """
 
 from __future__ import annotations
