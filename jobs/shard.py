@@ -120,7 +120,8 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     with storage.lease(root):
         artifacts.begin(root, "dataset", shards.FORMAT, inputs, options)
         items, counts = _missing(root, listed, config.shard_size)
-        how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode")
+        readers = 16 if storage.is_remote(place) else 2  # an object store answers late, but many at once
+        how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode", readers)
         for _, done in workers.each(_make, [root, source.reader, how], items, config.workers) if items else ():
             artifacts.record(root, job="shard", **done)
         described = shards.summary(root, storage.read_json(storage.join(root, "request.json")), counts)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -38,8 +37,11 @@ _FORMATS = {
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I;16B", "I;16L", "I"}
 
 
-@dataclass(frozen=True)
-class Header:
+_MARKER = struct.Struct(">BBH").unpack_from
+_FRAME = struct.Struct(">BHHB").unpack_from
+
+
+class Header(NamedTuple):
     """Size as shown (EXIF rotation done), and the extension that the format (not the file's name) asks for."""
 
     extension: str
@@ -72,30 +74,33 @@ def header(data: bytes, max_pixels: int = MAX_PIXELS) -> Header:
 
 def _jpeg(data: bytes) -> Header:
     # ITU T.81, annex B: segments of marker and length, a frame header (SOFn), then scans up to EOI.
-    at, width, height, colours, exif = 2, 0, 0, 0, False
+    at, size, width, height, colours, exif = 2, len(data), 0, 0, 0, False
     while True:
-        while data[at : at + 2] == b"\xff\xff":  # fill bytes before a marker
-            at += 1
-        if at + 4 > len(data):
+        if at + 4 > size:
             raise ValueError("truncated: the JPEG ends before its first scan")
-        mark, code, length = data[at], data[at + 1], (data[at + 2] << 8) + data[at + 3]
-        if mark != 0xFF or length < 2:
+        mark, code, length = _MARKER(data, at)
+        if mark != 0xFF:
             raise ValueError(f"damaged JPEG: no marker at byte {at}")
+        if code == 0xFF:  # a fill byte before the marker
+            at += 1
+            continue
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
-            if at + 10 > len(data):
+            if at + 10 > size:
                 raise ValueError("truncated: the JPEG ends before its first scan")
-            precision, height, width, colours = struct.unpack_from(">BHHB", data, at + 4)
+            precision, height, width, colours = _FRAME(data, at + 4)
             if precision != 8:
                 raise ValueError(f"{precision}-bit JPEG: only 8-bit JPEG can be decoded")
         elif code == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
             exif = True
         elif code == 0xDA:
             break
+        if length < 2:
+            raise ValueError(f"damaged JPEG: a segment of {length} bytes at byte {at}")
         at += 2 + length
     if not colours:
         raise ValueError("damaged JPEG: a scan without a frame header")
     # Scans hold no FF D9 but the end; bytes after it (padding, a phone's second picture) are no damage.
-    if data.find(b"\xff\xd9", len(data) - 2) < 0 and data.rfind(b"\xff\xd9", at) < 0:
+    if not data.endswith(b"\xff\xd9") and data.rfind(b"\xff\xd9", at) < 0:
         raise ValueError("truncated: the JPEG has no end marker")
     turned = exif and _turned(data)
     return Header("jpg", *((height, width) if turned else (width, height)), colours)
@@ -123,6 +128,8 @@ def _png(data: bytes) -> Header:
 
 
 def _other(data: bytes) -> Header:
+    if data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        raise ValueError("truncated: the WEBP is shorter than its header says")
     with _open(data) as image:
         if image.format not in _FORMATS:
             raise ValueError(f"{image.format} files are not read: convert them to PNG")
@@ -132,8 +139,6 @@ def _other(data: bytes) -> Header:
             raise ValueError(f"{image.format} with pixels of kind {image.mode} has no 8-bit form")
         if image.format == "GIF" and not data.rstrip(b"\0").endswith(b";"):
             raise ValueError("truncated: the GIF has no end marker")
-        if image.format == "WEBP" and len(data) < 8 + int.from_bytes(data[4:8], "little"):
-            raise ValueError("truncated: the WEBP is shorter than its header says")
         width, height = image.size
         if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
             width, height = height, width

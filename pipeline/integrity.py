@@ -94,7 +94,7 @@ def _file(found: Findings, path: str, sha256: str) -> bool:
 def _data_set(found: Findings, root: str, source: str) -> None:
     described = _json(found, storage.join(root, "dataset.json"))
     request = _json(found, storage.join(root, "request.json"))
-    before, counts, samples = len(found.problems), {}, 0
+    before, counts = len(found.problems), {}
     if digest(request) != described["request"]:
         found.wrong(storage.join(root, "request.json"), "is not the request that dataset.json was made for")
     read = sources.reader(request["options"]["source"], source) if source else None
@@ -102,22 +102,23 @@ def _data_set(found: Findings, root: str, source: str) -> None:
     for split, facts in described["splits"].items():
         counts[split] = facts["shards"]
         for shard in range(facts["shards"]):
-            samples += _shard(found, root, split, shard, members, read)
-    if shards.summary(root, request, counts) != described:
+            marker = shards.shard_path(root, split, shard, "json")
+            _guard(found, marker, _shard, found, root, split, shard, members, read)
+    if len(found.problems) == before and shards.summary(root, request, counts) != described:
         found.wrong(storage.join(root, "dataset.json"), "disagrees with the shards' done-markers or with request.json")
     if len(found.problems) == before:
+        samples = sum(facts["samples"] for facts in described["splits"].values())
         compared = ", compared with the source's bytes" if source else ""
         found.seen.append(f"data set {root}: {samples} samples, fingerprint {described['fingerprint'][:16]}{compared}")
         found.known[described["fingerprint"]] = root
 
 
-def _shard(found: Findings, root: str, split: str, shard: int, members: list[str], read: sources.Reader | None) -> int:
-    """Verify one shard; returns its number of good samples."""
+def _shard(found: Findings, root: str, split: str, shard: int, members: list[str], read: sources.Reader | None) -> None:
     tar, index, marker_path = (shards.shard_path(root, split, shard, e) for e in ("tar", "parquet", "json"))
     marker = _json(found, marker_path)
     whole = _file(found, tar, marker["tar_sha256"])
     if not _file(found, index, marker["index_sha256"]):
-        return 0
+        return
     rows = shards.read_index(root, split, shard).to_pylist()
     good = [row for row in rows if row["status"] == "ok"]
     if len(good) != marker["samples"] or len(rows) - len(good) != marker["bad"]:
@@ -130,7 +131,6 @@ def _shard(found: Findings, root: str, split: str, shard: int, members: list[str
                 _locate(found, tar, row, member)
             if read is not None:
                 _compare(found, row, member, read)
-    return len(good)
 
 
 def _locate(found: Findings, tar: str, row: dict[str, Any], member: str) -> None:

@@ -207,10 +207,9 @@ def sha256_file(path: str, block: int = 8 << 20) -> str:
     if not is_remote(path):
         with open(path, "rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()
-    digest, start = hashlib.sha256(), 0
-    while data := read_range(path, start, block):
-        digest.update(data)
-        start += len(data)
+    digest = hashlib.sha256()
+    for start in range(0, size(path), block):  # a range beyond the end is an error on S3
+        digest.update(read_range(path, start, block))
     return digest.hexdigest()
 
 

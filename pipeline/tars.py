@@ -1,7 +1,7 @@
 """Samples -> one shard: a plain USTAR file, its index, its done-marker, each published whole.
 
-Headers are written directly: 512 bytes, mtime 0, owner 0. A library's tar writer spends most of its time on them, and
-Ray Data's cannot write the same bytes twice.
+Reading, checking and hashing of images run some samples ahead on threads (Python lets go of its lock in all three), so
+that a disk's or an object store's latency and the tar's own SHA-256 overlap; the order is that of the listing.
 """
 
 from __future__ import annotations
@@ -9,64 +9,29 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import decode, storage
 from pipeline.shards import Field, shard_path
+from pipeline.ustar import TarFile
 
 if TYPE_CHECKING:
     from pipeline.sources import Entry, Reader
 
 KEY_DIGITS = 8
-MAX_MEMBER = 8**11 - 1
-"""A USTAR size has eleven octal digits."""
+BATCH_SAMPLES, BATCH_BYTES = 16, 4 << 20
+"""A reading thread's unit: so many samples, or so many bytes where they are large."""
 
-# POSIX.1-1988 USTAR: name 100, mode 8, uid 8, gid 8, size 12, mtime 12, checksum 8, type 1, link 100, magic 8, ...
-_BEFORE = b"0000644\0" + b"0000000\0" * 2
-_MTIME = b"00000000000\0"
-_AFTER = (b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + b"0000000\0" * 2).ljust(512 - 156, b"\0")
-_SUM = sum(_BEFORE) + sum(_MTIME) + sum(b" " * 8) + sum(_AFTER)
-
-
-def header(name: bytes, size: int) -> bytes:
-    """The 512 bytes before a plain file's bytes.
-
-    Raises:
-        ValueError: a name of over 100 bytes, or 8 GiB or more.
-    """
-    if len(name) > 100 or size > MAX_MEMBER:
-        raise ValueError(f"{name!r} of {size} bytes does not fit in a USTAR header")
-    octal = b"%011o\0" % size
-    checksum = b"%06o\0 " % (_SUM + sum(name) + sum(octal))
-    return name.ljust(100, b"\0") + _BEFORE + octal + _MTIME + checksum + _AFTER
-
-
-class TarFile:
-    """Appends members to `sink` and keeps the SHA-256 of all that was written."""
-
-    def __init__(self, sink: BinaryIO) -> None:
-        self.sink, self.sha256, self.bytes = sink, hashlib.sha256(), 0
-
-    def add(self, name: str, data: bytes) -> int:
-        """Write a member; returns the offset of its bytes."""
-        offset = self.bytes + 512
-        self._write(header(name.encode(), len(data)) + data + bytes(-len(data) % 512))
-        return offset
-
-    def close(self) -> None:
-        """The two zero blocks that end a tar. The sink stays open."""
-        self._write(bytes(1024))
-
-    def _write(self, block: bytes) -> None:
-        self.sink.write(block)
-        self.sha256.update(block)
-        self.bytes += len(block)
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True)
@@ -79,45 +44,33 @@ class Treatment:
     """Shortest side in pixels of the re-encoded PNG; 0 keeps the source's own bytes."""
     decode: bool = False
     """Decode every image, so that damage between header and end marker is found here."""
+    readers: int = 2
+    """Reading threads of a worker; does not change a byte."""
 
-    @property
-    def members(self) -> list[str]:
-        return sorted({field.member for field in self.fields.values()})
-
-
-class Index:
-    """The columns of a shard's index, row by row."""
-
-    def __init__(self, members: Sequence[str]) -> None:
-        text, number = pa.string(), pa.int64()
-        kinds = {
-            "key": text,
-            "status": text,
-            "error": text,
-            "source": text,
-            "label": text,
-            "width": number,
-            "height": number,
+    @cached_property
+    def members(self) -> dict[str, tuple[str, bool]]:
+        """Member -> (kind, whether it holds two halves side by side)."""
+        return {
+            member: (
+                "labels" if any(f.kind == "labels" for f in self.fields.values() if f.member == member) else "image",
+                any(f.half for f in self.fields.values() if f.member == member),
+            )
+            for member in sorted({f.member for f in self.fields.values()})
         }
-        kinds |= {"json_offset": number, "json_size": number}
-        for m in members:
-            kinds |= {f"{m}_source": text, f"{m}_source_sha256": text, f"{m}_ext": text, f"{m}_offset": number}
-            kinds |= {f"{m}_size": number, f"{m}_sha256": text}
-        self.schema = pa.schema(list(kinds.items()))
-        self.columns: dict[str, list[Any]] = {name: [] for name in kinds}
-
-    def add(self, row: dict[str, Any]) -> None:
-        for name, column in self.columns.items():
-            column.append(row.get(name))
-
-    def to_bytes(self) -> bytes:
-        sink = io.BytesIO()
-        pq.write_table(pa.table(self.columns, schema=self.schema), sink, compression="zstd")
-        return sink.getvalue()
 
 
-@dataclass(frozen=True)
-class Image:
+def schema(members: Sequence[str]) -> pa.Schema:
+    """The index's columns; then six for each member."""
+    text, number = pa.string(), pa.int64()
+    columns = [("key", text), ("status", text), ("error", text), ("source", text), ("label", text)]
+    columns += [("width", number), ("height", number), ("json_offset", number), ("json_size", number)]
+    for m in members:
+        columns += [(f"{m}_source", text), (f"{m}_source_sha256", text), (f"{m}_ext", text)]
+        columns += [(f"{m}_offset", number), (f"{m}_size", number), (f"{m}_sha256", text)]
+    return pa.schema(columns)
+
+
+class Image(NamedTuple):
     """A member ready to be written."""
 
     data: bytes
@@ -128,42 +81,33 @@ class Image:
     source_sha256: str
 
 
-def prepare(data: bytes, fields: Iterable[Field], how: Treatment) -> Image:
+def prepare(data: bytes, kind: str, halved: bool, how: Treatment) -> Image:
     """Check one member's bytes, and re-encode them where a resize is wanted.
 
     Raises:
         ValueError: the reason why the sample is bad.
     """
     found = decode.header(data, how.max_pixels)
-    halved = any(field.half for field in fields)
-    labels = any(field.kind == "labels" for field in fields)
     if halved and found.width % 2:
         raise ValueError(f"{found.width} pixels wide: two halves side by side need an even width")
-    if labels and found.colours != 1:
-        raise ValueError(
-            f"a label map has one channel of ids, this has {found.colours}: name its folder input, not labels"
-        )
-    source_sha256 = hashlib.sha256(data).hexdigest()
-    kind = "labels" if labels else "image"
+    if kind == "labels" and found.colours != 1:
+        raise ValueError(f"a label map has one channel, this has {found.colours}: name its folder input, not labels")
+    source_sha256 = sha256 = hashlib.sha256(data).hexdigest()
     if how.resize:
         data = decode.to_png(_resized(decode.pixels(data, kind, how.max_pixels), how.resize, kind, halved))
         found = decode.header(data)
+        sha256 = hashlib.sha256(data).hexdigest()
     elif how.decode:
         decode.pixels(data, kind, how.max_pixels)
-    sha256 = hashlib.sha256(data).hexdigest() if how.resize else source_sha256
-    width = found.width // 2 if halved else found.width
-    return Image(data, found.extension, width, found.height, sha256, source_sha256)
+    return Image(data, found.extension, found.width // (1 + halved), found.height, sha256, source_sha256)
 
 
-def _resized(pixels: Any, shortest: int, kind: str, halved: bool) -> Any:
-    import numpy as np
-
+def _resized(pixels: np.ndarray, shortest: int, kind: str, halved: bool) -> np.ndarray:
     if not halved:
         return decode.resize(pixels, shortest, kind)
     # Each half by itself: the filter must not mix the two pictures at the seam.
-    return np.concatenate(
-        [decode.resize(decode.half(pixels, side), shortest, kind) for side in ("left", "right")], axis=1
-    )
+    sides = [decode.resize(decode.half(pixels, side), shortest, kind) for side in ("left", "right")]
+    return np.concatenate(sides, axis=1)
 
 
 def read_sample(entry: Entry, read: Reader, how: Treatment) -> dict[str, Image]:
@@ -175,32 +119,66 @@ def read_sample(entry: Entry, read: Reader, how: Treatment) -> dict[str, Image]:
     if entry.problem:
         raise ValueError(entry.problem)
     found: dict[str, Image] = {}
-    for member in how.members:
+    for member, (kind, halved) in how.members.items():
         try:
-            data = read(entry.files[member], member)
-            found[member] = prepare(data, [f for f in how.fields.values() if f.member == member], how)
+            found[member] = prepare(read(entry.files[member], member), kind, halved, how)
         except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise ValueError(f"{member}: {error}" if len(how.members) > 1 else str(error)) from error
-    sizes = {(image.width, image.height) for image in found.values()}
-    if len(sizes) > 1:
+    if len(found) > 1 and len({image[2:4] for image in found.values()}) > 1:
         raise ValueError("sizes differ: " + ", ".join(f"{m} {i.width} x {i.height}" for m, i in found.items()))
     return found
 
 
-def _add(tar: TarFile, key: str, entry: Entry, images: dict[str, Image]) -> dict[str, Any]:
+Prepared = list[dict[str, Image] | str]
+"""For each sample of a batch its images, or the reason why it is bad."""
+
+
+def _read_batch(entries: Sequence[Entry], read: Reader, how: Treatment) -> Prepared:
+    found: Prepared = []
+    for entry in entries:
+        try:
+            found.append(read_sample(entry, read, how))
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    start, size = 0, 0
+    for end, entry in enumerate(entries):
+        if end - start == BATCH_SAMPLES or (end > start and size + entry.bytes > BATCH_BYTES):
+            yield entries[start:end]
+            start, size = end, 0
+        size += entry.bytes
+    yield entries[start:]
+
+
+def _ahead(entries: Sequence[Entry], read: Reader, how: Treatment) -> Iterator[tuple[Entry, dict[str, Image] | str]]:
+    """The samples in order, at most two batches a reading thread ahead: memory is bounded by that."""
+    waiting: deque[tuple[Sequence[Entry], Future[Prepared]]] = deque()
+    with ThreadPoolExecutor(how.readers) as pool:
+        try:
+            for batch in _batches(entries):
+                if len(waiting) >= 2 * how.readers:
+                    done, future = waiting.popleft()
+                    yield from zip(done, future.result(), strict=True)
+                waiting.append((batch, pool.submit(_read_batch, batch, read, how)))
+            for done, future in waiting:
+                yield from zip(done, future.result(), strict=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _add(tar: TarFile, key: str, entry: Entry, images: dict[str, Image]) -> tuple[Any, ...]:
     """Write one sample; returns its index row."""
-    size = next(iter(images.values()))
-    row: dict[str, Any] = {"key": key, "status": "ok", "source": entry.source, "label": entry.label}
-    row |= {"width": size.width, "height": size.height}
+    row: list[Any] = []
     for member, image in images.items():
-        row[f"{member}_offset"] = tar.add(f"{key}.{member}.{image.extension}", image.data)
-        row[f"{member}_size"], row[f"{member}_ext"] = len(image.data), image.extension
-        row[f"{member}_sha256"], row[f"{member}_source_sha256"] = image.sha256, image.source_sha256
-        row[f"{member}_source"] = entry.files[member]
-    note = {"source": entry.source, "label": entry.label, "width": size.width, "height": size.height}
-    data = json.dumps(note, ensure_ascii=False, separators=(",", ":")).encode()
-    row["json_offset"], row["json_size"] = tar.add(f"{key}.json", data), len(data)
-    return row
+        offset = tar.add(f"{key}.{member}.{image.extension}", image.data)
+        row += (entry.files[member], image.source_sha256, image.extension, offset, len(image.data), image.sha256)
+    note = {"source": entry.source, "label": entry.label, "width": image.width, "height": image.height}
+    data = _to_json(note).encode()
+    where = tar.add(f"{key}.json", data)
+    return (key, "ok", None, entry.source, entry.label, image.width, image.height, where, len(data), *row)
 
 
 def write_shard(
@@ -211,33 +189,32 @@ def write_shard(
     Raises:
         OSError: the source or the output cannot be reached, or the disk is full.
     """
-    index, good, reasons = Index(how.members), 0, Counter[str]()
+    columns = schema(list(how.members))
+    rows: list[tuple[Any, ...]] = []
+    good, blank = 0, (None,) * (len(columns) - 5)
     path = shard_path(root, split, shard, "tar")
     with storage.temporary(path) as draft:
-        with open(draft, "wb", buffering=1 << 20) as sink:
+        with open(draft, "wb", buffering=0) as sink:
             tar = TarFile(sink)
-            for ordinal, entry in enumerate(entries, start=first):
+            for ordinal, (entry, images) in enumerate(_ahead(entries, read, how), start=first):
                 key = f"{ordinal:0{KEY_DIGITS}d}"
-                try:
-                    images = read_sample(entry, read, how)
-                except ValueError as error:
-                    index.add(
-                        {"key": key, "status": "bad", "error": str(error), "source": entry.source, "label": entry.label}
-                    )
-                    reasons[str(error)] += 1
-                    continue
-                index.add(_add(tar, key, entry, images))
-                good += 1
+                if isinstance(images, str):
+                    rows.append((key, "bad", images, entry.source, entry.label, *blank))
+                else:
+                    rows.append(_add(tar, key, entry, images))
+                    good += 1
             tar.close()
         storage.publish_file(path, draft)
-    rows = index.to_bytes()
-    storage.publish(shard_path(root, split, shard, "parquet"), rows)
+    index = io.BytesIO()
+    values = [pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), columns.types, strict=True)]
+    pq.write_table(pa.table(values, schema=columns), index, compression="zstd")
+    storage.publish(shard_path(root, split, shard, "parquet"), index.getvalue())
     marker = {
         "samples": good,
         "bad": len(entries) - good,
         "bytes": tar.bytes,
         "tar_sha256": tar.sha256.hexdigest(),
-        "index_sha256": hashlib.sha256(rows).hexdigest(),
+        "index_sha256": hashlib.sha256(index.getvalue()).hexdigest(),
     }
     storage.publish_json(shard_path(root, split, shard, "json"), marker)
     return marker

@@ -1,0 +1,180 @@
+"""The shard writer against webdataset's TarWriter, and two Ray workers against two plain processes.
+
+ratio_to_tarwriter: samples/s of `tars.write_shard` (SHA-256 of each image and of the tar, index, header and end-marker
+check of every image, fsync and rename) over those of webdataset.TarWriter (no fsync) writing the same samples, already
+in memory, to the same disk, each in one process, turn and turn about; the median of the rounds' ratios. Before each
+run the disk's queue is emptied: neither waits for the other's bytes. ratio_synced: TarWriter's file fsynced as well.
+ratio_decode: the same with every image decoded. scaling_2_workers: the gain of two Ray workers over one, divided by the
+gain of two plain processes of the same kernel over one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline import sources, tars, workers
+from pipeline.shards import Field
+
+FIELDS = {"target": Field("target")}
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much to write."""
+
+    samples: int = 2000
+    """Per round; 30 KB JPEG and 300-byte JSON each."""
+    rounds: int = 5
+    shards: int = 8
+    """For the scaling: each of `samples` samples."""
+    folder: str = ""
+    """Where to write; empty for the system's temporary folder."""
+
+
+def photograph(seed: int, wanted: int = 30_000) -> bytes:
+    """A JPEG of about `wanted` bytes (within 5 %): coarse noise, with its quality chosen to fit."""
+    generator = np.random.default_rng(seed)
+    coarse = Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    picture = coarse.resize((256, 256), Image.Resampling.BICUBIC)
+    fitting = min((_jpeg(picture, quality) for quality in range(60, 100)), key=lambda data: abs(len(data) - wanted))
+    assert abs(len(fitting) - wanted) < 0.05 * wanted
+    return fitting
+
+
+def _jpeg(picture: Image.Image, quality: int) -> bytes:
+    sink = io.BytesIO()
+    picture.save(sink, "JPEG", quality=quality)
+    return sink.getvalue()
+
+
+class Memory:
+    """Reads samples from memory: the writer is measured, not the disk it reads from."""
+
+    def __init__(self) -> None:
+        self.pictures = [photograph(seed) for seed in range(16)]
+
+    def __call__(self, path: str, member: str) -> bytes:
+        return self.pictures[int(path) % len(self.pictures)]
+
+
+def entries(count: int) -> list[sources.Entry]:
+    """Names so long that each sample's JSON has about 300 bytes."""
+    return [sources.Entry(f"{i:06d}".rjust(240, "n"), {"target": str(i)}, "label") for i in range(count)]
+
+
+def _ours(root: str, listed: list[sources.Entry], read: sources.Reader, decode: bool = False) -> float:
+    os.sync()
+    began = time.perf_counter()
+    tars.write_shard(root, "train", 0, 0, listed, read, tars.Treatment(FIELDS, decode=decode))
+    return len(listed) / (time.perf_counter() - began)
+
+
+def _theirs(root: str, listed: list[sources.Entry], read: sources.Reader) -> tuple[float, float]:
+    """Samples/s without and with an fsync at the end."""
+    import webdataset
+
+    notes = [{"source": e.source, "label": e.label, "width": 256, "height": 256} for e in listed]
+    os.sync()
+    began = time.perf_counter()
+    with open(Path(root) / "theirs.tar", "wb") as sink:
+        with webdataset.TarWriter(sink, mtime=0) as writer:
+            for i, (entry, note) in enumerate(zip(listed, notes, strict=True)):
+                writer.write({"__key__": f"{i:08d}", "target.jpg": read(entry.files["target"], "target"), "json": note})
+        sink.flush()
+        written = time.perf_counter()
+        os.fsync(sink.fileno())
+    return len(listed) / (written - began), len(listed) / (time.perf_counter() - began)
+
+
+def make(root: str, samples: int) -> Callable[[int], int]:
+    """The kernel of the scaling figure: one shard from memory, on a Ray worker or in a plain process."""
+    read, listed = Memory(), entries(samples)
+
+    def work(shard: int) -> int:
+        tars.write_shard(root, "train", shard, 0, listed, read, tars.Treatment(FIELDS))
+        return shard
+
+    return work
+
+
+def _plain(root: str, samples: int, share: int, first: int, ready: Any, go: Any) -> None:
+    work = make(root, samples)
+    work(first)
+    ready.release()
+    go.wait()
+    for shard in range(first, first + share):
+        work(shard)
+
+
+def _processes(root: str, config: Config, count: int) -> float:
+    """Shards/s of `count` plain processes that share `config.shards`, start-up and warm-up left out."""
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Semaphore(0), context.Event()
+    share = config.shards // count
+    pool = [
+        context.Process(target=_plain, args=(root, config.samples, share, i * share, ready, go)) for i in range(count)
+    ]
+    for process in pool:
+        process.start()
+    for _ in pool:
+        if not ready.acquire(timeout=120):
+            raise RuntimeError("a plain process did not start within 120 s")
+    began = time.perf_counter()
+    go.set()
+    for process in pool:
+        process.join()
+    if any(process.exitcode for process in pool):
+        raise RuntimeError("a plain process failed")
+    return share * count / (time.perf_counter() - began)
+
+
+def _ray(root: str, config: Config, count: int) -> float:
+    """Shards/s of `count` Ray workers; the clock starts when each has ended its first, warm-up shard."""
+    items = list(range(config.shards + count))
+    done = workers.each(make, [root, config.samples], items, count)
+    for _ in range(count):
+        next(done)
+    began = time.perf_counter()
+    for _ in done:
+        pass
+    return config.shards / (time.perf_counter() - began)
+
+
+def run(config: Config) -> dict[str, float]:
+    """The figures of the module's docstring, and the rates they come from."""
+    read, listed = Memory(), entries(config.samples)
+    with tempfile.TemporaryDirectory(dir=config.folder or None) as root:
+        rounds = [(_theirs(root, listed, read), _ours(root, listed, read)) for _ in range(config.rounds + 1)][1:]
+        decoded = _ours(root, listed[: max(1, config.samples // 4)], read, decode=True)
+        gains: list[tuple[float, float]] = []
+        for _ in range(3):
+            plain = _processes(root, config, 2) / _processes(root, config, 1)
+            gains.append((plain, _ray(root, config, 2) / _ray(root, config, 1)))
+    return {
+        "ratio_to_tarwriter": statistics.median(ours / theirs for (theirs, _), ours in rounds),
+        "ratio_synced": statistics.median(ours / theirs for (_, theirs), ours in rounds),
+        "ratio_decode": decoded / statistics.median(theirs for (theirs, _), _ in rounds),
+        "scaling_2_workers": statistics.median(ray / plain for plain, ray in gains),
+        "gain_2_processes": statistics.median(plain for plain, _ in gains),
+        "samples_per_s": statistics.median(ours for _, ours in rounds),
+        "tarwriter_samples_per_s": statistics.median(theirs for (theirs, _), _ in rounds),
+    }
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(json.dumps({"bench": "shard", **run(tyro.cli(Config))}))
