@@ -123,7 +123,8 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
         readers = 16 if storage.is_remote(place) else 2  # an object store answers late, but many at once
         how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode", readers)
         for _, done in workers.each(_make, [root, source.reader, how], items, config.workers) if items else ():
-            artifacts.record(root, job="shard", **done)
+            if not storage.is_remote(root):  # an object store cannot append: a line a shard would be quadratic
+                artifacts.record(root, job="shard", **done)
         described = shards.summary(root, storage.read_json(storage.join(root, "request.json")), counts)
         _judge(root, described, config.max_bad_share)
         storage.publish_json(storage.join(root, "dataset.json"), described)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -128,11 +129,9 @@ class DataSet:
         self.fields = fields_of(described["fields"])
         self.max_pixels: int = described["max_pixels"]
         self.shards = list(range(described["splits"][split]["shards"]))
-        tables, self._starts = [], [0]
-        for shard in self.shards:
-            table = self._good(shard)
-            tables.append(table)
-            self._starts.append(self._starts[-1] + table.num_rows)
+        with ThreadPoolExecutor(16) as pool:  # an object store answers late, but many at once
+            tables = list(pool.map(self._good, self.shards))
+        self._starts = [0, *np.cumsum([table.num_rows for table in tables]).tolist()]
         self._table = pa.concat_tables(tables).combine_chunks()
         self.keys: list[str] = self._table["key"].to_pylist()
         self.labels: list[str | None] = self._table["label"].to_pylist()

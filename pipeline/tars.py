@@ -31,8 +31,6 @@ KEY_DIGITS = 8
 BATCH_SAMPLES, BATCH_BYTES = 16, 4 << 20
 """A reading thread's unit: so many samples, or so many bytes where they are large."""
 
-_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
 
 @dataclass(frozen=True)
 class Treatment:
@@ -176,7 +174,7 @@ def _add(tar: TarFile, key: str, entry: Entry, images: dict[str, Image]) -> tupl
         offset = tar.add(f"{key}.{member}.{image.extension}", image.data)
         row += (entry.files[member], image.source_sha256, image.extension, offset, len(image.data), image.sha256)
     note = {"source": entry.source, "label": entry.label, "width": image.width, "height": image.height}
-    data = _to_json(note).encode()
+    data = json.dumps(note).encode()
     where = tar.add(f"{key}.json", data)
     return (key, "ok", None, entry.source, entry.label, image.width, image.height, where, len(data), *row)
 

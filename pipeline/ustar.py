@@ -6,10 +6,15 @@ A library's tar writer spends most of its time on the headers, and Ray Data's ca
 from __future__ import annotations
 
 import hashlib
-from typing import BinaryIO
+import os
+from io import FileIO
 
 FLUSH = 1 << 20
 """Bytes gathered before they are hashed and written."""
+COPIED = 4096
+"""Smaller members are copied together; larger ones go to the disk from where they are."""
+MAX_PARTS = 500
+"""The system takes at most 1,024 buffers in one call."""
 
 MAX_MEMBER = 8**11 - 1
 """A USTAR size has eleven octal digits."""
@@ -35,33 +40,42 @@ def header(name: bytes, size: int) -> bytes:
 
 
 class TarFile:
-    """Appends members to `sink` and keeps the SHA-256 of all that was written."""
+    """Appends members to an unbuffered file and keeps the SHA-256 of all that was written."""
 
-    def __init__(self, sink: BinaryIO) -> None:
+    def __init__(self, sink: FileIO) -> None:
         self.sink, self.sha256, self.bytes = sink, hashlib.sha256(), 0
         self._parts: list[bytes] = []
+        self._small = b""  # what follows the last part: padding, headers, little members
         self._waiting = 0
 
     def add(self, name: str, data: bytes) -> int:
         """Append a member; returns the offset of its bytes."""
         size = len(data)
         padding = -size % 512
-        self._parts += (header(name.encode(), size), data, bytes(padding))
+        if size < COPIED:
+            self._small += header(name.encode(), size) + data + bytes(padding)
+        else:
+            self._parts += (self._small + header(name.encode(), size), data)
+            self._small = bytes(padding)
         offset = self.bytes + 512
         self.bytes = offset + size + padding
         self._waiting += 512 + size + padding
-        if self._waiting >= FLUSH:
+        if self._waiting >= FLUSH or len(self._parts) > MAX_PARTS:
             self._flush()
         return offset
 
     def close(self) -> None:
-        """Append the two zero blocks that end a tar, and write what is left. The sink stays open."""
-        self._parts.append(bytes(1024))
+        """Append the two zero blocks that end a tar, and write what is left. The file stays open."""
+        self._small += bytes(1024)
         self.bytes += 1024
         self._flush()
 
     def _flush(self) -> None:
-        block = b"".join(self._parts)
-        self._parts, self._waiting = [], 0
-        self.sink.write(block)
-        self.sha256.update(block)
+        parts = [*self._parts, self._small]
+        for part in parts:
+            self.sha256.update(part)
+        written, wanted = os.writev(self.sink.fileno(), parts), sum(map(len, parts))
+        rest = memoryview(b"".join(parts))[written:] if written < wanted else memoryview(b"")
+        while rest:  # a nearly full disk writes a part, then raises
+            rest = rest[self.sink.write(rest) :]
+        self._parts, self._small, self._waiting = [], b"", 0

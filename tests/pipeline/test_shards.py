@@ -1,5 +1,6 @@
 """Shards: the same bytes for any workers and after kill -9, readable by others, bad input as rows, S3 at both ends."""
 
+import hashlib
 import json
 import os
 import signal
@@ -419,3 +420,27 @@ def test_the_job_on_s3(bucket: str, tmp_path: Path) -> None:
         done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
     assert len(DataSet(f"{bucket}/job")) == 6 and ".lease" not in storage.names(f"{bucket}/job")
+
+
+@pytest.mark.parametrize("flush", [1, 5000, 1 << 20])
+def test_tar_of_members_of_every_size(tmp_path: Path, flush: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ustar, "FLUSH", flush)
+    generator = np.random.default_rng(0)
+    members = [generator.bytes(n) for n in (0, 1, 511, 512, 513, 4095, 4096, 4097, 100_000, 3) * 150]
+    with open(tmp_path / "a.tar", "wb", buffering=0) as sink:
+        tar = ustar.TarFile(sink)
+        offsets = [tar.add(f"{i}.bin", data) for i, data in enumerate(members)]
+        tar.close()
+    whole = (tmp_path / "a.tar").read_bytes()
+    assert len(whole) == tar.bytes and hashlib.sha256(whole).hexdigest() == tar.sha256.hexdigest()
+    assert all(whole[o : o + len(data)] == data for o, data in zip(offsets, members, strict=True))
+    with tarfile.open(tmp_path / "a.tar") as found:
+        assert found.getnames() == [f"{i}.bin" for i in range(len(members))]
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    with open("/dev/full", "wb", buffering=0) as sink:
+        tar = ustar.TarFile(sink)
+        tar.add("a", bytes(10_000))
+        with pytest.raises(OSError, match="No space left"):
+            tar.close()

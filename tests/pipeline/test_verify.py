@@ -56,7 +56,7 @@ def test_any_flipped_byte_is_found(data_set: Path, artifact: Path, bit: int) -> 
     for path in sorted(p for p in data_set.parent.rglob("*") if p.is_file()):
         whole = path.read_bytes()
         small = len(whole) < 900
-        places = range(0, len(whole), 7 if small else max(1, len(whole) // 25))
+        places = range(0, len(whole), 17 if small else len(whole) // 16)
         for place in [*places, len(whole) - 1, int(generator.integers(len(whole)))]:
             path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << bit)]) + whole[place + 1 :])
             found = problems(data_set.parent)
