@@ -239,7 +239,7 @@ class Vectors:
 
     def __init__(self, folder: str) -> None:
         card = artifacts.load_card(folder, "descriptors")
-        self.folder, self.dimension = folder, dimension(card)
+        self.folder = folder
         self.part_rows: list[int] = []
         self._groups: list[tuple[int, int, int]] = []  # first row, part, row group
         self._files = []
@@ -252,6 +252,7 @@ class Vectors:
                 start += file.metadata.row_group(group).num_rows
             self.part_rows.append(file.metadata.num_rows)
         self._starts = np.array([first for first, _, _ in self._groups])
+        self.dimension: int = self._files[0].schema_arrow.field("vector").type.byte_width // 4
 
     def __len__(self) -> int:
         return sum(self.part_rows)
@@ -300,12 +301,6 @@ def request(data: DataSet, weights: str, options: DescribeOptions) -> tuple[dict
     """The artifact's inputs and options."""
     inputs = {"dataset": data.fingerprint, "split": data.split, "field": options.field, "weights": weights}
     return inputs, {k: v for k, v in asdict(options).items() if k != "field"}
-
-
-def dimension(card: artifacts.Card) -> int:
-    """Length of the vectors of a descriptor artifact."""
-    widths = [vgg.channels(card["options"]["net"], layer) for layer in card["options"]["layers"]]
-    return sum(c * (c + 1) // 2 for c in widths)
 
 
 def check(card: artifacts.Card, data: DataSet, folder: str) -> None:

@@ -18,6 +18,7 @@ import io
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,7 +210,8 @@ class _Side:
         """Exact distances to this block's finalists (rows start to stop of the database are `y`)."""
         c = self.candidates.columns
         here = self.finalists & (c >= start) & (c < stop)
-        for row in np.union1d(np.flatnonzero(here.any(axis=1)), np.array(list(extra), np.int64)).astype(int).tolist():
+
+        def one(row: int) -> None:
             columns = extra[row] if row in extra else c[row][here[row]]
             columns = columns[columns != row + self.first]
             found = np.array([search.distance(x[row], y[j - start]) for j in columns.tolist()])
@@ -217,6 +219,10 @@ class _Side:
             found = np.concatenate([self.distances[row], found])
             order = np.lexsort((columns, self.sign * found))[: self.k]
             self.columns[row], self.distances[row] = columns[order], found[order]
+
+        rows = np.union1d(np.flatnonzero(here.any(axis=1)), np.array(list(extra), np.int64)).astype(int).tolist()
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets other threads run meanwhile
+            list(threads.map(one, rows))
 
 
 def centre(vectors: descriptors.Vectors) -> Array:

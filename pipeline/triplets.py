@@ -15,7 +15,8 @@ class Triplets:
     """Triplets over the images that have neighbours (a bad image has none, and is in no list)."""
 
     def __init__(self, neighbours: Neighbours) -> None:
-        self.near, self.far, self.keys = neighbours.near, neighbours.far, neighbours.keys
+        self.neighbours = neighbours
+        self.near, self.far = neighbours.near, neighbours.far
         self.anchors: np.ndarray = np.flatnonzero((self.near >= 0).all(1))
         """Positions that can be anchors, ascending: int64."""
 
@@ -28,7 +29,9 @@ class Triplets:
             ValueError: an anchor that has no neighbours.
         """
         if len(bad := anchors[self.near[anchors, 0] < 0]):
-            raise ValueError(f"sample {self.keys[int(bad[0])]} has no neighbours: jobs.describe could not read it")
+            raise ValueError(
+                f"sample {self.neighbours.keys[int(bad[0])]} has no neighbours: jobs.describe could not read it"
+            )
         ranks = generator.random((len(anchors), 2))
         positive = self.near[anchors, (ranks[:, 0] * self.near.shape[1]).astype(np.int64)]
         negative = self.far[anchors, (ranks[:, 1] * self.far.shape[1]).astype(np.int64)]

@@ -1,0 +1,112 @@
+"""Describing images against a bare loop that only runs the network and the Gram products on tensors in memory; and the
+peak memory of a describing process for ten times the images.
+
+ratio_to_bare is the median over rounds in which both sides take turns, in this process, on the same threads.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import torch
+import tyro
+
+from jobs import shard
+from models.common import vgg
+from pipeline import descriptors
+from pipeline.descriptors import Describer, DescribeOptions
+from pipeline.shards import DataSet
+from pipeline.weights import load_weights
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the measurement."""
+
+    weights: str = "random"
+    """As jobs.describe."""
+    side: int = 64
+    """Pixels of the demo crops."""
+    images: int = 64
+    """A round's images; about this many, a multiple of the demo's photographs."""
+    rounds: int = 3
+    """Turns of each side."""
+    threads: int = 2
+    """CPU threads."""
+    memory: bool = True
+    """Measure memory_growth_10x too."""
+    describe: Annotated[DescribeOptions, tyro.conf.arg(name="")] = field(default_factory=DescribeOptions)
+    """Network, layers, precision."""
+
+
+def run(config: Config) -> dict[str, float]:
+    """Returns ratio_to_bare, images_per_second, bare_images_per_second, memory_growth_10x, peak_mb."""
+    torch.set_num_threads(config.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        crops = max(1, config.images // 16)
+        for name, count in (("one", crops), ("ten", crops * 10)):
+            given = shard.Config(source="demo", output=f"{folder}/{name}", size=config.side, crops=count, shard_size=64)
+            shard.run(given)
+        figures = _speed(config, folder)
+        if config.memory:
+            one, ten = (_peak(config, folder, name) for name in ("one", "ten"))
+            figures |= {"memory_growth_10x": ten / one - 1, "peak_mb": one / 1024}
+    return figures
+
+
+def _speed(config: Config, folder: str) -> dict[str, float]:
+    options = config.describe
+    net, _ = load_weights(config.weights, options.net, options.layers)
+    data = DataSet(f"{folder}/one")
+    work = descriptors.make(f"{folder}/one", "train", f"{folder}/out", options, net)
+    describer = Describer(net, options.layer_weights, options.precision)
+    pixels = [descriptors.prepare(data.image(i, "target"), options.size, 1) for i in range(len(data))]
+    batches = [
+        descriptors.to_tensor(pixels[i : i + options.batch]).contiguous(memory_format=torch.channels_last)
+        for i in range(0, len(pixels), options.batch)
+    ]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in batches:
+            for f in describer.net(batch).values():
+                vgg.gram(f.float())
+
+    def ours() -> None:
+        for part in data.shards:
+            work(part)
+
+    bare()
+    rates: dict[str, list[float]] = {"ours": [], "bare": []}
+    for number in range(config.rounds):
+        for name, side in (("ours", ours), ("bare", bare)) if number % 2 else (("bare", bare), ("ours", ours)):
+            began = time.perf_counter()
+            side()
+            rates[name].append(len(data) / (time.perf_counter() - began))
+        print(f"round {number}: {rates['ours'][-1]:.1f} images/s, bare {rates['bare'][-1]:.1f}")
+    ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates["bare"], strict=True))
+    ours_rate, bare_rate = (statistics.median(rates[name]) for name in ("ours", "bare"))
+    return {"ratio_to_bare": ratio, "images_per_second": ours_rate, "bare_images_per_second": bare_rate}
+
+
+def _peak(config: Config, folder: str, name: str) -> int:
+    """KiB: the largest resident memory of a fresh process that describes the whole data set."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return int(pool.apply(_describe_all, (config, f"{folder}/{name}", f"{folder}/{name}-out")))
+
+
+def _describe_all(config: Config, root: str, folder: str) -> int:
+    torch.set_num_threads(config.threads)
+    options = config.describe
+    net, _ = load_weights(config.weights, options.net, options.layers)
+    work = descriptors.make(root, "train", folder, options, net)
+    for part in DataSet(root).shards:
+        work(part)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
