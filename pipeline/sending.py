@@ -38,9 +38,10 @@ Line = dict[str, Any]
 
 def connect(uri: str) -> Any:
     """An MLflow client that gives up in seconds rather than minutes."""
-    for name, value in (("TIMEOUT", "5"), ("MAX_RETRIES", "1"), ("BACKOFF_FACTOR", "1"), ("BACKOFF_JITTER", "0")):
+    for name, value in (("TIMEOUT", "5"), ("MAX_RETRIES", "0")):  # we try again ourselves
         os.environ.setdefault(f"MLFLOW_HTTP_REQUEST_{name}", value)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # a bench's last line is its result
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite file reports each of its tables
     import mlflow  # here and not above: seconds, and jobs without tracking do not pay them
 
@@ -303,7 +304,7 @@ class Sender:
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name)
         source = f"{self._client.get_run(self.run_id).info.artifact_uri}/{path}"
-        self._client.create_model_version(name, source, self.run_id)
+        self._client.create_model_version(name, source, self.run_id, await_creation_for=0)
 
     def _status(self, line: Line) -> None:
         if line["status"] == "RUNNING":

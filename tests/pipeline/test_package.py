@@ -79,6 +79,21 @@ def test_arrays_files_and_tables_give_the_same_samples(model_folder: str) -> Non
     assert not np.array_equal(model.predict(images, params={**params, "seed": 6}), arrays)
 
 
+def test_each_image_has_noise_of_its_own(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _load(model_folder)
+    family, seeds = model.unwrap_python_model().family, []
+    draw = family.sample
+
+    def sample(x: Any, count: int, generator: torch.Generator, sampler: str) -> Any:
+        seeds.append(generator.initial_seed())
+        return draw(x, count, generator, sampler)
+
+    monkeypatch.setattr(family, "sample", sample)
+    images = _images()[[0, 1, 0]]
+    model.predict(images, params={"sampler": "gaussian"})
+    assert seeds[0] == seeds[2] != seeds[1]
+
+
 def test_wrong_input_is_named(model_folder: str, tmp_path: Path) -> None:
     import pandas as pd
 

@@ -169,20 +169,22 @@ def test_an_outage_loses_nothing_and_repeats_nothing(tmp_path: Path, server: Ser
 
 @pytest.mark.parametrize("what", ["create", "batch", "picture"])
 def test_a_lost_answer_is_not_sent_twice(tmp_path: Path, server: Server, what: str) -> None:
-    server.lose_answers = what == "create"
+    server.lose_answers = int(what == "create")
     tracker = Tracker(str(tmp_path), URI, "train", "a")
-    _until(lambda: tracker.run_id is not None)
-    time.sleep(0.1)
+    tracker.scalars({"loss": 1.0}, 1)
+    tracker.picture("sheet", Image.new("RGB", (2, 2)), 1)
+    _until(lambda: len(server.pictures) == 1 and len(server.metrics["run0"]) == 1)
+    time.sleep(0.1)  # all is known to have arrived: the doubt of the start is over
     server.lose_answers = int(what != "create")
     if what == "picture":
-        tracker.picture("sheet", Image.new("RGB", (2, 2)), 1)
-        _until(lambda: server.calls.count("image") == 1)
+        tracker.picture("sheet", Image.new("RGB", (2, 2)), 2)
+        _until(lambda: server.calls.count("image") == 2)
     tracker.scalars({"loss": 1.0, "gain": 2.0}, 3)
     tracker.close()
     assert server.lose_answers == 0
     assert len(server.runs) == 1
     assert sorted(server.metrics["run0"]) == _expect(tmp_path)
-    assert len(server.pictures) == (what == "picture")
+    assert len(server.pictures) == 1 + (what == "picture")
 
 
 def test_a_server_away_from_the_start(tmp_path: Path, server: Server, caplog: Any) -> None:
@@ -400,6 +402,9 @@ def test_a_real_server_killed_and_started_again(tmp_path: Path, mlflow_server: A
         slowest = max(slowest, time.monotonic() - begin)
         time.sleep(0.05)
     tracker.picture("sheet", Image.new("RGB", (16, 16), (9, 9, 9)), 119)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "MLmodel").write_text("flavors: {}\n")
+    tracker.model(str(tmp_path / "model"), "outage-model")
     assert slowest < 0.5, "training waited for the server"
     _until(lambda: "cannot be reached" in caplog.text, 30)
     mlflow_server()
@@ -414,3 +419,5 @@ def test_a_real_server_killed_and_started_again(tmp_path: Path, mlflow_server: A
     assert len(got) == 240
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
     assert len(client.list_artifacts(tracker.run_id, "images")) == 2
+    assert [v.run_id for v in client.search_model_versions("name = 'outage-model'")] == [tracker.run_id]
+    assert caplog.text.count("cannot be reached") == 1 and "MLflow refused" not in caplog.text
