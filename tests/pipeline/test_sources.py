@@ -172,6 +172,15 @@ def test_demo_crops_are_of_disjoint_regions() -> None:
     assert all((marks == 1).any() and (marks == 2).any() for marks in used.values())
 
 
+@pytest.mark.parametrize("shape", [(300, 451), (451, 300, 3), (64, 64)])
+def test_demo_regions_share_no_pixel(shape: tuple[int, ...]) -> None:
+    marks = np.zeros(shape[:2], int)
+    for split in ("train", "val"):
+        top, left, bottom, right = photographs.region(shape, split)
+        marks[top:bottom, left:right] += 1
+    assert (marks == 1).all()  # disjoint, and nothing is left out
+
+
 def test_demo_crop_is_the_photographs_pixels_and_edges() -> None:
     demo = photographs.Demo(size=32, crops=2)
     entry = next(e for e in demo.samples()["train"] if e.label == "china")

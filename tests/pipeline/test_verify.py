@@ -67,6 +67,14 @@ def test_any_flipped_byte_is_found(data_set: Path, artifact: Path, bit: int) -> 
     assert problems(data_set.parent) == []
 
 
+def test_a_changed_blank_is_found(data_set: Path, artifact: Path) -> None:
+    for path in data_set.parent.rglob("*.json"):
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(b"\n ", b"\n\t", 1))
+        assert [line for line in problems(data_set.parent) if line.startswith(f"{path}: was changed")], path
+        path.write_bytes(whole)
+
+
 def test_the_damaged_sample_is_named(data_set: Path) -> None:
     tar = data_set / "train/00000.tar"
     whole = bytearray(tar.read_bytes())
