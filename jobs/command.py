@@ -11,9 +11,7 @@ import tyro
 C = TypeVar("C")
 
 
-def main(
-    config: Any, run: Callable[[C], Any], description: str | None, arguments: Sequence[str] | None = None
-) -> None:
+def main(config: Any, run: Callable[[C], Any], description: str | None, arguments: Sequence[str] | None = None) -> None:
     """Parse the command line (or `arguments`) into `config` (a dataclass) and call `run` on it.
 
     Exit codes: 0 done, 1 the job failed as its message says, 2 the command line was wrong, 130 interrupted.

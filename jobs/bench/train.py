@@ -17,10 +17,10 @@ import torch
 import models.step
 from jobs import shard
 from models.family import Group
-from pipeline import loop
 from pipeline.loop import Job, Run, Trainer
 from pipeline.shards import DataSet
 from pipeline.tracking import Tracker
+from pipeline.triplets import Triplets
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def _lend_triplets(trainer: Trainer, data: str) -> None:
     n = len(DataSet(data))
     rng = np.random.default_rng(0)
     lists = {"near": rng.integers(0, n, (n, 5)), "far": rng.integers(0, n, (n, 13))}
-    trainer.triplets = loop.Triplets(_Lists(**lists))  # type: ignore[arg-type]
+    trainer.triplets = Triplets(_Lists(**lists))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _bare(trainer: Trainer, steps: int) -> float:
     began = time.perf_counter()
     for i in range(steps):
         family.update(lambda name, i=i: pool[i % 8], i * batch)  # type: ignore[misc]
-    return steps * batch / (time.perf_counter() - began)
+    return float(steps * batch) / (time.perf_counter() - began)
 
 
 def _loop(trainer: Trainer) -> float:
@@ -100,4 +100,4 @@ def _loop(trainer: Trainer) -> float:
     stage = trainer.family.stages[0]
     began = time.perf_counter()
     trainer.train(stage, None)
-    return stage.images / (time.perf_counter() - began)
+    return float(stage.images) / (time.perf_counter() - began)
