@@ -67,7 +67,7 @@ def run(family: str, config: Any) -> dict[str, Any]:
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
 
         def tracked(name: str) -> Tracker:
-            return Tracker(folder(name), uri, job=name, name=name, parent=parent.run_id, tags=tags)
+            return Tracker(folder(name), uri, job=name, name=name, parent=parent.as_parent, tags=tags)
 
         with tracked("data") as tracker:
             shard.run(_shard(config, recipe, folder("data")), tracker)
@@ -83,7 +83,7 @@ def run(family: str, config: Any) -> dict[str, Any]:
                 workers=config.workers,
             )
             neighbours.run(near, tracker)
-        fit(train.job(family, _train(config, root, uri), parent.run_id))
+        fit(train.job(family, _train(config, root, uri), parent.as_parent))
         with tracked("samples") as tracker:
             sheets = sample.Config(
                 run=folder("train"), data=folder("data"), output=folder("samples"), count=config.count

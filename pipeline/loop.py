@@ -407,6 +407,14 @@ class Trainer:
             state = {"family": self.family.state_dict()}
             facts = {"family": self.job.family, "recipe": recipe, "inputs": inputs(self.job)}
             checkpoint.publish(storage.join(self.folder, "weights"), state, facts)
+        if self.tracker and self.job.tracking:
+            from pipeline import package  # MLflow takes seconds to import
+
+            local = tempfile.mkdtemp(prefix="variegate-") if storage.is_remote(self.folder) else self.folder
+            model = storage.join(local, "model")
+            storage.remove(model)  # of a run that was lengthened since
+            package.save(self.folder, model)
+            self.tracker.model(model, f"variegate-{self.job.family}")
 
     # ------------------------------------------------------------------------------------------------- watching the run
 
