@@ -92,8 +92,11 @@ def fit(image: Array, size: int, scale: float, place: tuple[float, float], neare
 
 
 def to_tensor(images: Sequence[Array]) -> torch.Tensor:
-    """uint8 `H W 3` each -> float32 `B 3 H W` in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    """uint8 `H W 3` each -> float32 `B 3 H W` in [-1, 1]; label maps (integer `H W` each) -> int64 `B H W`."""
+    stacked = torch.from_numpy(np.stack(images))
+    if stacked.ndim == 3:
+        return stacked.long()
+    stacked = stacked.permute(0, 3, 1, 2)
     return stacked.to(torch.float32).div_(127.5).sub_(1.0).contiguous()
 
 
