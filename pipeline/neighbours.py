@@ -9,7 +9,7 @@ The artifact has one part a shard: `key`, `near` and `far` (positions in key ord
 nulls, and is in nobody's list.
 
 Memory of a worker: 2 x block x D x 4 bytes of vectors (D: the descriptor's length), 4 x block^2 x 4 of products, one
-row group; not of the number of images (but for their 4 (k + margin) candidates x 24 bytes x block).
+row group; not of the number of images (but for 16 bytes each, their norms).
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ class Worker:
         self._room = np.empty(size, np.float32), np.empty(size, np.float32)
         self._query: tuple[tuple[int, int], bool] | None = None
         self._valid = np.empty(0, bool)
+        self._norms: dict[int, Array] = {}  # of the blocks seen, by first row: 8 bytes an image
 
     def _block(self, at: tuple[int, int], room: Array, centred: bool) -> tuple[Array, Array]:
         x, valid = self.vectors.rows(*at, out=room)
@@ -137,7 +138,9 @@ class Worker:
         norms = np.zeros(plan.rows)
         for start, stop in plan.span(span):
             y, good = self._block((start, stop), self._room[1], centred=True)
-            b = norms[start:stop] = search.squared_norms(y)
+            if start not in self._norms:
+                self._norms[start] = search.squared_norms(y)
+            b = norms[start:stop] = self._norms[start]
             p = search.products(x, y)
             p *= -2
             for heap, sign in zip(heaps, (-1, 1), strict=True):

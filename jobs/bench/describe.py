@@ -20,7 +20,7 @@ import tyro
 from jobs import shard
 from models.common import vgg
 from pipeline import descriptors
-from pipeline.descriptors import Describer, DescribeOptions
+from pipeline.descriptors import DescribeOptions, Describer
 from pipeline.shards import DataSet
 from pipeline.weights import load_weights
 

@@ -143,8 +143,11 @@ def test_bounds_hold_and_are_not_idle() -> None:
     error = 2 * np.abs(product - exact) / (norms[:, None] + norms)
     assert 0 < error.max() < search.kappa(DIMENSION)
     np.testing.assert_array_equal(search.products(x, x, np.array([3, 5])).shape, (2, 40))
-    # gamma_n = n u / (1 - n u), n = 1024 + 11, and 16 u for the rest.
-    assert search.kappa(DIMENSION) == pytest.approx((1024 + 11 + 16) * 2.0**-24, rel=1e-3)
+    # n = 4096 + 3 chunks, 256 for the norms, 16 for the rest.
+    assert search.kappa(DIMENSION) == pytest.approx((4096 + 3 + 256 + 16) * 2.0**-24, rel=1e-3)
+    wide = x.astype(np.float64)
+    off = np.abs(norms / (wide * wide).sum(axis=1) - 1).max()
+    assert 0 < off < 256 * 2.0**-24
 
 
 def test_merging_candidates_is_associative_and_commutative() -> None:
