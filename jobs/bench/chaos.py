@@ -46,7 +46,7 @@ def run(config: Config) -> dict[str, float]:
     root.mkdir(parents=True, exist_ok=True)
     chance = random.Random(config.seed)
     began = time.monotonic()
-    _to_the_end(_start(root / "calm", config))
+    _to_the_end(_start(root / "calm", config), root / "calm")
     length = time.monotonic() - began
     twice = killed = 0
     for number in range(config.kills):
@@ -65,7 +65,7 @@ def run(config: Config) -> dict[str, float]:
         twice += _written_again(before, after)
         print(f"{number}: killed {name} after {moment:.0f} s; {len(after)} parts done", flush=True)
     before = _markers(root / "shaken")
-    _to_the_end(_start(root / "shaken", config))
+    _to_the_end(_start(root / "shaken", config), root / "shaken")
     twice += _written_again(before, _markers(root / "shaken"))
     files = sorted(p.relative_to(root / "calm") for pattern in COMPARED for p in (root / "calm").glob(pattern))
     differ = [f for f in files if not _same(root / "calm" / f, root / "shaken" / f)]
@@ -84,9 +84,9 @@ def _start(folder: Path, config: Config) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
-def _to_the_end(process: subprocess.Popen[bytes]) -> None:
+def _to_the_end(process: subprocess.Popen[bytes], folder: Path) -> None:
     if process.wait(timeout=1800) != 0:
-        raise RuntimeError(f"an undisturbed run failed: see {process.args[6]}/log.txt")  # type: ignore[index]
+        raise RuntimeError(f"an undisturbed run failed: see {folder}/log.txt")
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
