@@ -23,7 +23,7 @@ from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.vgg import VGG
 from models.family import Family
 from pipeline import checkpoint, metrics, storage
-from pipeline.batches import Images, whole_batches
+from pipeline.batches import Images, picks, whole_batches
 from pipeline.shards import DataSet
 from pipeline.weights import load_weights
 
@@ -119,9 +119,8 @@ def reconstruction(
     codes = family.codes(target)
     if codes is None:
         return found
-    # Evenly spaced, so that they come from different pictures where the data set is sorted by picture.
-    n = min(swaps, len(target))
-    chosen = torch.linspace(0, len(target) - 1, n).long()
+    chosen = picks(len(target), swaps)
+    n = len(chosen)
     x, y, z = pairs["input"][chosen], target[chosen], codes[chosen]
     apart = torch.zeros(n, n)
     recovered = torch.zeros(n, n, z.shape[1])
@@ -149,7 +148,7 @@ def sampling(
 ) -> Figures:
     """Diversity over `config.inputs` inputs; precision and recall of one sample per input among the true images."""
     found: Figures = {}
-    chosen = torch.linspace(0, len(pairs["input"]) - 1, min(config.inputs, len(pairs["input"]))).long().tolist()
+    chosen = picks(len(pairs["input"]), config.inputs)
     drawn = [
         family.sample(pairs["input"][i : i + 1], config.samples, seeded(config.seed, sampler, str(i)), sampler)[0]
         for i in chosen

@@ -22,7 +22,7 @@ from PIL import Image
 from jobs import command
 from models.family import Family
 from pipeline import checkpoint, decode, pictures, sources, storage
-from pipeline.batches import Images, fit, to_tensor
+from pipeline.batches import Images, fit, picks, to_tensor
 from pipeline.shards import DataSet
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Config:
     count: int = 6
     """Samples per input and sampler."""
     limit: int = 6
-    """Inputs on the sheets, evenly spaced; all get their samples as files with `--files`."""
+    """Inputs on the sheets, a fixed choice; all get their samples as files with `--files`."""
     samplers: tuple[str, ...] = ("mapper", "gaussian")
     files: bool = False
     """Write every sample as a PNG of its own, for all inputs."""
@@ -72,7 +72,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     styles = _styles(config, size)
     note = _note(facts)
     sheets = {}
-    some = [inputs[i] for i in np.linspace(0, len(inputs) - 1, min(config.limit, len(inputs))).astype(int)]
+    some = [inputs[i] for i in picks(len(inputs), config.limit)]
     for sampler in config.samplers:
         drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
         cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
@@ -119,7 +119,7 @@ def _style_sheets(
     if any(code is None for code in codes):
         return {}  # a method without style codes
     code = torch.cat([c for c in codes if c is not None])
-    chosen = np.linspace(0, len(styles) - 1, min(limit, len(styles))).astype(int).tolist()
+    chosen = picks(len(styles), limit)
     cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
     for _, image in some:
         out = [family.generate(to_tensor([image]), code[i : i + 1]) for i in chosen]
@@ -177,7 +177,7 @@ def _of_data(config: Config, field: str, size: int, most: int = 10_000) -> list[
     if field not in data.fields:
         raise ValueError(f"--data {config.data}: has no field {field!r}, only {', '.join(data.fields)}")
     images = Images(data)
-    every = range(0, len(data), -(-len(data) // most))
+    every = picks(len(data), most)
     nearest = data.fields[field].kind == "labels"
     return [(data.keys[i], fit(images(i, field), size, 1.0, (0.5, 0.5), nearest)) for i in every]
 

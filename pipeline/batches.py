@@ -249,6 +249,12 @@ class Feed:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
+def picks(n: int, count: int) -> list[int]:
+    """`count` of `n` positions, ascending, always the same: for sheets and figures. Not evenly spaced, which in a data
+    set with a period would show one kind of picture only."""
+    return sorted(permutation(n, "picks")[:count].tolist())
+
+
 def whole_batches(images: Images, batch: int, size: int, rank: int, world: int) -> Iterator[Batch]:
     """All samples in key order, centred, in whole batches; this worker's are number rank, rank + world, ..."""
     fields = list(images.data.fields)

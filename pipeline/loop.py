@@ -18,14 +18,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
 import models
 from models.family import Family, Group, Stage, Table
 from pipeline import checkpoint, neighbours, pictures, storage
-from pipeline.batches import Feed, Images, Sources, join_rows, whole_batches
+from pipeline.batches import Feed, Images, Sources, join_rows, picks, whole_batches
 from pipeline.search import nearest
 from pipeline.shards import DataSet
 from pipeline.tracking import Tracker
@@ -460,7 +459,7 @@ class Trainer:
         data, size = self.held_out.data, self.job.recipe.size
         if not {"input", "target"} <= set(data.fields):
             return
-        positions = np.linspace(0, len(data) - 1, min(rows, len(data))).astype(int).tolist()
+        positions = picks(len(data), rows)
         batch = self._move(self.held_out.centred(positions, ["input", "target"], size))
         columns: list[tuple[str, torch.Tensor | None]] = [("input", batch["input"]), ("truth", batch["target"])]
         columns.append(("own code", self.family.reconstruct(batch)))
