@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -85,18 +86,52 @@ def publish_part(folder: str, number: int, table: pa.Table) -> None:
     storage.publish_json(storage.join(folder, part_name(number) + ".json"), marker)
 
 
+class _Hashed(io.RawIOBase):
+    """A local file that hashes what is written to it."""
+
+    def __init__(self, path: str) -> None:
+        self.file, self.digest = open(path, "wb"), hashlib.sha256()  # noqa: SIM115
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        if not self.file.closed:
+            self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
 def publish_rows(folder: str, number: int, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
-    """As `publish_part`, one row group after the other: memory holds one of them, not the part."""
+    """As `publish_part`, one row group after the other: one is written while the next is computed, and memory holds two
+    of them, not the part."""
     path = storage.join(folder, part_name(number) + ".parquet")
+    rows = 0
+    plain: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
     with storage.temporary(path) as draft:
-        rows = 0
-        with pq.ParquetWriter(
-            draft, schema, compression="none", use_dictionary=False, write_statistics=False
-        ) as writer:
+        with (
+            _Hashed(draft) as sink,
+            pq.ParquetWriter(sink, schema, **plain) as writer,
+            ThreadPoolExecutor(1) as thread,
+        ):
+            pending: Future[None] | None = None
             for table in groups:
-                writer.write_table(table, row_group_size=max(1, table.num_rows))
+                if pending is not None:
+                    pending.result()
+                pending = thread.submit(writer.write_table, table, max(1, table.num_rows))
                 rows += table.num_rows
-        marker = {"rows": rows, "bytes": storage.size(draft), "sha256": storage.sha256_file(draft)}
+            if pending is not None:
+                pending.result()
+        marker = {"rows": rows, "bytes": storage.size(draft), "sha256": sink.digest.hexdigest()}
         storage.publish_file(path, draft)
     storage.publish_json(storage.join(folder, part_name(number) + ".json"), marker)
 

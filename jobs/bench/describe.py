@@ -31,13 +31,13 @@ class Config:
 
     weights: str = "random"
     """As jobs.describe."""
-    side: int = 64
-    """Pixels of the demo crops."""
+    side: int = 112
+    """Pixels of the demo crops. Smaller ones take less computing for the same vector, and so a lower ratio."""
     images: int = 64
     """A round's images; about this many, a multiple of the demo's photographs."""
     rounds: int = 3
     """Turns of each side."""
-    threads: int = 2
+    threads: int = 1
     """CPU threads."""
     memory: bool = True
     """Measure memory_growth_10x too."""
@@ -51,7 +51,9 @@ def run(config: Config) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         crops = max(1, config.images // 16)
         for name, count in (("one", crops), ("ten", crops * 10)):
-            given = shard.Config(source="demo", output=f"{folder}/{name}", size=config.side, crops=count, shard_size=64)
+            given = shard.Config(
+                source="demo", output=f"{folder}/{name}", size=config.side, crops=count, shard_size=256
+            )
             shard.run(given)
         figures = _speed(config, folder)
         if config.memory:

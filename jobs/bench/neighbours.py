@@ -41,7 +41,7 @@ class Config:
 
 
 def run(config: Config) -> dict[str, float]:
-    """Returns fraction_of_gemm, the same by CPU seconds (which other processes disturb less), rates, seconds, peak_mb."""
+    """Returns fraction_of_gemm, the same by CPU seconds (less disturbed by others), rates, seconds, peak_mb."""
     torch.set_num_threads(config.threads)
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         _store(config, f"{folder}/vectors")
