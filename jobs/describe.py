@@ -1,4 +1,4 @@
-"""Describe each image's style: python -m jobs.describe --dataset data/demo --output data/styles --weights vgg19.pth
+"""Describe each image's style: python -m jobs.describe --data data/demo --output data/styles --weights vgg19.pth
 
 The descriptor is made of Gram matrices of a VGG's layers; the squared distance of two is StEP's style distance.
 The same command again resumes: finished parts are not computed again.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Config:
     """What to describe, with what, and where to."""
 
-    dataset: str
+    data: str
     """Folder of a finished data set (jobs.shard), local or s3://."""
     output: str
     """Folder of the descriptors, local or s3://."""
@@ -59,7 +59,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         ValueError: no data set, field or weights, too many bad images, or another artifact in the folder.
     """
     began = time.perf_counter()
-    root = storage.absolute(config.dataset, "--dataset")
+    root = storage.absolute(config.data, "--data")
     folder = storage.absolute(config.output, "--output")
     options, data = config.describe, DataSet(root, config.split)
     if options.field not in data.fields:

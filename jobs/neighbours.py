@@ -1,5 +1,5 @@
 """Find each image's closest and furthest in style:
-python -m jobs.neighbours --dataset data/demo --descriptors data/styles --output data/neighbours
+python -m jobs.neighbours --data data/demo --descriptors data/styles --output data/neighbours
 
 Exact; the lists do not depend on workers, blocks or schedule. The same command again resumes.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Config:
     """Whose neighbours, how many, and where to."""
 
-    dataset: str
+    data: str
     """Folder of the data set that was described."""
     descriptors: str
     """Folder of its descriptors (jobs.describe)."""
@@ -74,7 +74,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     began = time.perf_counter()
     folder = storage.absolute(config.output, "--output")
     source = storage.absolute(config.descriptors, "--descriptors")
-    data = DataSet(storage.absolute(config.dataset, "--dataset"), config.split)
+    data = DataSet(storage.absolute(config.data, "--data"), config.split)
     described = artifacts.load_card(source, "descriptors")
     descriptors.check(described, data, source)
     usable = described["rows"] - described["notes"]["bad"]

@@ -76,7 +76,7 @@ def run(family: str, config: Any) -> dict[str, Any]:
         with tracked("neighbours") as tracker:
             near = neighbours.Config(
                 descriptors=folder("descriptors"),
-                dataset=folder("data"),
+                data=folder("data"),
                 output=folder("neighbours"),
                 near=config.near,
                 far=config.far,
@@ -116,9 +116,7 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
 
 def _describe(config: Any, recipe: Any, data: str, output: str) -> describe.Config:
     options = DescribeOptions(net=recipe.perceptual_net, layers=recipe.perceptual_layers, precision=config.precision)
-    return describe.Config(
-        dataset=data, output=output, weights=config.weights, describe=options, workers=config.workers
-    )
+    return describe.Config(data=data, output=output, weights=config.weights, describe=options, workers=config.workers)
 
 
 def _train(config: Any, root: str, uri: str | None) -> Any:

@@ -51,16 +51,16 @@ def start(cpus: int | None = None) -> None:
 
 class _Worker:
     def __init__(self, make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        self.work = make(*arguments)
+        self.make, self.arguments, self.threads = make, arguments, threads
+        self.work: Callable[[Any], Any] | None = None
 
     def run(self, item: Any) -> Any:
-        return self.work(item)
+        if self.work is None:  # here, not in __init__: what it raises there would look like the actor's death
+            import torch
 
-    def pid(self) -> int:
-        return os.getpid()
+            torch.set_num_threads(self.threads)
+            self.work = self.make(*self.arguments)
+        return self.work(item)
 
 
 def each(

@@ -41,9 +41,9 @@ def tiny_work(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> di
     shard.run(shard.Config(source="demo", output=work["data"], size=16, crops=2, workers=1))
     shard.run(shard.Config(source="demo", output=work["other"], size=16, crops=2, seed=1, workers=1))
     options = DescribeOptions(net="vgg19", layers=("relu1_2",))
-    made = {"dataset": work["data"], "describe": options, "weights": "random", "workers": 1}
+    made = {"data": work["data"], "describe": options, "weights": "random", "workers": 1}
     describe.run(describe.Config(output=work["descriptors"], **made))
     neighbours.run(
-        neighbours.Config(dataset=work["data"], descriptors=work["descriptors"], output=work["neighbours"], workers=1)
+        neighbours.Config(data=work["data"], descriptors=work["descriptors"], output=work["neighbours"], workers=1)
     )
     return work

@@ -240,7 +240,7 @@ class Made:
 
     def config(self, output: Path, **changes: Any) -> neighbours.Config:
         given = {"descriptors": self.described, "near": 3, "far": 4, "workers": 1, **changes}
-        return neighbours.Config(dataset=self.data, output=str(output), **given)
+        return neighbours.Config(data=self.data, output=str(output), **given)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,127 @@
+"""The commands as a user gives them: README's lines, the whole job on S3, kill -9, and what stops before it begins."""
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from jobs.bench import chaos
+from models.common.vgg import VGG
+from pipeline import storage
+
+REPOSITORY = Path(__file__).parent.parent
+SMALL = (
+    "--size 16 --encoder-width 4 --generator-width 4 --generator-blocks 1 --discriminator-width 4 "
+    "--discriminator-scales 1 --encoder-images 12 --generator-images 8 --finetune-images 8 --mapper-epochs 6 "
+    "--generator-constant 8 --finetune-constant 8 --perceptual-pairs 8 --batch 4"
+)
+
+
+def readme_lines() -> list[str]:
+    """The `python -m jobs...` lines of README's section The jobs, continuation lines joined."""
+    text = (REPOSITORY / "README.md").read_text().split("## The jobs")[1].split("\n## ")[0]
+    joined = text.replace("\\\n", " ")
+    return [line.split("#")[0].strip() for line in joined.splitlines() if line.strip().startswith("python -m jobs.")]
+
+
+def test_readme_s_commands_run_as_they_stand(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this order, over 12 side-by-side pictures; only folders and the sizes of the networks are replaced."""
+    photographs = tmp_path / "photographs"
+    for split, count in (("train", 8), ("val", 4)):
+        (photographs / split).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng([count, i]).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+            picture = Image.fromarray(pixels).resize((64, 32), Image.Resampling.BICUBIC)
+            picture.save(photographs / split / f"{i}.png")
+    vgg = VGG("vgg19", ("relu3_1",)).random(0)
+    torch.save({f"features.{k.removeprefix('features.')}": v for k, v in vgg.state_dict().items()}, tmp_path / "v.pth")
+    lines = [line for line in readme_lines() if "jobs.run" not in line and "jobs.bench" not in line]
+    assert len(lines) == 7
+    for line in lines:
+        line = line.replace("PHOTOS", str(photographs)).replace("vgg19.pth", str(tmp_path / "v.pth"))
+        words = shlex.split(line.replace("/data/", f"{tmp_path}/data/"))
+        if words[2] == "jobs.train":
+            words += shlex.split(SMALL)
+        if words[2] == "jobs.neighbours":
+            words += ["--near", "2", "--far", "3"]
+        monkeypatch.setattr(sys, "argv", words[2:])
+        try:
+            runpy.run_module(words[2], run_name="__main__", alter_sys=False)
+        except SystemExit as ended:
+            assert ended.code in (0, None), f"{line}\n{capsys.readouterr().err}"
+    assert (tmp_path / "data" / "samples" / "samples-mapper.png").exists()
+    assert (tmp_path / "data" / "figures" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("line", readme_lines())
+def test_readme_s_options_exist(line: str) -> None:
+    """Each --option of the line stands in the help of its command."""
+    words = shlex.split(line)
+    leading = words[3:5] if words[2] in ("jobs.run", "jobs.train") else words[3:4] if words[2] == "jobs.bench" else []
+    done = subprocess.run(
+        [sys.executable, "-m", words[2], *leading, "--help"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    for option in re.findall(r"--[a-z][\w.-]*", line):
+        assert option in done.stdout, option
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[dict[str, str]]:
+    """An S3 server on loopback: the environment that finds it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    given = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "testing"}
+    given |= {"AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        fs, _ = storage._fs("s3://jobs/x")
+        fs.mkdir("jobs")
+        yield given
+    server.stop()
+
+
+TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "2", "--workers", "1"]
+
+
+@pytest.mark.slow
+def test_the_whole_job_on_s3_gives_the_weights_of_the_local_one(bucket: dict[str, str], tmp_path: Path) -> None:
+    """In processes of their own: their Ray workers must find the endpoint in their environment."""
+    for output in (str(tmp_path / "here"), "s3://jobs/there"):
+        line = [*TINY, "--output", output, "--tracking", "off"]
+        done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("data/dataset.json", "descriptors/00000.parquet", "neighbours/00000.parquet", "train/weights.pt"):
+        assert storage.read(f"s3://jobs/there/{name}") == (tmp_path / "here" / name).read_bytes(), name
+    there = storage.listing("s3://jobs/there")
+    assert {"samples/samples-mapper.png", "evaluation/evaluation.json", "train/metrics.jsonl"} <= set(there)
+
+
+@pytest.mark.slow
+def test_kill_9_costs_nothing_that_was_finished(tmp_path: Path) -> None:
+    """A driver and a Ray worker, at moments of their own; jobs.bench chaos does more of it."""
+    figures = chaos.run(chaos.Config(kills=2, crops=4, seed=int(os.environ.get("CHAOS_SEED", "0"))))
+    assert figures["kills"] >= 1 and figures["files_compared"] >= 7
+    assert figures["files_differ"] == 0 and figures["parts_written_twice"] == 0
+
+
+def test_an_unreachable_cluster_is_named() -> None:
+    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
+    line = [sys.executable, "-c", "from pipeline import workers; workers.start()"]
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode != 0 and "RAY_ADDRESS=127.0.0.1:1: no cluster answers there" in done.stderr
