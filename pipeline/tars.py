@@ -192,8 +192,7 @@ def write_shard(
     good, blank = 0, (None,) * (len(columns) - 5)
     path = shard_path(root, split, shard, "tar")
     with storage.temporary(path) as draft:
-        with open(draft, "wb", buffering=0) as sink:
-            tar = TarFile(sink)
+        with open(draft, "wb", buffering=0) as sink, TarFile(sink) as tar:
             for ordinal, (entry, images) in enumerate(_ahead(entries, read, how), start=first):
                 key = f"{ordinal:0{KEY_DIGITS}d}"
                 if isinstance(images, str):

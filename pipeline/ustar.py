@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
+from types import TracebackType
 
-FLUSH = 1 << 20
-"""Bytes gathered before they are hashed and written."""
-COPIED = 4096
-"""Smaller members are copied together; larger ones go to the disk from where they are."""
-MAX_PARTS = 500
-"""The system takes at most 1,024 buffers in one call."""
+BUFFER = 1 << 20
+"""Bytes gathered before they are hashed and written: they stay in the processor's cache from one to the other."""
 
 MAX_MEMBER = 8**11 - 1
 """A USTAR size has eleven octal digits."""
@@ -40,42 +38,71 @@ def header(name: bytes, size: int) -> bytes:
 
 
 class TarFile:
-    """Appends members to an unbuffered file and keeps the SHA-256 of all that was written."""
+    """Appends members to an unbuffered file and keeps the SHA-256 of all that was written.
+
+    Hashing and writing run on a thread behind `add`: while it has one buffer, the other is filled. Within `with`, so
+    that the thread ends; what it could not write is raised by a later `add`, or by `close`.
+    """
 
     def __init__(self, sink: FileIO) -> None:
         self.sink, self.sha256, self.bytes = sink, hashlib.sha256(), 0
-        self._parts: list[bytes] = []
-        self._small = b""  # what follows the last part: padding, headers, little members
-        self._waiting = 0
+        self._buffer, self._other, self._used = memoryview(bytearray(BUFFER)), memoryview(bytearray(BUFFER)), 0
+        self._behind = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> TarFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._behind.shutdown(wait=True)
 
     def add(self, name: str, data: bytes) -> int:
         """Append a member; returns the offset of its bytes."""
         size = len(data)
-        padding = -size % 512
-        if size < COPIED:
-            self._small += header(name.encode(), size) + data + bytes(padding)
-        else:
-            self._parts += (self._small + header(name.encode(), size), data)
-            self._small = bytes(padding)
-        offset = self.bytes + 512
-        self.bytes = offset + size + padding
-        self._waiting += 512 + size + padding
-        if self._waiting >= FLUSH or len(self._parts) > MAX_PARTS:
-            self._flush()
+        self._put(header(name.encode(), size))
+        offset = self.bytes
+        self._put(data)
+        if size % 512:
+            self._put(bytes(-size % 512))
         return offset
 
     def close(self) -> None:
         """Append the two zero blocks that end a tar, and write what is left. The file stays open."""
-        self._small += bytes(1024)
-        self.bytes += 1024
+        self._put(bytes(1024))
         self._flush()
+        self._wait()
+
+    def _put(self, data: bytes) -> None:
+        size = len(data)
+        self.bytes += size
+        end = self._used + size
+        if end <= BUFFER:  # nearly always
+            self._buffer[self._used : end] = data
+            self._used = end
+            return
+        rest = memoryview(data)
+        while rest:
+            piece = rest[: BUFFER - self._used]
+            self._buffer[self._used : self._used + len(piece)] = piece
+            self._used += len(piece)
+            rest = rest[len(piece) :]
+            if rest:
+                self._flush()
 
     def _flush(self) -> None:
-        parts = [*self._parts, self._small]
-        for part in parts:
-            self.sha256.update(part)
-        written, wanted = os.writev(self.sink.fileno(), parts), sum(map(len, parts))
-        rest = memoryview(b"".join(parts))[written:] if written < wanted else memoryview(b"")
-        while rest:  # a nearly full disk writes a part, then raises
-            rest = rest[self.sink.write(rest) :]
-        self._parts, self._small, self._waiting = [], b"", 0
+        self._wait()
+        self._writing = self._behind.submit(self._write, self._buffer[: self._used])
+        self._buffer, self._other, self._used = self._other, self._buffer, 0
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+    def _write(self, data: memoryview) -> None:
+        self.sha256.update(data)
+        while data:  # a nearly full disk writes a part, then raises
+            data = data[self.sink.write(data) :]
+        if hasattr(os, "posix_fadvise"):  # the disk begins now, not at the fsync of the whole
+            os.posix_fadvise(self.sink.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -139,7 +139,7 @@ def describe_all(images: Tensor, weights: str) -> Tensor:
     recipe = models.step.PRESETS["demo"]
     net, _ = load_weights(weights, recipe.perceptual_net, recipe.perceptual_layers)
     describer = Describer(net)
-    return torch.cat([describer(part) for part in images.split(16)])
+    return torch.cat([describer(part) for part in torch.split(images, 16)])
 
 
 def _recipe(config: Config, seed: int) -> models.step.Config:

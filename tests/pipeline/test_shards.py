@@ -422,13 +422,12 @@ def test_the_job_on_s3(bucket: str, tmp_path: Path) -> None:
     assert len(DataSet(f"{bucket}/job")) == 6 and ".lease" not in storage.names(f"{bucket}/job")
 
 
-@pytest.mark.parametrize("flush", [1, 5000, 1 << 20])
+@pytest.mark.parametrize("flush", [3001, 5000, 1 << 20])
 def test_tar_of_members_of_every_size(tmp_path: Path, flush: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ustar, "FLUSH", flush)
+    monkeypatch.setattr(ustar, "BUFFER", flush)
     generator = np.random.default_rng(0)
     members = [generator.bytes(n) for n in (0, 1, 511, 512, 513, 4095, 4096, 4097, 100_000, 3) * 150]
-    with open(tmp_path / "a.tar", "wb", buffering=0) as sink:
-        tar = ustar.TarFile(sink)
+    with open(tmp_path / "a.tar", "wb", buffering=0) as sink, ustar.TarFile(sink) as tar:
         offsets = [tar.add(f"{i}.bin", data) for i, data in enumerate(members)]
         tar.close()
     whole = (tmp_path / "a.tar").read_bytes()
@@ -439,8 +438,7 @@ def test_tar_of_members_of_every_size(tmp_path: Path, flush: int, monkeypatch: p
 
 
 def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
-    with open("/dev/full", "wb", buffering=0) as sink:
-        tar = ustar.TarFile(sink)
+    with open("/dev/full", "wb", buffering=0) as sink, ustar.TarFile(sink) as tar:
         tar.add("a", bytes(10_000))
         with pytest.raises(OSError, match="No space left"):
             tar.close()
