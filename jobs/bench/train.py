@@ -27,7 +27,7 @@ from pipeline.triplets import Triplets
 class Config:
     """Sizes of the measurement."""
 
-    steps: int = 60
+    steps: int = 250
     """Steps of each turn."""
     rounds: int = 5
     """Turns of each side."""
@@ -57,7 +57,7 @@ def _trainer(config: Config, data: str, output: str) -> Trainer:
         encoder_width=config.width,
         encoder_images=config.steps * models.step.PRESETS["demo"].encoder_batch,
     )
-    job = Job("step", recipe, data, output, neighbours="", run=Run(workers=0, checkpoint_every=config.steps))
+    job = Job("step", recipe, data, output, neighbours="", run=Run(workers=0, checkpoint_every=500))
     tracker = Tracker(output, None, job="train", name="bench")
     trainer = Trainer(job, Group(), torch.device("cpu"), tracker)
     _lend_triplets(trainer, data)
