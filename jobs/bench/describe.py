@@ -33,9 +33,9 @@ class Config:
     """As jobs.describe."""
     side: int = 112
     """Pixels of the demo crops. Smaller ones take less computing for the same vector, and so a lower ratio."""
-    images: int = 64
+    images: int = 128
     """A round's images; about this many, a multiple of the demo's photographs."""
-    rounds: int = 3
+    rounds: int = 5
     """Turns of each side."""
     threads: int = 1
     """CPU threads."""
