@@ -10,7 +10,8 @@ one parent run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
@@ -66,34 +67,23 @@ def run(family: str, config: Any) -> dict[str, Any]:
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
 
-        def tracked(name: str) -> Tracker:
-            return Tracker(folder(name), uri, job=name, name=name, parent=parent.as_parent, tags=tags)
+        def part(name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
+            with Tracker(folder(name), uri, job=name, name=name, parent=parent.as_parent, tags=tags) as tracker:
+                tracker.parameters(asdict(options))
+                return job(options, tracker)
 
-        with tracked("data") as tracker:
-            shard.run(_shard(config, recipe, folder("data")), tracker)
-        with tracked("descriptors") as tracker:
-            describe.run(_describe(config, recipe, folder("data"), folder("descriptors")), tracker)
-        with tracked("neighbours") as tracker:
-            near = neighbours.Config(
-                descriptors=folder("descriptors"),
-                data=folder("data"),
-                output=folder("neighbours"),
-                near=config.near,
-                far=config.far,
-                workers=config.workers,
-            )
-            neighbours.run(near, tracker)
+        data, styles, lists, trained = (folder(name) for name in ("data", "descriptors", "neighbours", "train"))
+        part("data", shard.run, _shard(config, recipe, data))
+        part("descriptors", describe.run, _describe(config, recipe, data, styles))
+        near = neighbours.Config(
+            descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
+        )
+        part("neighbours", neighbours.run, near)
         fit(train.job(family, _train(config, root, uri), parent.as_parent))
-        with tracked("samples") as tracker:
-            sheets = sample.Config(
-                run=folder("train"), data=folder("data"), output=folder("samples"), count=config.count
-            )
-            sample.run(sheets, tracker)
-        with tracked("evaluation") as tracker:
-            measured = evaluate.Config(
-                run=folder("train"), data=folder("data"), output=folder("evaluation"), weights=config.weights
-            )
-            figures = evaluate.run(measured, tracker)
+        sheets = sample.Config(run=trained, data=data, output=folder("samples"), count=config.count)
+        part("samples", sample.run, sheets)
+        measured = evaluate.Config(run=trained, data=data, output=folder("evaluation"), weights=config.weights)
+        figures: dict[str, Any] = part("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
 
