@@ -87,6 +87,7 @@ class Lab:
         self.environment = {
             **os.environ,
             **KEYS,
+            "PATH": f"{BINARIES}:{os.environ['PATH']}",
             "AWS_ENDPOINT_URL": STORE,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),

@@ -92,8 +92,9 @@ class Group:
     before each optimiser step instead, and statistics over the batch are taken over `gather(x)`.
     """
 
-    def __init__(self, bucket_bytes: int = 32 << 20) -> None:
-        self.on = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    def __init__(self, bucket_bytes: int = 32 << 20, alone: bool = False) -> None:
+        """`alone`: this process only, though a group is there (one rank loads a model: nobody would answer it)."""
+        self.on = not alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         self.rank: int = dist.get_rank() if self.on else 0
         self.world: int = dist.get_world_size() if self.on else 1
         self.bucket_bytes = bucket_bytes

@@ -167,6 +167,6 @@ def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
         )
     facts: dict[str, Any] = storage.read_json(storage.join(folder, "recipe.json"))
     module = models.load(facts["family"])
-    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(), None)
+    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(alone=True), None)
     family.load_state_dict(load(path + ".pt")["family"])
     return family.eval(), facts

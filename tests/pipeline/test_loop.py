@@ -158,7 +158,9 @@ def test_only_the_last_checkpoints_and_the_best_are_kept(undisturbed: Path) -> N
 def test_two_ray_train_workers_take_the_steps_of_one(
     tiny_work: dict[str, str], undisturbed: Path, tmp_path: Path
 ) -> None:
-    fit(job(tiny_work, tmp_path, run=replace(QUIET, workers=2)))
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    fit(job(tiny_work, tmp_path, run=replace(QUIET, workers=2), tracking=tracking))
+    assert (tmp_path / "model" / "MLmodel").exists()  # rank 0 alone makes it while the other waits at the end
     one, two = scalars(undisturbed), scalars(tmp_path)
     assert one.keys() == two.keys()
     # The encoder has no adversary: the same batches give the same losses up to float32 rounding. Other batches would
