@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from models.family import Batch, Stream, Table
+from pipeline import descriptors
 from pipeline.shards import DataSet
 from pipeline.triplets import Triplets
 
@@ -93,15 +94,9 @@ def fit(image: Array, size: int, scale: float, place: tuple[float, float], neare
 
 def to_tensor(images: Sequence[Array]) -> torch.Tensor:
     """uint8 `H W 3` each -> float32 `B 3 H W` in [-1, 1]; label maps (integer `H W` each) -> int64 `B H W`."""
-    # NumPy, not torch: a torch operation on a preparing thread would start OpenMP threads of its own there, and they
-    # spin beside the training's.
     if images[0].ndim == 2:
         return torch.from_numpy(np.stack(images).astype(np.int64))
-    out = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
-    for place, image in zip(out, images, strict=True):
-        np.divide(image.transpose(2, 0, 1), np.float32(127.5), out=place)
-    out -= np.float32(1.0)
-    return torch.from_numpy(out)
+    return descriptors.to_tensor(images)
 
 
 class Images:

@@ -61,7 +61,7 @@ def test_the_lab_runs_the_whole_job_and_survives_a_lost_host(tmp_path: Path) -> 
         pytest.skip("the lab needs root, iproute2 and util-linux")
     line = [sys.executable, str(INFRA / "lab.py"), "--kill", "--logs", str(tmp_path / "logs"), "--"]
     line += shlex.split("python -m jobs.run step tiny --crops 4 --weights random --run.workers 2")
-    line += ["--generator-images", "2000", "--generator-constant", "8", "--run.checkpoint-every", "20"]
+    line += ["--generator-images", "8000", "--generator-constant", "8", "--run.checkpoint-every", "20"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "host two killed" in done.stdout and "host two started again" in done.stdout
