@@ -187,13 +187,19 @@ def wait_for(what: str, there: Callable[[], bool], seconds: float = 120) -> None
 
 def training(output: str) -> dict[str, object]:
     """progress.json of the run: stage, images, of."""
-    bucket = output.removeprefix("s3://")
+    import s3fs
+
+    store = s3fs.S3FileSystem(
+        key=KEYS["AWS_ACCESS_KEY_ID"],
+        secret=KEYS["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=STORE,
+        use_listings_cache=False,
+    )
     try:
-        with urllib.request.urlopen(f"{STORE}/{bucket}/train/progress.json", timeout=5) as answer:
-            found: dict[str, object] = json.load(answer)
-            return found
+        found: dict[str, object] = json.loads(store.cat_file(f"{output}/train/progress.json"))
     except (OSError, ValueError):
         return {}
+    return found
 
 
 def middle(output: str) -> bool:

@@ -36,6 +36,15 @@ class Stopped(RuntimeError):
     """SIGTERM or Ctrl-C: the run was saved and can go on."""
 
 
+FINAL: dict[str, type[Exception]] = {
+    "stopped": Stopped,
+    "not finite": FloatingPointError,
+    "value": ValueError,
+    "system": OSError,
+}
+"""What a worker ends with that another try would not mend."""
+
+
 @dataclass(frozen=True)
 class Run:
     """Where and how a recipe runs. All of it may change on resume."""
@@ -142,7 +151,7 @@ def _fit_on_ray(job: Job) -> None:
     workers.start()
     threads = job.run.threads or max(1, (os.cpu_count() or 1) // job.run.workers)
     trainer = TorchTrainer(
-        work,
+        _work_on_ray,
         train_loop_config={"job": replace(job, run=replace(job.run, threads=threads))},
         scaling_config=ScalingConfig(
             num_workers=job.run.workers, use_gpu=job.run.gpu, resources_per_worker={"CPU": threads}
@@ -155,21 +164,20 @@ def _fit_on_ray(job: Job) -> None:
         ),
     )
     try:
-        trainer.fit()
+        failure = trainer.fit().return_value
     except Exception as error:
-        _raise_own(error, job.output)
+        _raise_own(error)
         raise
+    if failure is not None:
+        raise FINAL[failure[0]](failure[1])
 
 
-def _raise_own(error: BaseException, folder: str) -> None:
+def _raise_own(error: BaseException) -> None:
     """Raise what a worker raised instead of Ray's wrapping of it."""
-    failures = getattr(error, "worker_failures", None) or {}
-    for failure in failures.values():
-        cause = getattr(failure, "cause", None) or failure
-        if isinstance(cause, (Stopped, FloatingPointError, ValueError, OSError)):
+    for failure in (getattr(error, "worker_failures", None) or {}).values():
+        cause: BaseException = getattr(failure, "cause", None) or failure
+        if isinstance(cause, tuple(FINAL.values())):
             raise cause from error
-    if storage.exists(storage.join(folder, "stop")):
-        raise Stopped(f"stopped; {folder} goes on with the same command") from error
 
 
 @contextmanager
@@ -232,9 +240,24 @@ def _progress(folder: str) -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------------- the worker's side
 
 
-def work(config: Any) -> None:
+def _work_on_ray(config: dict[str, Any]) -> tuple[str, str] | None:
+    """`work`; what another try would not mend is returned, because Ray Train tries again whatever is raised.
+
+    But only what ends all workers alike: one that returned while another waits for it would leave that waiting.
+    """
+    try:
+        work(config["job"])
+    except (ConnectionError, TimeoutError):
+        raise
+    except tuple(FINAL.values()) as error:
+        if Group().on and not isinstance(error, Stopped):
+            raise
+        return next(name for name, kind in FINAL.items() if isinstance(error, kind)), str(error)
+    return None
+
+
+def work(job: Job) -> None:
     """Train on this worker; every worker of the group runs the same lines."""
-    job: Job = config["job"] if isinstance(config, dict) else config
     if job.run.threads:
         torch.set_num_threads(job.run.threads)
     group = Group()
