@@ -1,8 +1,9 @@
 """kill -9 at random moments, the same command again, and the results compared byte by byte with an undisturbed run's.
 
-`jobs.run step tiny` runs once undisturbed; then again and again, each time until a random moment at which its driver or
-one of its Ray workers is killed, at last to its end. Compared: shards, descriptors, neighbours, weights. Finished parts
-are not written again: their done-markers keep their time.
+`jobs.run step tiny` runs once undisturbed; then in each trial anew, until a random moment at which its driver or one of
+its Ray workers (actor of a job, training worker) is killed, in turns; at last to its end. After a worker's death the
+run must go on by itself, after the driver's the same command is given again. Compared: shards, descriptors, neighbours,
+weights. Finished parts are not written again: their done-markers keep their time.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ MARKERS = ("data/*/*.json", "descriptors/0*.json", "neighbours/0*.json", "train/
 class Config:
     """How often, and when."""
 
-    kills: int = 5
-    """Times that something is killed."""
+    trials: int = 5
+    """Runs from the beginning."""
+    kills: int = 1
+    """Kills in each."""
     seed: int = 0
     """Of the moments and the victims."""
     crops: int = 8
@@ -37,10 +40,10 @@ class Config:
 
 
 def run(config: Config) -> dict[str, float]:
-    """Returns kills, files compared, how many differ, parts written twice.
+    """Returns kills, files compared (over all trials), how many differ, parts written twice.
 
     Raises:
-        RuntimeError: a run that was not disturbed failed.
+        RuntimeError: a run that was not disturbed, or only by a worker's death, failed.
     """
     root = Path(config.folder or tempfile.mkdtemp(prefix="chaos-"))
     root.mkdir(parents=True, exist_ok=True)
@@ -48,32 +51,42 @@ def run(config: Config) -> dict[str, float]:
     began = time.monotonic()
     _to_the_end(_start(root / "calm", config), root / "calm")
     length = time.monotonic() - began
-    twice = killed = 0
-    for number in range(config.kills):
-        before = _markers(root / "shaken")
-        process = _start(root / "shaken", config)
-        moment = chance.uniform(0.15, 0.8) * length
-        victim = "driver" if number % 2 == 0 else "worker"
-        if _wait(process, moment):
-            print(f"{number}: over before {moment:.0f} s")
-            twice += _written_again(before, _markers(root / "shaken"))
-            break
-        name = _kill(process, victim, chance)
-        killed += 1
-        _gone(process)
-        after = _markers(root / "shaken")
-        twice += _written_again(before, after)
-        print(f"{number}: killed {name} after {moment:.0f} s; {len(after)} parts done", flush=True)
-    before = _markers(root / "shaken")
-    _to_the_end(_start(root / "shaken", config), root / "shaken")
-    twice += _written_again(before, _markers(root / "shaken"))
     files = sorted(p.relative_to(root / "calm") for pattern in COMPARED for p in (root / "calm").glob(pattern))
-    differ = [f for f in files if not _same(root / "calm" / f, root / "shaken" / f)]
-    for f in differ:
-        print(f"differs: {f}")
+    killed = twice = differ = 0
+    for trial in range(config.trials):
+        folder = root / f"shaken-{trial}"
+        done, again = _trial(folder, config, trial, length, chance)
+        wrong = [f for f in files if not _same(root / "calm" / f, folder / f)]
+        killed, twice, differ = killed + done, twice + again, differ + len(wrong)
+        for f in wrong:
+            print(f"trial {trial} differs: {f}", flush=True)
     if not config.folder:
         shutil.rmtree(root)
-    return {"kills": killed, "files_compared": len(files), "files_differ": len(differ), "parts_written_twice": twice}
+    compared = len(files) * config.trials
+    return {"kills": killed, "files_compared": compared, "files_differ": differ, "parts_written_twice": twice}
+
+
+def _trial(folder: Path, config: Config, trial: int, length: float, chance: random.Random) -> tuple[int, int]:
+    """(kills, parts written twice) of one run from its beginning to its end."""
+    process = _start(folder, config)
+    killed = 0
+    seen: dict[Path, int] = {}
+    for number in range(config.kills):
+        moment = chance.uniform(0.15, 0.9) * length / config.kills
+        if _ended(process, moment):
+            print(f"trial {trial}: over before {moment:.0f} s", flush=True)
+            break
+        victim = "driver" if (trial + number) % 2 == 0 else "worker"
+        seen = {**_markers(folder), **seen}
+        name = _kill(process, victim, chance)
+        killed += 1
+        print(f"trial {trial}: killed {name} after {moment:.0f} s, {len(seen)} parts done", flush=True)
+        if name == "the driver":
+            process.wait()
+            time.sleep(3)  # Ray's processes notice their driver's death
+            process = _start(folder, config)
+    _to_the_end(process, folder)
+    return killed, _written_again(seen, _markers(folder))
 
 
 def _start(folder: Path, config: Config) -> subprocess.Popen[bytes]:
@@ -86,10 +99,10 @@ def _start(folder: Path, config: Config) -> subprocess.Popen[bytes]:
 
 def _to_the_end(process: subprocess.Popen[bytes], folder: Path) -> None:
     if process.wait(timeout=1800) != 0:
-        raise RuntimeError(f"an undisturbed run failed: see {folder}/log.txt")
+        raise RuntimeError(f"a run that should have ended well failed: see {folder}/log.txt")
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     """Whether it ended by itself in that time."""
     try:
         process.wait(timeout=seconds)
@@ -122,12 +135,6 @@ def _workers(driver: int) -> list[int]:
     while grown := {p for p, (parent, _) in parents.items() if parent in below} - below:
         below |= grown
     return sorted(p for p in below if p != driver and parents[p][1].startswith(b"ray::"))
-
-
-def _gone(process: subprocess.Popen[bytes]) -> None:
-    """After a killed driver wait for its end; after a killed worker let the run recover by itself, to its end."""
-    process.wait(timeout=1800)
-    time.sleep(3)  # Ray's processes notice their driver's death
 
 
 def _markers(folder: Path) -> dict[Path, int]:

@@ -168,3 +168,10 @@ def test_two_ray_train_workers_take_the_steps_of_one(
     for key, value in one.items():
         if key[0].startswith("encoder/"):
             assert two[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+
+
+def test_what_another_try_would_not_mend_is_not_tried_again(tiny_work: dict[str, str], tmp_path: Path) -> None:
+    """On Ray Train, which tries whatever is raised again: a second try would stop one step later."""
+    with pytest.raises(Stopped, match="stopped at step 5"):
+        fit(job(tiny_work, tmp_path, run=replace(QUIET, workers=1), stop_after=5))
+    assert checkpoint.steps(str(tmp_path))[-1] == 5
