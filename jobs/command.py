@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -22,7 +23,9 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         if isinstance(error, NotImplementedError):
             raise  # a defect: show where
-        print(f"error: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        where = f" ({getattr(parsed, 'output', 'output')}): make room and give the same command again" if full else ""
+        print(f"error: {error}{where}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None

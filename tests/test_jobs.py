@@ -1,5 +1,6 @@
 """The commands as a user gives them: README's lines, the whole job on S3, kill -9, and what stops before it begins."""
 
+import errno
 import os
 import re
 import runpy
@@ -7,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from jobs import command
 from jobs.bench import chaos
 from models.common.vgg import VGG
 from pipeline import storage
@@ -125,3 +128,17 @@ def test_an_unreachable_cluster_is_named() -> None:
     line = [sys.executable, "-c", "from pipeline import workers; workers.start()"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode != 0 and "RAY_ADDRESS=127.0.0.1:1: no cluster answers there" in done.stderr
+
+
+def test_a_full_disk_names_the_output_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True)
+    class Config:
+        output: str = "/somewhere/full"
+
+    def fails(config: Config) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SystemExit) as ended:
+        command.main(Config, fails, "", [])
+    told = capsys.readouterr().err
+    assert ended.value.code == 1 and "/somewhere/full" in told and "the same command again" in told
