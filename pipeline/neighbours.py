@@ -32,6 +32,8 @@ from pipeline.search import Array, Candidates
 from pipeline.search import nearest as nearest
 from pipeline.shards import DataSet
 
+PAIRS = 32
+"""Pairs whose exact distances are taken in one call: 1 MB of float64 differences at a time, which fits the cache."""
 VERSION = 1
 """Of the algorithm; part of the request."""
 
@@ -175,7 +177,8 @@ class Worker:
                 side.take(x, y, start, stop, extra.get(name, {}))
         saved = {"valid": tiles[0]["valid"]}
         for name, side in sides.items():
-            saved[name], saved[f"{name}_distance"] = side.columns.astype(np.int32), side.distances
+            columns, saved[f"{name}_distance"] = side.lists()
+            saved[name] = columns.astype(np.int32)
         _save(plan.path(f"lists-{block:05d}"), **saved)
         return {f"{name}_widened": len(side.open) for name, side in sides.items()}
 
@@ -206,26 +209,36 @@ class _Side:
         self.finalists &= valid[:, None]
         self.open = np.flatnonzero(~certified & valid)
         self.finalists[self.open] = False  # all within reach are taken for these rows
-        self.distances = np.full((len(valid), k), sign * np.inf)
-        self.columns = np.full((len(valid), k), -1, np.int64)
+        self.exact = np.full(self.finalists.shape, sign * np.inf)
+        self.rest = {int(row): (np.empty(0), np.empty(0, np.int64)) for row in self.open}  # distances, columns
 
     def take(self, x: Array, y: Array, start: int, stop: int, extra: dict[int, Array]) -> None:
         """Exact distances to this block's finalists (rows start to stop of the database are `y`)."""
         c = self.candidates.columns
-        here = self.finalists & (c >= start) & (c < stop)
+        rows, places = np.nonzero(self.finalists & (c >= start) & (c < stop))
 
-        def one(row: int) -> None:
-            columns = extra[row] if row in extra else c[row][here[row]]
-            columns = columns[columns != row + self.first]
-            found = np.array([search.distance(x[row], y[j - start]) for j in columns.tolist()])
-            columns = np.concatenate([self.columns[row], columns])
-            found = np.concatenate([self.distances[row], found])
-            order = np.lexsort((columns, self.sign * found))[: self.k]
-            self.columns[row], self.distances[row] = columns[order], found[order]
+        def some(pairs: Array) -> None:
+            at = rows[pairs], places[pairs]
+            self.exact[at] = search.distances(x, y, rows[pairs], c[at] - start)
 
-        rows = np.union1d(np.flatnonzero(here.any(axis=1)), np.array(list(extra), np.int64)).astype(int).tolist()
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets other threads run meanwhile
-            list(threads.map(one, rows))
+            list(threads.map(some, np.array_split(np.arange(len(rows)), -(-len(rows) // PAIRS) or 1)))
+        for row, columns in extra.items():
+            columns = columns[columns != row + self.first]
+            found = search.distances(x, y, np.full(len(columns), row), columns - start)
+            known, there = self.rest[row]
+            found, columns = np.concatenate([known, found]), np.concatenate([there, columns])
+            best = np.lexsort((columns, self.sign * found))[: self.k]
+            self.rest[row] = found[best], columns[best]
+
+    def lists(self) -> tuple[Array, Array]:
+        """(columns int64 n k, distances float64 n k), best first, ties by column; -1, infinity: none."""
+        order = np.lexsort((self.candidates.columns, self.sign * self.exact), axis=1)[:, : self.k]
+        distances = np.take_along_axis(self.exact, order, 1)
+        columns = np.where(np.isinf(distances), -1, np.take_along_axis(self.candidates.columns, order, 1))
+        for row, (found, there) in self.rest.items():
+            distances[row, : len(found)], columns[row, : len(found)] = found, there
+        return columns, distances
 
 
 def centre(vectors: descriptors.Vectors) -> Array:

@@ -27,8 +27,8 @@ CHUNK = 4096
 """Numbers that one float32 product sums: shorter ones narrow the bounds and slow the products."""
 RUN = 256
 """Numbers that one float32 sum of squares takes."""
-PIECE = 16384
-"""Numbers that one float64 sum of squared differences takes: fits the cache; part of the fixed order."""
+PIECE = 4096
+"""Numbers that one float64 sum of squared differences takes; part of the fixed order."""
 UNIT = 2.0**-24
 
 Array = np.ndarray
@@ -61,13 +61,15 @@ def products(x: Array, y: Array, rows: Array | None = None) -> Array:
     return total.numpy()
 
 
-def distance(x: Array, y: Array) -> float:
-    """Squared Euclidean distance of two float32 vectors: float64 differences, summed piece by piece in order."""
-    total = 0.0
-    for start in range(0, len(x), PIECE):
-        difference = np.subtract(y[start : start + PIECE], x[start : start + PIECE], dtype=np.float64)
+def distances(x: Array, y: Array, rows: Array, columns: Array) -> Array:
+    """Squared Euclidean distances of float32 x[rows[i]], y[columns[i]]: float64 differences, each pair's summed piece
+    by piece in order, so that they do not depend on which pairs are taken together."""
+    total = np.zeros(len(rows))
+    for start in range(0, x.shape[1], PIECE):
+        difference = y[columns, start : start + PIECE].astype(np.float64)
+        difference -= x[rows, start : start + PIECE]
         np.multiply(difference, difference, out=difference)
-        total += float(difference.sum())
+        total += difference.sum(axis=1)
     return total
 
 
