@@ -1,7 +1,8 @@
 """What the style encoder has learnt, beside controls, on crops of regions that it was not trained on.
 
-E learns from the training crops of the demo photographs (the encoder stage alone); all is then measured on crops of the
-photographs' other regions, as they are and as standardised grey (brightness and contrast of each crop made equal).
+E learns from the training crops of the demo photographs (the encoder stage alone), as they are or as standardised grey
+(`--trained-on grey`: brightness and contrast of each crop made equal); all is then measured on crops of their
+photographs' other regions, as they are and as standardised grey.
 Share: of the 5 closest crops, those of the anchor's own photograph. Controls: an untrained E (the same seeds), mean and
 deviation of R, G and B, and the style descriptors themselves, of the given and of random weights.
 
@@ -16,7 +17,7 @@ import statistics
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ import models.step
 from jobs import describe, neighbours, shard
 from models.family import Group
 from models.step import StEP
-from pipeline import checkpoint, decode, metrics
+from pipeline import checkpoint, decode, metrics, pictures
 from pipeline.batches import to_tensor
 from pipeline.descriptors import DescribeOptions, Describer
 from pipeline.loop import Job, Run, fit
@@ -44,9 +45,11 @@ class Config:
     """VGG-19 checkpoint of the triplets: path, URL, `torchvision`, or `random`."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the encoder's weights and order."""
-    images: int = 24_000
+    images: int = 9_000
     """Anchors seen."""
-    width: int = 32
+    trained_on: Literal["colour", "grey"] = "colour"
+    """How the training crops look."""
+    width: int = 16
     """Encoder width (paper: 64)."""
     margin: float = 0.1
     """alpha (paper: 0.1)."""
@@ -71,7 +74,7 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
     colour, labels = held_out(config.measured)
     looks = {"colour": colour, "grey": standardised_grey(colour)}
     figures: dict[str, Any] = {"weights": config.weights.rsplit("/", 1)[-1], "images": config.images}
-    figures["seeds"] = len(config.seeds)
+    figures |= {"seeds": len(config.seeds), "trained_on": config.trained_on}
     style = {look: describe_all(images, config.weights) for look, images in looks.items()}
     random = {look: describe_all(images, "random") for look, images in looks.items()}
     for look, images in looks.items():
@@ -160,7 +163,11 @@ def _triplets(config: Config, folder: Path) -> dict[str, str]:
     """Data set, descriptors and neighbours of the training crops."""
     made = {name: str(folder / name) for name in ("data", "descriptors", "neighbours")}
     recipe = _recipe(config, 0)
-    shard.run(shard.Config(source="demo", output=made["data"], size=SIZE, crops=config.crops))
+    source = "demo"
+    if config.trained_on == "grey":
+        source = str(folder / "grey")
+        _write_grey(config, folder / "grey" / "train")
+    shard.run(shard.Config(source=source, output=made["data"], size=SIZE, crops=config.crops))
     options = DescribeOptions(net=recipe.perceptual_net, layers=recipe.perceptual_layers)
     describe.run(
         describe.Config(data=made["data"], output=made["descriptors"], describe=options, weights=config.weights)
@@ -171,6 +178,15 @@ def _triplets(config: Config, folder: Path) -> dict[str, str]:
         )
     )
     return made
+
+
+def _write_grey(config: Config, folder: Path) -> None:
+    """The training crops as PNG files of standardised grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Demo(size=SIZE, crops=config.crops)
+    for number, entry in enumerate(source.samples()["train"]):
+        image = to_tensor([decode.pixels(source.read(entry.files["target"], "target"))])
+        (folder / f"{number:05d}.png").write_bytes(decode.to_png(pictures.to_uint8(standardised_grey(image)[0])))
 
 
 def _untrained(config: Config, seed: int) -> StEP:
