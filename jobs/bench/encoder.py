@@ -181,12 +181,15 @@ def _triplets(config: Config, folder: Path) -> dict[str, str]:
 
 
 def _write_grey(config: Config, folder: Path) -> None:
-    """The training crops as PNG files of standardised grey."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The training crops as PNG files of standardised grey, as pairs: the data set of a run has inputs."""
     source = Demo(size=SIZE, crops=config.crops)
+    for side in ("input", "target"):
+        (folder / side).mkdir(parents=True, exist_ok=True)
     for number, entry in enumerate(source.samples()["train"]):
         image = to_tensor([decode.pixels(source.read(entry.files["target"], "target"))])
-        (folder / f"{number:05d}.png").write_bytes(decode.to_png(pictures.to_uint8(standardised_grey(image)[0])))
+        data = decode.to_png(pictures.to_uint8(standardised_grey(image)[0]))
+        for side in ("input", "target"):
+            (folder / side / f"{number:05d}.png").write_bytes(data)
 
 
 def _untrained(config: Config, seed: int) -> StEP:
