@@ -55,6 +55,10 @@ class Config:
     """Write every sample as a PNG of its own, for all inputs."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.limit < 1:
+            raise ValueError(f"--count {self.count}, --limit {self.limit}: give at least 1")
+
 
 Named = tuple[str, np.ndarray]
 

@@ -114,6 +114,8 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     began = time.perf_counter()
     root = storage.absolute(config.output, "--output")
     place = "demo" if config.source == "demo" else storage.absolute(config.source, "--source")
+    if root == place or root.startswith(place + "/"):
+        raise ValueError(f"--output {root} lies in --source {place}: choose a folder outside of it")
     source = sources.open_source(source_options(config), place)
     listed = source.samples()
     inputs, options = _request(config, source, listed)
@@ -137,7 +139,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
 
 
 def _missing(root: str, listed: dict[str, list[sources.Entry]], size: int) -> tuple[list[Any], dict[str, int]]:
-    """The shards without a done-marker, and split -> number of shards. Drafts that a kill left are removed."""
+    """The shards that are not whole, and split -> number of shards. Drafts that a kill left are removed."""
     items, counts = [], {}
     for split, entries in listed.items():
         counts[split] = -(-len(entries) // size)
@@ -148,9 +150,15 @@ def _missing(root: str, listed: dict[str, list[sources.Entry]], size: int) -> tu
         items += [
             (split, i, i * size, entries[i * size : (i + 1) * size])
             for i in range(counts[split])
-            if f"{i:05d}.json" not in there
+            if not {f"{i:05d}.json", f"{i:05d}.tar"} <= there or _cut(root, split, i)
         ]
     return items, counts
+
+
+def _cut(root: str, split: str, shard: int) -> bool:
+    """Whether a tar has another size than its done-marker says."""
+    marker = storage.read_json(shards.shard_path(root, split, shard, "json"))
+    return bool(storage.size(shards.shard_path(root, split, shard, "tar")) != marker["bytes"])
 
 
 def _judge(root: str, described: dict[str, Any], limit: float) -> None:

@@ -49,8 +49,14 @@ def begin(folder: str, kind: str, version: int, inputs: dict[str, Any], options:
             )
     else:
         storage.publish_json(path, request)
-    card = storage.join(folder, "card.json")
-    return load_card(folder) if storage.exists(card) else None
+    path = storage.join(folder, "card.json")
+    if not storage.exists(path):
+        return None
+    card = load_card(folder)
+    if done_parts(folder) >= set(range(card.get("parts", 0))):
+        return card
+    storage.remove(path)  # a damaged part was taken out: it is made again
+    return None
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -72,14 +78,16 @@ def part_name(number: int) -> str:
 
 
 def done_parts(folder: str) -> set[int]:
-    """Numbers of the parts whose done-marker is there."""
-    return {int(n[:5]) for n in storage.names(folder) if n.endswith(".json") and n[:-5].isdigit()}
+    """Numbers of the parts that are there with their done-marker."""
+    there = set(storage.names(folder))
+    return {int(n[:-5]) for n in there if n.endswith(".json") and n[:-5].isdigit() and n[:-5] + ".parquet" in there}
 
 
 def publish_part(folder: str, number: int, table: pa.Table) -> None:
     """Write part `number`, then its done-marker."""
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="none")  # float descriptors do not compress; bytes stay reproducible
+    # Float descriptors do not compress, and bytes stay reproducible; each page's checksum is compared when it is read.
+    pq.write_table(table, sink, compression="none", write_page_checksum=True)
     data = sink.getvalue()
     storage.publish(storage.join(folder, part_name(number) + ".parquet"), data)
     marker = {"rows": table.num_rows, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -117,6 +125,7 @@ def publish_rows(folder: str, number: int, schema: pa.Schema, groups: Iterable[p
     path = storage.join(folder, part_name(number) + ".parquet")
     rows = 0
     plain: dict[str, Any] = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    plain["write_page_checksum"] = True
     with storage.temporary(path) as draft:
         with (
             _Hashed(draft) as sink,
@@ -166,7 +175,8 @@ def open_part(folder: str, number: int) -> pq.ParquetFile:
     """Part `number`, to be read row group by row group. Raises ValueError as `read_part`."""
     path = storage.join(folder, part_name(number) + ".parquet")
     try:
-        return pq.ParquetFile(pa.PythonFile(_Ranges(path), mode="r") if storage.is_remote(path) else path)
+        source = pa.PythonFile(_Ranges(path), mode="r") if storage.is_remote(path) else path
+        return pq.ParquetFile(source, page_checksum_verification=True)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
 
@@ -176,7 +186,7 @@ def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.
     path = storage.join(folder, part_name(number) + ".parquet")
     try:
         source: Any = path if not storage.is_remote(path) else pa.BufferReader(storage.read(path))
-        return pq.read_table(source, columns=columns, memory_map=False)
+        return pq.read_table(source, columns=columns, memory_map=False, page_checksum_verification=True)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
 

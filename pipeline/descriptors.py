@@ -28,7 +28,7 @@ from torch import Tensor
 
 from models.common import vgg
 from pipeline import artifacts
-from pipeline.shards import DataSet
+from pipeline.shards import Damaged, DataSet
 from pipeline.weights import Weights as Weights
 from pipeline.weights import load_weights as load_weights
 
@@ -162,6 +162,8 @@ def _vectors(
         image, reason = None, ""
         try:
             image = prepare(data.image(i, options.field), options.size, describer.least)
+        except Damaged:
+            raise
         except ValueError as error:
             reason = str(error)
         seconds["reading"] += time.perf_counter() - began

@@ -113,6 +113,10 @@ def read_index(root: str, split: str, shard: int) -> pa.Table:
         raise ValueError(f"{path} or its done-marker cannot be read ({error}): run jobs.shard again") from error
 
 
+class Damaged(ValueError):
+    """The data set itself is damaged: no reason to count a sample as bad."""
+
+
 class DataSet:
     """One split of a finished data set: the good samples in key order, each member reachable by position.
 
@@ -164,7 +168,8 @@ class DataSet:
         """The bytes of one member, checked against the index's sha256.
 
         Raises:
-            ValueError: no such member, or the tar does not hold what the index says.
+            ValueError: no such member.
+            Damaged: the tar does not hold what the index says.
         """
         if f"{member}_offset" not in self._table.column_names:
             raise ValueError(f"{self.root}: samples have no member {member!r}; the fields are {', '.join(self.fields)}")
@@ -172,7 +177,7 @@ class DataSet:
         path = shard_path(self.root, self.split, int(self._shard_of[i]), "tar")
         data = storage.read_range(path, offset, size)
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ValueError(
+            raise Damaged(
                 f"{path}: sample {self.keys[i]}, {member}: not the bytes that the index names; run jobs.verify"
             )
         return data

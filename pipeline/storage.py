@@ -42,8 +42,10 @@ def absolute(path: str, option: str) -> str:
     """`path` as an absolute path, unchanged when remote.
 
     Raises:
-        ValueError: a relative path within a job submitted to a cluster, whose working folder is a temporary copy.
+        ValueError: an empty path, or a relative one within a job submitted to a cluster: its working folder is a copy.
     """
+    if not path:
+        raise ValueError(f"{option} is empty: name a folder")
     if is_remote(path):
         return path.rstrip("/")
     if not Path(path).is_absolute() and os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -255,3 +256,29 @@ class TestWeights:
         assert origin == again
         with pytest.raises(ValueError, match="cannot be downloaded"):
             load_weights(url + "x", "vgg16", LAYERS)
+
+
+def test_damage_is_an_error_and_a_part_taken_out_is_made_again(dataset: Path, tmp_path: Path, no_ray: None) -> None:
+    card = describe.run(config(dataset, tmp_path / "d"))
+    part = tmp_path / "d" / "00000.parquet"
+    whole = part.read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1  # within the vectors: still Parquet, other numbers
+    part.write_bytes(bytes(flipped))
+    with pytest.raises(ValueError, match=r"00000\.parquet: .*run jobs\.describe again"):
+        descriptors.Vectors(str(tmp_path / "d")).rows(0, 4)
+    part.unlink()
+    assert describe.run(config(dataset, tmp_path / "d")) == card and part.read_bytes() == whole
+    copy = tmp_path / "data"
+    shutil.copytree(dataset, copy)
+    tar = bytearray((copy / "train" / "00001.tar").read_bytes())
+    tar[600] ^= 1
+    (copy / "train" / "00001.tar").write_bytes(bytes(tar))
+    with pytest.raises(ValueError, match="not the bytes that the index names"):  # no bad sample: a damaged data set
+        describe.run(config(copy, tmp_path / "e"))
+
+
+def test_weights_that_are_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"hi")
+    with pytest.raises(ValueError, match="is no checkpoint of tensors"):
+        descriptors.load_weights(str(tmp_path / "w.pth"), "vgg19", ("relu1_2",))

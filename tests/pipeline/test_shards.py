@@ -442,3 +442,21 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
         tar.add("a", bytes(10_000))
         with pytest.raises(OSError, match="No space left"):
             tar.close()
+
+
+def test_a_cut_tar_is_written_again(tmp_path: Path, ray_cluster: None) -> None:
+    write(tmp_path / "s", *(f"{i}.png" for i in range(6)))
+    shard.run(config(tmp_path / "s", tmp_path / "out", shard_size=3))
+    before = tree(tmp_path / "out")
+    tar = tmp_path / "out" / "train" / "00001.tar"
+    tar.write_bytes(tar.read_bytes()[:-3000])
+    shard.run(config(tmp_path / "s", tmp_path / "out", shard_size=3))
+    assert tree(tmp_path / "out") == before
+
+
+def test_an_output_within_the_source_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "s", "a.png")
+    with pytest.raises(ValueError, match="lies in --source"):
+        shard.run(config(tmp_path / "s", tmp_path / "s" / "out"))
+    with pytest.raises(ValueError, match="--output is empty"):
+        shard.run(config(tmp_path / "s", ""))
