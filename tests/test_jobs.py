@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import s3fs
 import torch
 from PIL import Image
 
@@ -59,6 +60,7 @@ def test_readme_s_commands_run_as_they_stand(
         if words[2] == "jobs.neighbours":
             words += ["--near", "2", "--far", "3"]
         monkeypatch.setattr(sys, "argv", words[2:])
+        monkeypatch.delitem(sys.modules, words[2], raising=False)  # runpy warns of one that another test imported
         try:
             runpy.run_module(words[2], run_name="__main__", alter_sys=True)
         except SystemExit as ended:
@@ -93,6 +95,7 @@ def bucket() -> Iterator[dict[str, str]]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in given.items():
             patch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # another test's server may be gone
         fs, _ = storage._fs("s3://jobs/x")
         fs.mkdir("jobs")
         yield given
