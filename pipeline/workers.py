@@ -17,6 +17,8 @@ Result = TypeVar("Result")
 
 MAX_DEATHS = 5
 """A unit whose actor died so often stops the job: it is the unit that kills (memory), not chance."""
+NODE_CHECK_SECONDS = 10.0
+"""Without a result for so long it is asked whether there is a host left: without any, a wait would never end."""
 
 
 def start(cpus: int | None = None) -> None:
@@ -93,7 +95,12 @@ def each(
             while idle and waiting:
                 actor, number = idle.pop(), waiting.pop()
                 running[actor.run.remote(items[number])] = (number, actor)
-            [reference], _ = ray.wait(list(running), num_returns=1)
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=NODE_CHECK_SECONDS)
+            if not ready:
+                if not any(node["Alive"] for node in ray.nodes()):
+                    raise ConnectionError("Ray has no host left alive; the same command again goes on where this ended")
+                continue
+            [reference] = ready
             number, actor = running.pop(reference)
             try:
                 result = ray.get(reference)

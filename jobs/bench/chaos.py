@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMPARED = ("data/*/*.tar", "data/*/*.parquet", "descriptors/*.parquet", "neighbours/*.parquet", "train/weights.pt")
+VICTIMS = (b"ray::_Worker", b"ray::RayTrainWorker")
 MARKERS = ("data/*/*.json", "descriptors/0*.json", "neighbours/0*.json", "train/stages/*.json")
 
 
@@ -123,7 +124,8 @@ def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) 
 
 
 def _workers(driver: int) -> list[int]:
-    """Ray's workers below the driver."""
+    """The actors of our jobs and the training workers below the driver. Not Ray's own agents: its node dies with one,
+    and the driver with that."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -134,7 +136,7 @@ def _workers(driver: int) -> list[int]:
     below = {driver}
     while grown := {p for p, (parent, _) in parents.items() if parent in below} - below:
         below |= grown
-    return sorted(p for p in below if p != driver and parents[p][1].startswith(b"ray::"))
+    return sorted(p for p in below if p != driver and parents[p][1].startswith(VICTIMS))
 
 
 def _markers(folder: Path) -> dict[Path, int]:
