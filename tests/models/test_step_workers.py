@@ -88,6 +88,7 @@ def worker(rank: int, port: int, folder: str, right: bool) -> None:
     found = train(Group() if right else LocalStatistics())
     if rank == 0:
         torch.save(found, Path(folder) / "found.pt")
+    dist.barrier()  # one that leaves while the other still works makes gloo abort now and then
     dist.destroy_process_group()
 
 
