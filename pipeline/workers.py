@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -35,8 +36,11 @@ def start(cpus: int | None = None) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
+            host, _, port = address.rpartition(":")
+            if host and port.isdigit() and "/" not in host:  # Ray itself would try for minutes
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             ray.init(address=address, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, TimeoutError) as error:
+        except (OSError, RuntimeError) as error:
             raise ConnectionError(f"RAY_ADDRESS={address}: no cluster answers there ({error})") from error
         return
     # An embedded cluster listens on loopback only and ends with this process: no token.
