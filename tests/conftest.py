@@ -1,8 +1,9 @@
 """Fixtures shared by all tests: one embedded Ray for the session, and the folder of real data where there is one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # loopback only
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
@@ -19,6 +20,53 @@ def ray_cluster() -> Iterator[None]:
     workers.start(cpus=4)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """An S3 server on loopback with one bucket, found by this process and its children through their environment."""
+    from moto.server import ThreadedMotoServer
+
+    from pipeline import storage
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    given = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "testing"}
+    given |= {"AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in given.items():
+            patch.setenv(name, value)
+        fs, _ = storage._fs("s3://tests/x")
+        fs.mkdir("tests")
+        yield "s3://tests"
+    server.stop()
+
+
+Each = Callable[..., Iterator[tuple[int, Any]]]
+
+
+@pytest.fixture(scope="session")
+def inline() -> Each:
+    """`workers.each` without Ray, which takes seconds to start an actor."""
+
+    def each(
+        make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], items: Sequence[Any], *_: Any, **__: Any
+    ) -> Iterator[tuple[int, Any]]:
+        import torch
+
+        torch.set_num_threads(1)
+        work = make(*arguments)
+        yield from ((number, work(item)) for number, item in enumerate(items))
+
+    return each
+
+
+@pytest.fixture
+def no_ray(inline: Each, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import workers
+
+    monkeypatch.setattr(workers, "each", inline)
 
 
 @pytest.fixture(scope="session")

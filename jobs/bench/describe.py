@@ -7,11 +7,11 @@ ratio_to_bare is the median over rounds in which both sides take turns, in this 
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -111,4 +111,6 @@ def _describe_all(config: Config, root: str, folder: str) -> int:
     work = descriptors.make(root, "train", folder, options, net)
     for part in DataSet(root).shards:
         work(part)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not getrusage: its maximum is inherited through exec, so that a fresh process would show its parent's.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])

@@ -12,7 +12,6 @@ Triplet accuracy: anchor, one of its 5 closest and one of its 13 furthest among 
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 from dataclasses import dataclass, replace
@@ -209,9 +208,3 @@ def _trained(config: Config, seed: int, made: dict[str, str]) -> Any:
     )
     fit(job)
     return checkpoint.restore(output)[0]
-
-
-if __name__ == "__main__":
-    import tyro
-
-    print(json.dumps({"bench": "encoder", **run(tyro.cli(Config))}))

@@ -11,7 +11,6 @@ gain of two plain processes of the same kernel over one.
 from __future__ import annotations
 
 import io
-import json
 import multiprocessing
 import os
 import statistics
@@ -179,9 +178,3 @@ def run(config: Config) -> dict[str, float]:
         "samples_per_s": statistics.median(ours for _, ours in rounds),
         "tarwriter_samples_per_s": statistics.median(theirs for (theirs, _), _ in rounds),
     }
-
-
-if __name__ == "__main__":
-    import tyro
-
-    print(json.dumps({"bench": "shard", **run(tyro.cli(Config))}))

@@ -1,6 +1,7 @@
 """The loop's own overhead: images/s of a training run's loop against a bare loop over the same `update` in memory.
 
-Encoder stage at 64 px. Both sides run in this process, in turns, on the same threads; the ratio is of the medians.
+Encoder stage at 64 px. Both sides run in this process, in turns, on the same threads; the median of the
+rounds' ratios counts.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,22 +89,8 @@ def png(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def inline(
-    make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], items: Sequence[Any], *_: Any, **__: Any
-) -> Iterator[tuple[int, Any]]:
-    """`workers.each` without Ray, which takes seconds to start an actor."""
-    torch.set_num_threads(1)
-    work = make(*arguments)
-    yield from ((number, work(item)) for number, item in enumerate(items))
-
-
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "each", inline)
-
-
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def dataset(tmp_path_factory: pytest.TempPathFactory, inline: Any) -> Iterator[Path]:
     """11 images of two sizes in shards of 4; number 5 has a good header and is cut short, number 6 is one pixel."""
     root = tmp_path_factory.mktemp("describe")
     generator = np.random.default_rng(0)
@@ -134,7 +120,7 @@ def part_bytes(folder: Path) -> list[bytes]:
 
 
 def test_parts_are_the_same_for_any_number_of_workers_and_after_a_resume(
-    dataset: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path, ray_cluster: None, inline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = [describe.run(config(dataset, tmp_path / str(n), workers=n)) for n in (2, 3)]
     monkeypatch.setattr(workers, "each", inline)

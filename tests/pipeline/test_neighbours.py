@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,19 +211,10 @@ def test_hubs_and_labels() -> None:
     assert same_label(near, [None] * 4) is None
 
 
-def inline(
-    make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], items: Sequence[Any], *_: Any, **__: Any
-) -> Iterator[tuple[int, Any]]:
-    """`workers.each` without Ray."""
-    torch.set_num_threads(1)
-    work = make(*arguments)
-    yield from ((number, work(item)) for number, item in enumerate(items))
-
-
 class Made:
     """A small data set of textures, described, in one folder."""
 
-    def __init__(self, root: Path, count: int, seed: int = 0) -> None:
+    def __init__(self, root: Path, count: int, inline: Any, seed: int = 0) -> None:
         self.root, self.data, self.described = root, str(root / "data"), str(root / "described")
         generator = np.random.default_rng(seed)
         for i in range(count):
@@ -244,8 +235,8 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    return Made(tmp_path_factory.mktemp("neighbours"), 14)
+def made(tmp_path_factory: pytest.TempPathFactory, inline: Any) -> Made:
+    return Made(tmp_path_factory.mktemp("neighbours"), 14, inline)
 
 
 def part_bytes(folder: Path) -> list[bytes]:
@@ -253,7 +244,7 @@ def part_bytes(folder: Path) -> list[bytes]:
 
 
 def test_the_job_with_one_two_and_three_workers_and_a_resume(
-    made: Made, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+    made: Made, tmp_path: Path, ray_cluster: None, inline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards = [neighbours.run(made.config(tmp_path / str(n), workers=n, block=b)) for n, b in ((2, 0), (3, 4))]
     monkeypatch.setattr(workers, "each", inline)
@@ -277,7 +268,9 @@ def test_the_job_with_one_two_and_three_workers_and_a_resume(
     assert (tmp_path / "1" / "00000.parquet").stat().st_mtime_ns == kept
 
 
-def test_finished_tiles_are_not_computed_again(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_tiles_are_not_computed_again(
+    made: Made, tmp_path: Path, inline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Stop(Exception):
         pass
 
@@ -305,8 +298,8 @@ def test_more_neighbours_than_there_are(made: Made, tmp_path: Path, option: str)
     assert not (tmp_path / "n").exists()
 
 
-def test_one_image_only_and_descriptors_of_another_data_set(made: Made, tmp_path: Path) -> None:
-    one = Made(tmp_path / "one", 1, seed=1)
+def test_one_image_only_and_descriptors_of_another_data_set(made: Made, tmp_path: Path, inline: Any) -> None:
+    one = Made(tmp_path / "one", 1, inline, seed=1)
     with pytest.raises(ValueError, match="has 1 described images, so each has 0 others"):
         neighbours.run(one.config(tmp_path / "n", near=1, far=1))
     with pytest.raises(ValueError, match=f"--descriptors {made.described} are of another dataset"):

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -335,32 +334,9 @@ def test_kill_9_mid_way_and_rerun(tmp_path: Path, ray_cluster: None) -> None:
 # --- S3, a real HTTP server on loopback
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    names = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    fs, _ = storage._fs("s3://first/x")
-    fs.mkdir("first")
-    yield "s3://first"
-    for name, value in before.items():
-        os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
-    server.stop()
-
-
-def test_storage_on_s3(bucket: str, tmp_path: Path) -> None:
-    path = f"{bucket}/storage/a.json"
-    assert not storage.exists(path) and storage.names(f"{bucket}/storage") == []
+def test_storage_on_s3(s3: str, tmp_path: Path) -> None:
+    path = f"{s3}/storage/a.json"
+    assert not storage.exists(path) and storage.names(f"{s3}/storage") == []
     storage.publish(path, b"0123456789")
     storage.publish(path, b"abcdefghij")
     assert storage.read(path) == b"abcdefghij" and storage.size(path) == 10
@@ -369,16 +345,16 @@ def test_storage_on_s3(bucket: str, tmp_path: Path) -> None:
         Path(draft).write_bytes(b"new")
         storage.publish_file(path, draft)
     assert storage.read(path) == b"new" and not Path(draft).exists()
-    assert storage.names(f"{bucket}/storage") == ["a.json"]
-    assert storage.listing(f"{bucket}/storage") == {"a.json": 3}
+    assert storage.names(f"{s3}/storage") == ["a.json"]
+    assert storage.listing(f"{s3}/storage") == {"a.json": 3}
     assert storage.sha256_file(path) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
     storage.remove(path)
     with pytest.raises(FileNotFoundError):
         storage.read(path)
 
 
-def test_lease_on_s3_has_one_holder(bucket: str) -> None:
-    folder = f"{bucket}/lease"
+def test_lease_on_s3_has_one_holder(s3: str) -> None:
+    folder = f"{s3}/lease"
     assert storage._create(f"{folder}/once", b"1") and not storage._create(f"{folder}/once", b"2")
     assert storage.read(f"{folder}/once") == b"1"
     with storage.lease(folder), pytest.raises(RuntimeError, match="is being written by process"), storage.lease(folder):
@@ -390,36 +366,36 @@ def test_lease_on_s3_has_one_holder(bucket: str) -> None:
         assert json.loads(storage.read(f"{folder}/.lease"))["pid"] == os.getpid()
 
 
-def test_s3_at_both_ends_gives_the_same_bytes(bucket: str, tmp_path: Path) -> None:
+def test_s3_at_both_ends_gives_the_same_bytes(s3: str, tmp_path: Path) -> None:
     write(tmp_path / "s", "train/input/ä 1.png", "train/target/ä 1.jpg", "val/input/b.png", "val/target/b.jpg")
     local = direct(tmp_path / "out", sources.Folder(str(tmp_path / "s")))
     for path in storage.listing(str(tmp_path / "s")):
-        storage.publish(f"{bucket}/s/{path}", (tmp_path / "s" / path).read_bytes())
-    source = sources.Folder(f"{bucket}/s")
+        storage.publish(f"{s3}/s/{path}", (tmp_path / "s" / path).read_bytes())
+    source = sources.Folder(f"{s3}/s")
     assert source.samples() == sources.Folder(str(tmp_path / "s")).samples()
     treatment = tars.Treatment(source.fields, readers=16)
     for split, entries in source.samples().items():
-        tars.write_shard(f"{bucket}/out", split, 0, 0, entries, source.reader, treatment)
+        tars.write_shard(f"{s3}/out", split, 0, 0, entries, source.reader, treatment)
     for name in ("request.json", "dataset.json"):
-        storage.publish(f"{bucket}/out/{name}", (tmp_path / "out" / name).read_bytes())
-    for path in storage.listing(f"{bucket}/out"):
-        assert storage.read(f"{bucket}/out/{path}") == (tmp_path / "out" / path).read_bytes(), path
-    data = DataSet(f"{bucket}/out", "val")
+        storage.publish(f"{s3}/out/{name}", (tmp_path / "out" / name).read_bytes())
+    for path in storage.listing(f"{s3}/out"):
+        assert storage.read(f"{s3}/out/{path}") == (tmp_path / "out" / path).read_bytes(), path
+    data = DataSet(f"{s3}/out", "val")
     assert data.fingerprint == local["fingerprint"]
     assert np.array_equal(data.image(0, "input"), DataSet(str(tmp_path / "out"), "val").image(0, "input"))
 
 
 @pytest.mark.slow
-def test_the_job_on_s3(bucket: str, tmp_path: Path) -> None:
+def test_the_job_on_s3(s3: str, tmp_path: Path) -> None:
     """In a process of its own: its Ray workers must find the endpoint in their environment."""
     write(tmp_path / "s", *(f"{i}.png" for i in range(6)))
     for path in storage.listing(str(tmp_path / "s")):
-        storage.publish(f"{bucket}/plain/{path}", (tmp_path / "s" / path).read_bytes())
-    for job in (["jobs.shard", "--output", f"{bucket}/job", "--shard-size", "3"], ["jobs.verify", f"{bucket}/job"]):
-        line = [sys.executable, "-m", *job, "--source", f"{bucket}/plain"]
+        storage.publish(f"{s3}/plain/{path}", (tmp_path / "s" / path).read_bytes())
+    for job in (["jobs.shard", "--output", f"{s3}/job", "--shard-size", "3"], ["jobs.verify", f"{s3}/job"]):
+        line = [sys.executable, "-m", *job, "--source", f"{s3}/plain"]
         done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-    assert len(DataSet(f"{bucket}/job")) == 6 and ".lease" not in storage.names(f"{bucket}/job")
+    assert len(DataSet(f"{s3}/job")) == 6 and ".lease" not in storage.names(f"{s3}/job")
 
 
 @pytest.mark.parametrize("flush", [3001, 5000, 1 << 20])
