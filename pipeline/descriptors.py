@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from typing import Any, Literal
 
 import numpy as np
@@ -194,22 +195,21 @@ def group_rows(dimension: int) -> int:
 
 
 def _groups(rows: Iterator[tuple[str, np.ndarray | None, str]], dimension: int) -> Iterator[pa.Table]:
-    held: list[tuple[str, np.ndarray | None, str]] = []
-
-    def table() -> pa.Table:
-        vectors = [None if v is None else v.astype("<f4").tobytes() for _, v, _ in held]
-        errors = [reason or None for _, _, reason in held]
-        arrays = [pa.array([k for k, _, _ in held]), pa.array(vectors, pa.binary(4 * dimension))]
-        made = pa.table([*arrays, pa.array(errors, pa.string())], schema=schema(dimension))
-        held.clear()
-        return made
-
-    for row in rows:
-        held.append(row)
-        if len(held) == group_rows(dimension):
-            yield table()
-    if held:
-        yield table()
+    """Tables of one row group each. Vectors are gathered in the memory that the table and the writer then use."""
+    size = group_rows(dimension)
+    while held := list(islice(rows, 1)):
+        vectors = np.zeros((size, dimension), "<f4")
+        keys: list[str] = []
+        errors: list[str | None] = []
+        for key, vector, reason in chain(held, islice(rows, size - 1)):
+            if vector is not None:
+                vectors[len(keys)] = vector
+            keys.append(key)
+            errors.append(reason or None)
+        valid = np.packbits([error is None for error in errors], bitorder="little")
+        buffers = [pa.py_buffer(valid), pa.py_buffer(vectors)]
+        column = pa.Array.from_buffers(pa.binary(4 * dimension), len(keys), buffers)
+        yield pa.table([pa.array(keys), column, pa.array(errors, pa.string())], schema=schema(dimension))
 
 
 def make(root: str, split: str, folder: str, options: DescribeOptions, net: vgg.VGG) -> Callable[[int], dict[str, Any]]:
