@@ -14,7 +14,7 @@ import models.step
 from jobs import command, run, train
 from pipeline import storage
 from pipeline.loop import Run
-from pipeline.weights import load_weights
+from pipeline.weights import of_recipe
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def find_weights(given: str) -> str:
         print(f"VGG weights: {given}", flush=True)
         return given
     try:
-        _, origin = load_weights("torchvision", recipe.perceptual_net, recipe.perceptual_layers)
+        _, origin = of_recipe("torchvision", recipe)
     except (ValueError, OSError) as error:
         print(
             f"\n*** No VGG weights: {error}\n*** Going on with RANDOM weights: styles are told apart less well."

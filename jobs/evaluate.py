@@ -21,11 +21,11 @@ from jobs import command
 from jobs.sample import seeded
 from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.vgg import VGG
-from models.family import Family
+from models.family import Family, PerceptualRecipe
 from pipeline import checkpoint, metrics, storage
 from pipeline.batches import Images, picks, whole_batches
 from pipeline.shards import DataSet
-from pipeline.weights import load_weights
+from pipeline.weights import Weights, load_weights, of_recipe
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
@@ -46,6 +46,10 @@ class Config:
     """Folder of evaluation.json."""
     weights: str = "torchvision"
     """VGG checkpoint of the perceptual distance and of the features: path, URL, `torchvision`, or `random`."""
+    net: Literal["", "vgg16", "vgg19"] = ""
+    """Its network; none: the recipe's."""
+    layers: tuple[str, ...] = ()
+    """Its layers, where --net is given."""
     split: str = "val"
     limit: int = 200
     """Held-out samples measured, from the first."""
@@ -53,7 +57,8 @@ class Config:
     """Inputs of the diversity figure (BicycleGAN's protocol: 100)."""
     samples: int = 10
     """Samples of each (BicycleGAN's protocol: 20), compared with their neighbours in the order drawn."""
-    samplers: tuple[str, ...] = ("mapper", "gaussian")
+    samplers: tuple[str, ...] = ()
+    """Ways to draw codes; none: all that the family has."""
     swaps: int = 24
     """Samples among which every code is tried on every input."""
     lpips: tuple[Literal["alex", "vgg", "squeeze"], ...] = ()
@@ -76,7 +81,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     output = storage.absolute(config.output, "--output")
     images = Images(DataSet(storage.absolute(config.data, "--data"), config.split))
     family, facts = checkpoint.restore(folder)
-    vgg, origin = load_weights(config.weights, family.recipe.perceptual_net, family.recipe.perceptual_layers)
+    vgg, origin = _network(config, family)
     distances: dict[str, metrics.Distance] = {
         metrics.perceptual_name(vgg, origin.identity): partial(metrics.perceptual_distance, vgg)
     }
@@ -85,15 +90,16 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
             linear = f"{config.lpips_weights}/v{version}/{net}.pth"
             measure = open_lpips(net, version, f"{config.lpips_weights}/{BACKBONES[net][0]}", linear)
             distances[measure.name] = measure
-    pairs = _pairs(images, config.limit, family.recipe.size)
+    pairs = _pairs(images, config.limit, family.recipe.frame)
     figures: Figures = {"images": float(len(pairs["target"]))}
     with torch.no_grad():
         for stage in family.stages:
-            if next(iter(family.streams(stage.name).values())).source == "samples":
-                there, _ = checkpoint.restore(folder, stage.name)
-                rebuilt = reconstruction(there, pairs, distances, config.swaps)
-                figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
-        for sampler in config.samplers:
+            if not {"input", "target"} <= set(next(iter(family.streams(stage.name).values())).fields):
+                continue  # a stage that makes no pictures
+            there, _ = checkpoint.restore(folder, stage.name)
+            rebuilt = reconstruction(there, pairs, distances, config.swaps)
+            figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
+        for sampler in config.samplers or family.samplers:
             found = sampling(family, pairs, distances, vgg, sampler, config)
             figures.update({f"{sampler}/{name}": value for name, value in found.items()})
     storage.publish_json(
@@ -106,13 +112,23 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     return figures
 
 
+def _network(config: Config, family: Family) -> tuple[VGG, Weights]:
+    recipe = family.recipe
+    if isinstance(recipe, PerceptualRecipe) and not config.net:
+        return of_recipe(config.weights, recipe)
+    net = config.net or "vgg19"
+    return load_weights(config.weights, net, config.layers or ("relu1_2", "relu2_2", "relu3_1"))
+
+
 def reconstruction(
     family: Family, pairs: dict[str, Tensor], distances: dict[str, metrics.Distance], swaps: int
 ) -> dict[str, float]:
     """PSNR (dB), SSIM and distances of the output with the target's own code; how often that code is the best one for
     its target (chance 0.5); how often E finds the code that a picture was made with, among ten (chance 0.1)."""
-    made = torch.cat([family.reconstruct(batch) for batch in _batches(pairs)])  # type: ignore[misc]
-    target = pairs["target"]
+    rebuilt = [family.reconstruct(batch) for batch in _batches(pairs)]
+    if any(x is None for x in rebuilt):
+        return {}
+    made, target = torch.cat([x for x in rebuilt if x is not None]), pairs["target"]
     found = {"psnr": metrics.psnr(made, target), "ssim": metrics.ssim(made, target)}
     for name, distance in distances.items():
         found[name] = _mean(distance, made, target)
@@ -125,7 +141,7 @@ def reconstruction(
     apart = torch.zeros(n, n)
     recovered = torch.zeros(n, n, z.shape[1])
     for j in range(n):
-        out = family.generate(x, z[j : j + 1].expand(n, -1))
+        out = family.generate({"input": x}, z[j : j + 1].expand(n, -1))
         assert out is not None
         apart[:, j] = (out - y).square().mean((1, 2, 3))
         seen = family.codes(out)
@@ -150,7 +166,9 @@ def sampling(
     found: Figures = {}
     chosen = picks(len(pairs["input"]), config.inputs)
     drawn = [
-        family.sample(pairs["input"][i : i + 1], config.samples, seeded(config.seed, sampler, str(i)), sampler)[0]
+        family.sample(
+            {"input": pairs["input"][i : i + 1]}, config.samples, seeded(config.seed, sampler, str(i)), sampler
+        )[0]
         for i in chosen
     ]
     for name, distance in distances.items():
@@ -159,7 +177,7 @@ def sampling(
         found["diversity_protocol"] = f"{measured.inputs} inputs x {measured.samples} samples, {measured.pairs} pairs"
     fake = torch.cat(
         [
-            family.sample(batch["input"], 1, seeded(config.seed, sampler, "one", str(i)), sampler)[:, 0]
+            family.sample(batch, 1, seeded(config.seed, sampler, "one", str(i)), sampler)[:, 0]
             for i, batch in enumerate(_batches(pairs))
         ]
     )
@@ -182,10 +200,10 @@ def _batches(pairs: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
         yield {name: value[start : start + BATCH] for name, value in pairs.items()}
 
 
-def _pairs(images: Images, limit: int, size: int) -> dict[str, Tensor]:
+def _pairs(images: Images, limit: int, frame: tuple[int, int]) -> dict[str, Tensor]:
     if not {"input", "target"} <= set(images.data.fields):
         raise ValueError(f"--data {images.data.root}: needs input and target, has {', '.join(images.data.fields)}")
-    batches = list(islice(whole_batches(images, BATCH, size, 0, 1), -(-limit // BATCH)))
+    batches = list(islice(whole_batches(images, BATCH, frame, 0, 1), -(-limit // BATCH)))
     return {name: torch.cat([b[name] for b in batches])[:limit] for name in ("input", "target")}
 
 

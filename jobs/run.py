@@ -105,7 +105,13 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
 
 
 def _describe(config: Any, recipe: Any, data: str, output: str) -> describe.Config:
-    options = DescribeOptions(net=recipe.perceptual_net, layers=recipe.perceptual_layers, precision=config.precision)
+    options = DescribeOptions(
+        net=recipe.perceptual_net,
+        layers=recipe.perceptual_layers,
+        preprocessing=recipe.perceptual_preprocessing,
+        pooling=recipe.perceptual_pooling,
+        precision=config.precision,
+    )
     return describe.Config(data=data, output=output, weights=config.weights, describe=options, workers=config.workers)
 
 

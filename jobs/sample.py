@@ -50,7 +50,8 @@ class Config:
     """Samples per input and sampler."""
     limit: int = 6
     """Inputs on the sheets, a fixed choice; all get their samples as files with `--files`."""
-    samplers: tuple[str, ...] = ("mapper", "gaussian")
+    samplers: tuple[str, ...] = ()
+    """Ways to draw codes; none: all that the family has."""
     files: bool = False
     """Write every sample as a PNG of its own, for all inputs."""
     seed: int = 0
@@ -71,13 +72,13 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     """
     output = storage.absolute(config.output, "--output")
     family, facts = checkpoint.restore(storage.absolute(config.run, "--run"), config.stage)
-    size = family.recipe.size
-    inputs = _inputs(config, size)
-    styles = _styles(config, size)
+    frame = family.recipe.frame
+    inputs = _inputs(config, frame)
+    styles = _styles(config, frame)
     note = _note(facts)
     sheets = {}
     some = [inputs[i] for i in picks(len(inputs), config.limit)]
-    for sampler in config.samplers:
+    for sampler in config.samplers or family.samplers:
         drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
         cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
         columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
@@ -104,8 +105,8 @@ def seeded(seed: int, *words: str) -> torch.Generator:
 
 
 def sample(family: Family, image: np.ndarray, name: str, count: int, sampler: str, seed: int) -> list[np.ndarray]:
-    """`count` outputs (uint8 `H W 3`) for one input (uint8 `H W 3`)."""
-    drawn = family.sample(to_tensor([image]), count, seeded(seed, sampler, name), sampler)[0]
+    """`count` outputs (uint8 `H W 3`) for one input (uint8 `H W 3`, or label ids `H W`)."""
+    drawn = family.sample({"input": to_tensor([image])}, count, seeded(seed, sampler, name), sampler)[0]
     return [pictures.to_uint8(x) for x in drawn]
 
 
@@ -126,7 +127,7 @@ def _style_sheets(
     chosen = picks(len(styles), limit)
     cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
     for _, image in some:
-        out = [family.generate(to_tensor([image]), code[i : i + 1]) for i in chosen]
+        out = [family.generate({"input": to_tensor([image])}, code[i : i + 1]) for i in chosen]
         cells.append([image, *(pictures.to_uint8(x[0]) for x in out if x is not None)])
     columns = ["", *(styles[i][0] for i in chosen)]
     made: dict[str, Image.Image] = {
@@ -134,7 +135,8 @@ def _style_sheets(
     }
     walk = []
     for t in np.linspace(0, 1, 9):
-        x = family.generate(to_tensor([some[0][1]]), torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None])
+        mixed = torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None]
+        x = family.generate({"input": to_tensor([some[0][1]])}, mixed)
         assert x is not None
         walk.append(pictures.to_uint8(x[0]))
     names = [f"{t:.2f}" for t in np.linspace(0, 1, 9)]
@@ -155,35 +157,35 @@ def flatten(codes: torch.Tensor) -> np.ndarray:
     return points
 
 
-def _inputs(config: Config, size: int) -> list[Named]:
+def _inputs(config: Config, frame: tuple[int, int]) -> list[Named]:
     if bool(config.data) == bool(config.inputs):
         raise ValueError("give either --data (a data set) or --inputs (a folder of images)")
     if config.inputs:
-        return _folder(config.inputs, "--inputs", size)
-    return _of_data(config, "input", size)
+        return _folder(config.inputs, "--inputs", frame)
+    return _of_data(config, "input", frame)
 
 
-def _styles(config: Config, size: int, most: int = 120) -> list[Named]:
+def _styles(config: Config, frame: tuple[int, int], most: int = 120) -> list[Named]:
     if config.styles:
-        return _folder(config.styles, "--styles", size)
-    return _of_data(config, "target", size, most) if config.data else []
+        return _folder(config.styles, "--styles", frame)
+    return _of_data(config, "target", frame, most) if config.data else []
 
 
-def _folder(folder: str, option: str, size: int) -> list[Named]:
+def _folder(folder: str, option: str, frame: tuple[int, int]) -> list[Named]:
     found = list(islice(sources.images(storage.absolute(folder, option)), 10_000))
     if not found:
         raise ValueError(f"{option} {folder}: no images there")
-    return [(name, fit(image, size, 1.0, (0.5, 0.5), nearest=False)) for name, image in found]
+    return [(name, fit(image, frame, 1.0, (0.5, 0.5), nearest=False)) for name, image in found]
 
 
-def _of_data(config: Config, field: str, size: int, most: int = 10_000) -> list[Named]:
+def _of_data(config: Config, field: str, frame: tuple[int, int], most: int = 10_000) -> list[Named]:
     data = DataSet(storage.absolute(config.data, "--data"), config.split)
     if field not in data.fields:
         raise ValueError(f"--data {config.data}: has no field {field!r}, only {', '.join(data.fields)}")
     images = Images(data)
     every = picks(len(data), most)
     nearest = data.fields[field].kind == "labels"
-    return [(data.keys[i], fit(images(i, field), size, 1.0, (0.5, 0.5), nearest)) for i in every]
+    return [(data.keys[i], fit(images(i, field), frame, 1.0, (0.5, 0.5), nearest)) for i in every]
 
 
 def _note(facts: dict[str, object]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
@@ -86,7 +86,7 @@ def _request(config: Config, source: sources.Source, listed: dict[str, list[sour
     inputs = {"source_listing": artifacts.digest(names), "source_samples": {s: len(e) for s, e in listed.items()}}
     options = {
         "source": source_options(config),
-        "fields": {name: asdict(field) for name, field in source.fields.items()},
+        "fields": {name: shards.field_json(field) for name, field in source.fields.items()},
         "resize": config.resize,
         "check": config.check,
         "max_pixels": config.max_pixels,

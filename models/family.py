@@ -15,8 +15,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 Batch = dict[str, Any]
-"""Field name -> tensor (images float32 `B C H W` in [-1, 1], labels int64), plus `"index"`: int64 `B`, the sample's
-position in the data set's key order, the same on every worker."""
+"""Field name -> tensor (images float32 `B 3 H W` in [-1, 1], label maps int64 `B H W`), plus `"index"`: int64 `B`, the
+sample's position in the data set's key order, the same on every worker, and where a stream drew them `"crop"`: float64
+`B 3` (scale, top, left). Batches of a table's rows have its columns and `"row"`: int64 `B`, the row's number."""
 
 Draw = Callable[[str], Batch]
 """`draw(stream)`: this rank's share of the stream's next global batch. Each call counts as one draw."""
@@ -26,7 +27,11 @@ Match = Callable[[Tensor, Tensor], Tensor]
 lower row; the pipeline's search."""
 
 Table = dict[str, Tensor]
-"""A named set of tensors with equal first dimensions, checkpointed or published by the loop."""
+"""A named set of tensors with equal first dimensions, the same on every worker, checkpointed by the loop. Rows that
+stand for samples have a column `"index"`: int64, their positions."""
+
+Tables = Mapping[str, Table]
+"""Stage -> what it harvested, or what its last `refresh` returned."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,28 @@ class Recipe:
     seed: int = 0
     """Root of every random generator of the run."""
     size: int = 256
-    """Side of the square training crop, pixels."""
+    """Height of the training crop, pixels."""
+    aspect: int = 1
+    """Its width over its height."""
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(height, width) of a training picture, pixels."""
+        return self.size, self.size * self.aspect
+
+
+@dataclass(frozen=True)
+class PerceptualRecipe(Recipe):
+    """A recipe with a VGG: the loop loads the weights that the job names, and hands it to `build`."""
+
     perceptual_net: Literal["vgg16", "vgg19"] = "vgg16"
     """Network of the style descriptors and of perceptual losses."""
     perceptual_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
     """Its layers, activations after ReLU."""
+    perceptual_preprocessing: Literal["imagenet", "caffe"] = "imagenet"
+    """What its weights were trained for: torchvision's, or the original ones' (BGR, 0-255, mean subtracted)."""
+    perceptual_pooling: Literal["max", "average"] = "max"
+    """Between its blocks."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +79,15 @@ class Stream:
     """Sample fields wanted, e.g. `("input", "target")`; for triplets, the one field the three images are taken from."""
     source: Literal["samples", "triplets", "table"] = "samples"
     """`samples`: decoded images. `triplets`: (anchor, positive, negative) by the neighbour artifact. `table`: rows of
-    the table that the stage before harvested (no image is read)."""
+    `table`; with `fields`, those of the samples at its `"index"`, cut at its `"crop"`."""
+    table: str = ""
+    """Stage that made the table: an earlier one's harvest, or this one's latest refresh."""
     order: Literal["epoch", "fixed", "weighted"] = "epoch"
     """`epoch`: a fresh permutation each epoch, batches run across its end. `fixed`: one permutation, cut to a multiple
     of the batch, for every epoch. `weighted`: with replacement, by `weights`."""
     weights: Tensor | None = None
-    """For `weighted`: float64 `N`, not negative, any scale."""
+    """For `weighted`, float64, not negative, any scale, on the CPU: `N`, or `C N` (place p of the stream is drawn by
+    row p mod C); None: all alike."""
     keep: Callable[[Mapping[str, Any]], bool] | None = None
     """Filter over a sample's index row (labelled only, one domain only); None keeps all."""
     augment: tuple[float, ...] = (1.0,)
@@ -208,47 +233,62 @@ class Family(nn.Module):
         schedules). Returns scalars for the log (this rank's; the loop averages them)."""
         raise NotImplementedError
 
-    def refresh(self, table: Table | None, match: Match, step: int) -> None:
-        """Renew the family's matches (IMLE); `table` is what the stage before harvested. Its result is part of
-        `training_state()`."""
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> Table | None:
+        """Renew the family's matches (IMLE), before step `step`. Draws count like those of `update`. A table returned
+        is this stage's from now on, for its `table` streams; it must be the same on every rank."""
+        return None
 
     def harvest(self, stage: str, batches: Iterable[Batch]) -> Table | None:
-        """After a stage: rows computed from whole batches of the data set in key order (style codes, clusters), in the
-        order they come. The loop splits batches between the ranks and joins the rows. None: nothing to harvest."""
+        """After a stage: one row a sample, computed from whole batches of the data set in key order (style codes), in
+        the order they come. The loop splits batches between the ranks and joins the rows. None: nothing to harvest."""
         return None
 
     def adopt(self, stage: str, table: Table) -> None:
         """Take the joined harvest of `stage` (fit the gaussian of codes, ...): kept in buffers."""
 
     def training_state(self) -> dict[str, Any]:
-        """Optimisers and tables of the current stage: tensors, numbers, strings, lists and dicts only."""
+        """Optimisers and the like of the current stage: tensors, numbers, strings, lists and dicts only. Rank 0's is
+        kept for all."""
         raise NotImplementedError
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """The inverse of `training_state`, after `enter` of the same stage."""
         raise NotImplementedError
 
+    # What follows runs on rank 0 alone, with the averaged weights: no `group.gather` in it.
+
     def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Means over a held-out batch, with the averaged weights; the first figure decides which checkpoint is best
-        (lower is better)."""
+        """Means over a held-out batch; the first figure decides which checkpoint of the stage is best (lower is
+        better). Empty in a stage that has none."""
         return {}
 
-    def sample(self, input: Tensor, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
-        """`B C H W` -> `B count C H W` in [-1, 1], with the averaged weights. `generator` is a CPU generator."""
+    def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Column -> pictures `B 3 H W` in [-1, 1] or label ids `B H W`: a row a sample, for a sheet to look at while
+        the current stage trains. Empty in a stage that makes no pictures."""
+        return {}
+
+    reads: ClassVar[tuple[str, ...]] = ("input",)
+    """Fields that `sample`, `generate` and `transfer` want in `given`; () for methods without an input, which take the
+    number of rows from `given["index"]`."""
+    samplers: ClassVar[tuple[str, ...]] = ("prior",)
+    """Ways to draw codes, by name; the first is the default."""
+
+    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+        """`B count 3 H W` in [-1, 1]: `count` outputs for each row of `given`. `generator` is a CPU generator."""
         raise NotImplementedError
 
     def reconstruct(self, batch: Batch) -> Tensor | None:
-        """`B C H W`: the output with the target's own code, or None where the method has none."""
+        """`B 3 H W`: the output with the target's own code, or None where the method has none."""
         return None
 
     def codes(self, images: Tensor) -> Tensor | None:
-        """`B D`: the style codes of pictures `B C H W`, by the averaged weights, or None where the method has none."""
+        """`B D`: the style codes of pictures `B 3 H W`, or None where the method has none."""
         return None
 
-    def generate(self, input: Tensor, code: Tensor) -> Tensor | None:
-        """`B C H W`: the output for given codes `B D`, or None where the method has none."""
+    def generate(self, given: Batch, code: Tensor) -> Tensor | None:
+        """`B 3 H W`: the output for given codes `B D`, or None where the method has none."""
         return None
 
-    def transfer(self, input: Tensor, style: Tensor) -> Tensor | None:
-        """`B C H W`: `input` in the style of the image `style` (`B C H W`), or None where the method has none."""
+    def transfer(self, given: Batch, style: Tensor) -> Tensor | None:
+        """`B 3 H W`: the output in the style of the images `style` (`B 3 H W`), or None where the method has none."""
         return None

@@ -6,6 +6,7 @@ worker computes the same order and reads its own share of it, so nothing needs t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import threading
@@ -16,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 
-from models.family import Batch, Stream, Table
-from pipeline import descriptors
+from models.family import Batch, Stream, Table, Tables
+from pipeline import decode, descriptors
 from pipeline.shards import DataSet
 from pipeline.triplets import Triplets
 
@@ -59,10 +59,13 @@ def global_batch(stream: Stream, members: Array, draw: int, *words: object) -> A
     if n == 0:
         raise ValueError("the stream is empty: its filter keeps no sample of the data set")
     if stream.order == "weighted":
-        assert stream.weights is not None
-        edges = np.cumsum(stream.weights.numpy()[members], dtype=np.float64)
-        picks = stream_generator(*words, "weighted", draw).random(batch) * edges[-1]
-        return np.asarray(members[np.searchsorted(edges, picks, side="right")])
+        chances = stream_generator(*words, "weighted", draw).random(batch)
+        if stream.weights is None:
+            return np.asarray(members[(chances * n).astype(np.int64)])
+        edges = np.cumsum(np.atleast_2d(stream.weights.numpy())[:, members], axis=1, dtype=np.float64)  # C N
+        rows = (draw * batch + np.arange(batch)) % len(edges)
+        picks = [np.searchsorted(edges[r], c * edges[r, -1], side="right") for r, c in zip(rows, chances, strict=True)]
+        return np.asarray(members[picks])
     if stream.order == "fixed":
         whole = n // batch
         if whole == 0:
@@ -75,21 +78,21 @@ def global_batch(stream: Stream, members: Array, draw: int, *words: object) -> A
     return np.array([members[order[int(e)][int(p % n)]] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
 
 
-def fit(image: Array, size: int, scale: float, place: tuple[float, float], nearest: bool) -> Array:
-    """Cut a `size` x `size` square out of `image` (uint8 `H W 3`), resized first where scale != 1 or it is too small.
+def fit(image: Array, frame: tuple[int, int], scale: float, place: tuple[float, float], nearest: bool) -> Array:
+    """Cut a piece of `frame` (height, width) out of `image` (uint8 `H W 3`, ids `H W`): resized first, its aspect kept,
+    to cover `scale` x `frame` where scale != 1, or to cover `frame` where it is too small.
 
-    `place`: where the square lies, each in [0, 1): (0.5, 0.5) is the centre.
+    `place`: where the piece lies, each in [0, 1): (0.5, 0.5) is the centre.
     """
     height, width = image.shape[:2]
-    wanted = round(size * scale) if scale != 1.0 else max(size, min(height, width))
-    if wanted != min(height, width):
-        ratio = wanted / min(height, width)
-        shape = (max(size, round(width * ratio)), max(size, round(height * ratio)))
-        method = Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC
-        image = np.asarray(Image.fromarray(image).resize(shape, method))
-        height, width = image.shape[:2]
-    top, left = int(place[0] * (height - size + 1)), int(place[1] * (width - size + 1))
-    return image[top : top + size, left : left + size]
+    ratio = max(round(frame[0] * scale) / height, round(frame[1] * scale) / width)
+    if scale == 1.0:
+        ratio = max(1.0, ratio)
+    if ratio != 1.0:
+        height, width = max(frame[0], round(height * ratio)), max(frame[1], round(width * ratio))
+        image = decode.stretch(image, height, width, nearest)
+    top, left = int(place[0] * (height - frame[0] + 1)), int(place[1] * (width - frame[1] + 1))
+    return image[top : top + frame[0], left : left + frame[1]]
 
 
 def to_tensor(images: Sequence[Array]) -> torch.Tensor:
@@ -97,6 +100,10 @@ def to_tensor(images: Sequence[Array]) -> torch.Tensor:
     if images[0].ndim == 2:
         return torch.from_numpy(np.stack(images).astype(np.int64))
     return descriptors.to_tensor(images)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
 
 
 class Images:
@@ -121,22 +128,22 @@ class Images:
                 self.free += self._kept.popitem(last=False)[1].nbytes
         return image
 
-    def centred(self, positions: Sequence[int], fields: Sequence[str], size: int) -> Batch:
+    def centred(self, positions: Sequence[int], fields: Sequence[str], frame: tuple[int, int]) -> Batch:
         """A batch of whole or centre-cropped samples, without any chance in it."""
         batch: Batch = {"index": torch.tensor(list(positions), dtype=torch.int64)}
         for field in fields:
             nearest = self.data.fields[field].kind == "labels"
-            batch[field] = to_tensor([fit(self(p, field), size, 1.0, (0.5, 0.5), nearest) for p in positions])
+            batch[field] = to_tensor([fit(self(p, field), frame, 1.0, (0.5, 0.5), nearest) for p in positions])
         return batch
 
 
 @dataclass(frozen=True)
 class Sources:
-    """What streams draw from: images, triplets of them, and the table of the stage before."""
+    """What streams draw from: images, triplets of them, and the stages' tables."""
 
     images: Images
     triplets: Triplets | None = None
-    table: Table | None = None
+    tables: Tables = dataclasses.field(default_factory=dict)
     sampler: str = ""
     """Content hash of the neighbour artifact behind `triplets`."""
 
@@ -153,12 +160,12 @@ class Feed:
         streams: Mapping[str, Stream],
         stage: str,
         seed: int,
-        size: int,
+        frame: tuple[int, int],
         counts: Mapping[str, int] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.sources, self.streams, self.stage, self.size = sources, dict(streams), stage, size
+        self.sources, self.streams, self.stage, self.frame = sources, dict(streams), stage, frame
         self.rank, self.world = rank, world
         self.counts = {name: int((counts or {}).get(name, 0)) for name in streams}
         self._words = {
@@ -173,14 +180,12 @@ class Feed:
         if stream.batch % (self.world * stream.unit):
             unit = f" in units of {stream.unit}" if stream.unit > 1 else ""
             raise ValueError(f"batch {stream.batch} of stream {name!r} is not divisible by {self.world} workers{unit}")
-        if stream.source == "table":
-            if self.sources.table is None:
-                raise ValueError(f"stage {self.stage!r} needs the table that the stage before harvests")
-            return np.arange(len(next(iter(self.sources.table.values()))))
         data = self.sources.images.data
         for field in stream.fields:
             if field not in data.fields:
                 raise ValueError(f"{data.root} has no field {field!r}, only {', '.join(sorted(data.fields))}")
+        if stream.source == "table":
+            return np.empty(0, np.int64)  # its rows may come with the first refresh
         if stream.source == "triplets":
             if self.sources.triplets is None:
                 raise ValueError(f"stage {self.stage!r} trains on triplets: give --neighbours")
@@ -197,9 +202,23 @@ class Feed:
         self.counts[name] = number + 1
         return batch
 
+    def renew(self) -> None:
+        """Forget what was prepared of tables, after one changed."""
+        for name, stream in self.streams.items():
+            if stream.source == "table":
+                self._ahead[name].clear()
+
     def order(self, name: str, number: int) -> Array:
-        """Positions of the whole global batch `number`: what all workers agree on."""
-        return global_batch(self.streams[name], self._members[name], number, *self._words[name])
+        """Positions (of a table: rows) of the whole global batch `number`: what all workers agree on."""
+        stream, members = self.streams[name], self._members[name]
+        if stream.source == "table":
+            members = np.arange(len(next(iter(self._table(stream).values()))))
+        return global_batch(stream, members, number, *self._words[name])
+
+    def _table(self, stream: Stream) -> Table:
+        if stream.table not in self.sources.tables:
+            raise ValueError(f"stage {self.stage!r} needs the table of stage {stream.table!r}: nothing made it yet")
+        return self.sources.tables[stream.table]
 
     def share(self, name: str, number: int) -> Batch:
         """This worker's contiguous share of global batch `number`."""
@@ -209,9 +228,9 @@ class Feed:
         mine = slice(self.rank * part, (self.rank + 1) * part)
         generator = stream_generator(*self._words[name], "augment", number)
         if stream.source == "table":
-            assert self.sources.table is not None
             rows = torch.from_numpy(order[mine].copy())
-            return {"index": rows, **{k: v[rows] for k, v in self.sources.table.items()}}
+            drawn: Batch = {"row": rows, **{k: v[rows] for k, v in self._table(stream).items()}}
+            return {**drawn, **self._fields(stream, drawn["index"].numpy(), drawn["crop"])} if stream.fields else drawn
         if stream.source == "triplets":
             assert self.sources.triplets is not None
             positives, negatives = self.sources.triplets.pick(order, generator)
@@ -223,23 +242,24 @@ class Feed:
                 lot = crops[i * len(order) : (i + 1) * len(order)]
                 batch[role] = self._images(positions[mine], field, lot[mine])
             return batch
-        crops = self._crops(generator, len(order), stream.augment)
-        # One crop for all fields of a sample: input and target stay aligned.
-        return {
-            "index": torch.from_numpy(order[mine].copy()),
-            **{field: self._images(order[mine], field, crops[mine]) for field in stream.fields},
-        }
+        crop = torch.tensor(self._crops(generator, len(order), stream.augment)[mine], dtype=torch.float64)
+        index = torch.from_numpy(order[mine].copy())
+        return {"index": index, "crop": crop, **self._fields(stream, order[mine], crop)}
 
     @staticmethod
     def _crops(generator: np.random.Generator, count: int, scales: Sequence[float]) -> list[tuple[float, float, float]]:
         drawn = generator.random((count, 3))
         return [(scales[int(s * len(scales))], y, x) for s, y, x in drawn.tolist()]
 
-    def _images(self, positions: Array, field: str, crops: Sequence[tuple[float, float, float]]) -> torch.Tensor:
+    def _fields(self, stream: Stream, positions: Array, crop: torch.Tensor) -> Batch:
+        # One crop for all fields of a sample: input and target stay aligned.
+        return {field: self._images(positions, field, crop.tolist()) for field in stream.fields}
+
+    def _images(self, positions: Array, field: str, crops: Sequence[Sequence[float]]) -> torch.Tensor:
         nearest = self.sources.images.data.fields[field].kind == "labels"
         return to_tensor(
             [
-                fit(self.sources.images(int(p), field), self.size, scale, (y, x), nearest)
+                fit(self.sources.images(int(p), field), self.frame, scale, (y, x), nearest)
                 for p, (scale, y, x) in zip(positions, crops, strict=True)
             ]
         )
@@ -254,12 +274,12 @@ def picks(n: int, count: int) -> list[int]:
     return sorted(permutation(n, "picks")[:count].tolist())
 
 
-def whole_batches(images: Images, batch: int, size: int, rank: int, world: int) -> Iterator[Batch]:
+def whole_batches(images: Images, batch: int, frame: tuple[int, int], rank: int, world: int) -> Iterator[Batch]:
     """All samples in key order, centred, in whole batches; this worker's are number rank, rank + world, ..."""
     fields = list(images.data.fields)
     for number, start in enumerate(range(0, len(images.data), batch)):
         if number % world == rank:
-            yield images.centred(range(start, min(start + batch, len(images.data))), fields, size)
+            yield images.centred(range(start, min(start + batch, len(images.data))), fields, frame)
 
 
 def join_rows(parts: Sequence[Table], rows: int, batch: int) -> Table:
@@ -272,4 +292,6 @@ def join_rows(parts: Sequence[Table], rows: int, batch: int) -> Table:
         for name, piece in pieces.items():
             piece.append(parts[rank][name][taken[rank] : taken[rank] + count])
         taken[rank] += count
+    if any(taken[rank] != len(next(iter(part.values()))) for rank, part in enumerate(parts)):
+        raise ValueError(f"a harvest has one row a sample: {rows} wanted")
     return {name: torch.cat(piece) for name, piece in pieces.items()}

@@ -3,7 +3,7 @@
     FOLDER/recipe.json            family and recipe; a resumed run must match it
     FOLDER/checkpoints/N.pt       state after N steps of the whole run, then N.json (its sha256, stage, images)
     FOLDER/stages/NAME.pt, .json  the same at the end of each stage; kept
-    FOLDER/best.json              which checkpoint had the lowest held-out loss so far; it is kept too
+    FOLDER/best.json              stage -> the checkpoint with its lowest held-out figure so far; these are kept too
 
 Weights are serialised to memory first: torch.save's bytes depend on the name of the file it writes to.
 """
@@ -59,12 +59,18 @@ def load(path: str) -> State:
     return state
 
 
-def save(folder: str, step: int, state: State, facts: dict[str, Any], keep_last: int) -> None:
-    """Publish the checkpoint of `step`, then remove all but the last `keep_last` and the best."""
+def save(
+    folder: str, step: int, state: State, facts: dict[str, Any], keep_last: int, figure: float | None = None
+) -> None:
+    """Publish the checkpoint of `step`, then remove all but the last `keep_last` and each stage's best. `figure`: the
+    held-out figure that makes this one its stage's best."""
     publish(_path(folder, step), state, {**facts, "step": step})
-    best = best_step(folder)
+    kept = best(folder)
+    if figure is not None:
+        kept[facts["stage"]] = {"step": step, "value": figure}
+        storage.publish_json(storage.join(folder, "best.json"), kept)
     for old in steps(folder)[:-keep_last]:
-        if old != best:
+        if old not in {there["step"] for there in kept.values()}:
             storage.remove(_path(folder, old) + ".json")  # first the marker: a half-removed checkpoint does not count
             storage.remove(_path(folder, old) + ".pt")
 
@@ -90,9 +96,11 @@ def latest_path(folder: str) -> str | None:
     return _path(folder, there[-1]) + ".pt" if there else None
 
 
-def best_step(folder: str) -> int | None:
+def best(folder: str) -> dict[str, Any]:
+    """Stage -> {"step", "value"} of its best checkpoint."""
     path = storage.join(folder, "best.json")
-    return int(storage.read_json(path)["step"]) if storage.exists(path) else None
+    there: dict[str, Any] = storage.read_json(path) if storage.exists(path) else {}
+    return there
 
 
 def stage_path(folder: str, stage: str) -> str:
@@ -135,6 +143,9 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> N
     wanted: dict[str, Any] = {"family": family, "recipe": recipe_json(recipe), "inputs": inputs}
     if storage.exists(path):
         there = storage.read_json(path)
+        if there["family"] == family:  # fields that were added since then had their defaults
+            defaults = recipe_json(type(recipe)())
+            there["recipe"] = {**{k: v for k, v in defaults.items() if k not in there["recipe"]}, **there["recipe"]}
         differences = [f"family is {there['family']} there, {family} wanted"] if there["family"] != family else []
         for part in ("recipe", "inputs"):
             for key in sorted(there[part].keys() | wanted[part].keys()):

@@ -224,12 +224,16 @@ def resize(image: np.ndarray, shortest: int, kind: str = "image") -> np.ndarray:
     """H W or H W 3 with its shortest side made `shortest`, the ratio kept: bicubic (antialiased), labels nearest."""
     height, width = image.shape[:2]
     scale = shortest / min(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if kind == "labels":
-        rows = ((np.arange(size[1]) + 0.5) * height / size[1]).astype(np.int64)
-        columns = ((np.arange(size[0]) + 0.5) * width / size[0]).astype(np.int64)
+    return stretch(image, max(1, round(height * scale)), max(1, round(width * scale)), kind == "labels")
+
+
+def stretch(image: np.ndarray, height: int, width: int, nearest: bool) -> np.ndarray:
+    """H W or H W 3 made `height` x `width`: bicubic (antialiased; uint8 only), or nearest."""
+    if nearest:
+        rows = ((np.arange(height) + 0.5) * image.shape[0] / height).astype(np.int64)
+        columns = ((np.arange(width) + 0.5) * image.shape[1] / width).astype(np.int64)
         return np.array(image[rows[:, None], columns[None, :]])
-    return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def to_png(image: np.ndarray) -> bytes:

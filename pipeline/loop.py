@@ -11,7 +11,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -22,14 +21,16 @@ import torch
 import torch.distributed as dist
 
 import models
-from models.family import Family, Group, Stage, Table
-from pipeline import checkpoint, neighbours, pictures, storage
-from pipeline.batches import Feed, Images, Sources, join_rows, picks, whole_batches
+from models.common.vgg import VGG
+from models.family import Batch, Family, Group, PerceptualRecipe, Stage, Table
+from pipeline import checkpoint, neighbours, storage
+from pipeline.batches import Feed, Images, Sources, join_rows, to_device, whole_batches
 from pipeline.search import nearest
 from pipeline.shards import DataSet
 from pipeline.tracking import Tracker
 from pipeline.triplets import Triplets
-from pipeline.weights import Weights, load_weights
+from pipeline.watch import Clock, Watch, Window
+from pipeline.weights import of_recipe
 
 
 class Stopped(RuntimeError):
@@ -124,7 +125,7 @@ def fit(job: Job) -> str:
 def inputs(job: Job) -> dict[str, Any]:
     """What the run is made of, by content: a resumed run must be given the same."""
     data = DataSet(job.data, job.split)
-    made: dict[str, Any] = {"dataset": data.fingerprint, "split": job.split, "weights": _origin(job).identity}
+    made: dict[str, Any] = {"dataset": data.fingerprint, "split": job.split, "weights": _perceptual(job)[1]}
     if job.neighbours:
         card = neighbours.load(job.neighbours).card
         if card["inputs"]["dataset"] != data.fingerprint:
@@ -138,8 +139,12 @@ def inputs(job: Job) -> dict[str, Any]:
     return made
 
 
-def _origin(job: Job) -> Weights:
-    return load_weights(job.weights, job.recipe.perceptual_net, job.recipe.perceptual_layers)[1]
+def _perceptual(job: Job) -> tuple[VGG | None, str, str]:
+    """The recipe's perceptual network, its weights' identity (empty: the family has none), and their name."""
+    if not isinstance(job.recipe, PerceptualRecipe):
+        return None, "", ""
+    net, origin = of_recipe(job.weights, job.recipe)
+    return net, origin.identity, str(origin)
 
 
 def _fit_on_ray(job: Job) -> None:
@@ -272,14 +277,12 @@ def work(job: Job) -> None:
 
 
 def _tags(job: Job) -> dict[str, str]:
-    return {"family": job.family, "weights": str(_origin(job))}
+    return {"family": job.family, "weights": _perceptual(job)[2]}
 
 
 def build(job: Job, group: Group) -> Family:
     """The family of a job, with its perceptual network where it has one."""
-    module = models.load(job.family)
-    perceptual, _ = load_weights(job.weights, job.recipe.perceptual_net, job.recipe.perceptual_layers)
-    family: Family = module.build(job.recipe, group, perceptual)
+    family: Family = models.load(job.family).build(job.recipe, group, _perceptual(job)[0])
     return family
 
 
@@ -290,12 +293,13 @@ class Trainer:
         self.job, self.group, self.device, self.tracker = job, group, device, tracker
         self.folder = job.output
         self.images = Images(DataSet(job.data, job.split), job.run.cache_bytes)
-        self.held_out = self._held_out()
         near = neighbours.load(job.neighbours) if job.neighbours else None
         self.triplets = Triplets(near) if near else None
         self.sampler = near.card["content"] if near else ""
         self.family = build(job, group).to(device)
-        self.table: Table | None = None
+        self.watch = Watch(job, self.family, device, tracker)
+        self.tables: dict[str, Table] = {}
+        """Stage -> what it harvested, or its latest refresh."""
         self.finished: dict[str, int] = {}
         self.step = 0
 
@@ -328,36 +332,44 @@ class Trainer:
             family.load_training_state(resumed["training"])
         done = int(resumed["stage_step"]) if resumed else 0
         total = math.ceil(stage.images / stage.batch)
-        sources = Sources(self.images, self.triplets, self.table, self.sampler)
+        sources = Sources(self.images, self.triplets, self.tables, self.sampler)
         recipe = self.job.recipe
         feed = Feed(
             sources,
             family.streams(stage.name),
             stage.name,
             recipe.seed,
-            recipe.size,
+            recipe.frame,
             resumed["counts"] if resumed else None,
             self.group.rank,
             self.group.world,
         )
         window, clock = Window(), Clock(self.folder, stage, total, done, self.group.rank)
+
+        def draw(name: str) -> Batch:
+            return to_device(feed.draw(name), self.device)
+
         try:
             while done < total:
-                if stage.refresh_every and done % stage.refresh_every == 0:
-                    family.refresh(self.table, nearest, done)
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
-                    scalars = family.update(lambda name: self._move(feed.draw(name)), done * stage.batch)
+                    if stage.refresh_every and done % stage.refresh_every == 0:
+                        table = family.refresh(draw, self.tables, nearest, done)
+                        if table is not None:
+                            self.tables[stage.name] = table
+                            feed.renew()
+                    scalars = family.update(draw, done * stage.batch)
                 self._stop_on_nan(scalars, stage, done)
                 window.add(scalars)
                 done, self.step = done + 1, self.step + 1
                 clock.tick(done)
                 if done % run.log_every == 0 or done == total:
-                    self._log(stage, window.take(self.group), done, clock)
+                    self.watch.log(stage, window.take(self.group), done, clock.rate)
+                best = None
                 if done % run.evaluate_every == 0 or done == total:
-                    self._watch(stage, done)
+                    best = self.watch.look(stage, done)
                 stop = self._asked_to_stop()
-                if done % run.checkpoint_every == 0 or done == total or stop:
-                    self._save(stage, done, feed.counts)
+                if done % run.checkpoint_every == 0 or done == total or stop or best is not None:
+                    self._save(stage, done, feed.counts, best)
                 if stop:
                     raise Stopped(f"stopped at step {self.step}; {self.folder} goes on with the same command")
         finally:
@@ -365,18 +377,19 @@ class Trainer:
 
     def _finish(self, stage: Stage) -> None:
         """Harvest, and keep the stage's result: a later run can start `--from` it."""
-        batches = whole_batches(self.images, stage.batch, self.job.recipe.size, self.group.rank, self.group.world)
-        mine = self.family.harvest(stage.name, (self._move(b) for b in batches))
+        batches = whole_batches(self.images, stage.batch, self.job.recipe.frame, self.group.rank, self.group.world)
+        mine = self.family.harvest(stage.name, (to_device(b, self.device) for b in batches))
+        self.tables.pop(stage.name, None)  # matches end with their stage
         if mine is not None:
             parts: list[Any] = [mine]
             if self.group.on:
                 parts = [None] * self.group.world
                 dist.all_gather_object(parts, mine)
-            self.table = join_rows(parts, len(self.images.data), stage.batch)
-            self.family.adopt(stage.name, self.table)
+            self.tables[stage.name] = join_rows(parts, len(self.images.data), stage.batch)
+            self.family.adopt(stage.name, self.tables[stage.name])
         self.finished[stage.name] = stage.images
         if self.group.rank == 0:
-            state = {"family": self.family.state_dict(), "table": self.table}
+            state = {"family": self.family.state_dict(), "tables": self.tables}
             checkpoint.publish(checkpoint.stage_path(self.folder, stage.name), state, {"stage": stage.name})
 
     def _take_over(self, stage: str, path: str) -> None:
@@ -393,12 +406,12 @@ class Trainer:
         self.family.load_state_dict({**own, **taken})
         self.finished[stage] = 0
 
-    def _save(self, stage: Stage, done: int, counts: Mapping[str, int]) -> None:
+    def _save(self, stage: Stage, done: int, counts: Mapping[str, int], best: float | None) -> None:
         if self.group.rank == 0:
             state = {
                 "family": self.family.state_dict(),
                 "training": self.family.training_state(),
-                "table": self.table,
+                "tables": self.tables,
                 "stage": stage.name,
                 "stage_step": done,
                 "step": self.step,
@@ -406,21 +419,18 @@ class Trainer:
                 "finished": dict(self.finished),
             }
             facts = {"stage": stage.name, "images": done * stage.batch}
-            checkpoint.save(self.folder, self.step, state, facts, self.job.run.keep_last)
-        if self.group.on:
-            dist.barrier()
+            checkpoint.save(self.folder, self.step, state, facts, self.job.run.keep_last, best)
 
     def _restore(self, state: checkpoint.State) -> None:
-        self.table, self.step, self.finished = state["table"], int(state["step"]), dict(state["finished"])
+        self.tables, self.step, self.finished = dict(state["tables"]), int(state["step"]), dict(state["finished"])
         for stage in self.family.stages:
             if self.finished.get(stage.name) and stage.images > self.finished[stage.name]:
                 raise ValueError(
                     f"stage {stage.name!r} was finished at {self.finished[stage.name]} images and later stages stand "
                     f"on it: to lengthen it, start a new run (with --from for the stages before it)"
                 )
-        if self.table is not None:
-            for name in self.finished:
-                self.family.adopt(name, self.table)
+        for name in self.finished.keys() & self.tables.keys():
+            self.family.adopt(name, self.tables[name])
         self.family.load_state_dict(state["family"])
 
     def _publish_final(self) -> None:
@@ -438,68 +448,7 @@ class Trainer:
             package.save(self.folder, model)
             self.tracker.model(model, f"variegate-{self.job.family}")
 
-    # ------------------------------------------------------------------------------------------------- watching the run
-
-    def _log(self, stage: Stage, scalars: dict[str, float], done: int, clock: Clock) -> None:
-        if self.tracker:
-            values = {f"{stage.name}/{k}": v for k, v in scalars.items()}
-            self.tracker.scalars({**values, f"{stage.name}/images_per_second": clock.rate}, done * stage.batch)
-
-    def _watch(self, stage: Stage, done: int) -> None:
-        """Rank 0: held-out figures and a sheet for stages that train on samples; a sheet of samples after codes."""
-        source = next(iter(self.family.streams(stage.name).values())).source
-        if self.held_out is None or self.tracker is None or source == "triplets":
-            return
-        if source == "samples":
-            means = self._evaluate(stage.batch)
-            self.tracker.scalars({f"{stage.name}/held_out/{k}": v for k, v in means.items()}, done * stage.batch)
-            if means:
-                self._remember_best(stage, next(iter(means.values())))
-        self._preview(stage, done, sampled=source == "table")
-
-    def _evaluate(self, batch_size: int) -> dict[str, float]:
-        assert self.held_out is not None
-        count = min(self.job.run.evaluate_images, len(self.held_out.data))
-        sums: dict[str, float] = {}
-        fields, size = list(self.held_out.data.fields), self.job.recipe.size
-        for start in range(0, count, batch_size):
-            positions = range(start, min(start + batch_size, count))
-            batch = self._move(self.held_out.centred(positions, fields, size))
-            for name, value in self.family.evaluate(batch).items():
-                sums[name] = sums.get(name, 0.0) + value * len(positions)
-        return {name: value / count for name, value in sums.items()}
-
-    def _remember_best(self, stage: Stage, value: float) -> None:
-        """`evaluate`'s first figure decides, lower is better, each stage for itself."""
-        path = storage.join(self.folder, "best.json")
-        best = storage.read_json(path) if storage.exists(path) else None
-        if best is None or best["stage"] != stage.name or value < best["value"]:
-            storage.publish_json(path, {"stage": stage.name, "step": self.step, "value": value})
-
-    def _preview(self, stage: Stage, done: int, sampled: bool, rows: int = 6) -> None:
-        """Rows: held-out inputs. Columns: input, truth, own code, then the codes of other rows, or random samples."""
-        assert self.held_out is not None and self.tracker is not None
-        data, size = self.held_out.data, self.job.recipe.size
-        if not {"input", "target"} <= set(data.fields):
-            return
-        positions = picks(len(data), rows)
-        batch = self._move(self.held_out.centred(positions, ["input", "target"], size))
-        columns: list[tuple[str, torch.Tensor | None]] = [("input", batch["input"]), ("truth", batch["target"])]
-        columns.append(("own code", self.family.reconstruct(batch)))
-        if sampled:
-            generator = torch.Generator().manual_seed(self.job.recipe.seed)
-            drawn = self.family.sample(batch["input"], 4, generator)
-            columns += [(f"sample {i + 1}", drawn[:, i]) for i in range(4)]
-        else:
-            for i in range(min(4, len(positions))):
-                style = batch["target"][i : i + 1].expand_as(batch["target"])
-                columns.append((f"code of row {i + 1}", self.family.transfer(batch["input"], style)))
-        shown = [(name, c) for name, c in columns if c is not None]
-        cells = [[pictures.to_uint8(c[r].float().cpu()) for _, c in shown] for r in range(len(positions))]
-        names = [str(data.row(p)["key"]) for p in positions]
-        note = "perceptual network with RANDOM weights" if self.job.weights == "random" else ""
-        sheet = pictures.sheet(cells, names, [n for n, _ in shown], f"{stage.name}, {done * stage.batch} images", note)
-        self.tracker.picture(f"{stage.name}-preview", sheet, done * stage.batch)
+    # --------------------------------------------------------------------------------------------------------- plumbing
 
     def _stop_on_nan(self, scalars: Mapping[str, float], stage: Stage, done: int) -> None:
         wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
@@ -520,53 +469,3 @@ class Trainer:
         flag = torch.tensor([float(due)], device=self.device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)  # all ranks stop at the same step, or none
         return bool(flag.item())
-
-    # --------------------------------------------------------------------------------------------------------- plumbing
-
-    def _held_out(self) -> Images | None:
-        try:
-            return Images(DataSet(self.job.data, self.job.held_out), self.job.run.cache_bytes // 4)
-        except ValueError:
-            return None  # a data set without a held-out split trains all the same, unwatched
-
-    def _move(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {k: v.to(self.device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
-
-
-class Window:
-    """Means of scalars over the steps since the last `take`."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def take(self, group: Group) -> dict[str, float]:
-        means = {name: self.sums[name] / self.counts[name] for name in self.sums}
-        self.sums, self.counts = {}, {}
-        return group.mean(means)
-
-
-class Clock:
-    """Images/s of a stage, and the progress file that the driver's bar reads."""
-
-    def __init__(self, folder: str, stage: Stage, total: int, done: int, rank: int) -> None:
-        self.path, self.stage, self.total, self.rank = storage.join(folder, "progress.json"), stage, total, rank
-        self.start, self.first, self.told, self.rate = time.monotonic(), done, 0.0, 0.0
-        self.every = 10.0 if storage.is_remote(folder) else 1.0
-
-    def tick(self, done: int) -> None:
-        now = time.monotonic()
-        self.rate = (done - self.first) * self.stage.batch / max(now - self.start, 1e-9)
-        if self.rank == 0 and now - self.told > self.every:
-            self.told = now
-            progress = {
-                "stage": self.stage.name,
-                "images": done * self.stage.batch,
-                "of": self.total * self.stage.batch,
-            }
-            storage.publish_json(self.path, {**progress, "rate": self.rate})

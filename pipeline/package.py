@@ -81,8 +81,8 @@ class Sampler:
         if not 1 <= count <= MOST:
             raise ValueError(f"count {count}: 1 to {MOST} samples an image")
         images, as_arrays = _images(model_input)
-        size = self.family.recipe.size
-        cut = [fit(image, size, 1.0, (0.5, 0.5), nearest=False) for image in images]
+        frame = self.family.recipe.frame
+        cut = [fit(image, frame, 1.0, (0.5, 0.5), nearest=False) for image in images]
         drawn = [self._draw(image, count, int(options["seed"]), str(options["sampler"])) for image in cut]
         if as_arrays:
             return np.stack([np.stack(row) for row in drawn])
@@ -92,7 +92,7 @@ class Sampler:
         mark = hashlib.sha256(f"{seed}/{sampler}/".encode() + image.tobytes()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(mark[:8], "little") >> 1)
         with torch.no_grad():
-            out = self.family.sample(to_tensor([image]), count, generator, sampler)[0]
+            out = self.family.sample({"input": to_tensor([image])}, count, generator, sampler)[0]
         return [pictures.to_uint8(x) for x in out]
 
 

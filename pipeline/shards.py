@@ -41,6 +41,13 @@ def shard_path(root: str, split: str, shard: int, extension: str) -> str:
     return storage.join(root, split, f"{shard:05d}.{extension}")
 
 
+def field_json(field: Field) -> dict[str, Any]:
+    """A field as dataset.json and the hashes hold it: without what has its default, so that a later version's new
+    attributes do not change the identity of what is there."""
+    plain = asdict(Field(field.member))
+    return {name: value for name, value in asdict(field).items() if name == "member" or value != plain[name]}
+
+
 def fields_of(value: dict[str, Any]) -> dict[str, Field]:
     """The fields as dataset.json holds them."""
     return {name: Field(**described) for name, described in value.items()}
@@ -48,7 +55,7 @@ def fields_of(value: dict[str, Any]) -> dict[str, Field]:
 
 def fingerprint(fields: dict[str, Field], tars: dict[str, list[str]]) -> str:
     """Of a data set: over its fields and, split by split, its tars' hashes."""
-    return digest({"fields": {name: asdict(f) for name, f in fields.items()}, "tars": tars})
+    return digest({"fields": {name: field_json(f) for name, f in fields.items()}, "tars": tars})
 
 
 def summary(root: str, request: dict[str, Any], splits: dict[str, int]) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def summary(root: str, request: dict[str, Any], splits: dict[str, int]) -> dict[
     fields = fields_of(request["options"]["fields"])
     return {
         "format": FORMAT,
-        "fields": {name: asdict(f) for name, f in fields.items()},
+        "fields": {name: field_json(f) for name, f in fields.items()},
         "splits": described,
         "max_pixels": request["options"]["max_pixels"],
         "request": digest(request),

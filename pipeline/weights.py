@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.common import vgg
+from models.family import PerceptualRecipe
 from pipeline import storage
 
 URLS = {
@@ -70,6 +71,13 @@ def load_weights(
     there = hashlib.sha256(data).hexdigest()
     _compare(name, there, sha256)
     return network.load(_state(data, name)), Weights(name, there, False)
+
+
+def of_recipe(spec: str, recipe: PerceptualRecipe) -> tuple[vgg.VGG, Weights]:
+    """The network that a recipe names, with the weights that `spec` names."""
+    preprocessing, pooling = recipe.perceptual_preprocessing, recipe.perceptual_pooling
+    net, layers = recipe.perceptual_net, recipe.perceptual_layers
+    return load_weights(spec, net, layers, preprocessing=preprocessing, pooling=pooling)
 
 
 def _compare(name: str, there: str, wanted: str) -> None:

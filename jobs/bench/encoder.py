@@ -30,7 +30,7 @@ from pipeline.batches import to_tensor
 from pipeline.descriptors import DescribeOptions, Describer
 from pipeline.loop import Job, Run, fit
 from pipeline.photographs import Demo
-from pipeline.weights import load_weights
+from pipeline.weights import of_recipe
 
 SIZE = 64
 NEAR, FAR = 5, 13
@@ -139,7 +139,7 @@ def colour_statistics(images: Tensor) -> Tensor:
 def describe_all(images: Tensor, weights: str) -> Tensor:
     """Style vectors `N D` by the demo's layers."""
     recipe = models.step.PRESETS["demo"]
-    net, _ = load_weights(weights, recipe.perceptual_net, recipe.perceptual_layers)
+    net, _ = of_recipe(weights, recipe)
     describer = Describer(net)
     return torch.cat([describer(part) for part in torch.split(images, 16)])
 

@@ -23,12 +23,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from models.family import Group, Recipe
+from models.family import Group, PerceptualRecipe
 from models.step.training import StEP, check
 
 
 @dataclass(frozen=True)
-class Config(Recipe):
+class Config(PerceptualRecipe):
     """The paper's values, as its released code has them (edges2shoes); lengths in images seen."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("encoder_images", "generator_images", "finetune_images", "mapper_epochs")

@@ -13,7 +13,7 @@ from models.common.average import Average
 from models.common.patchgan import PatchDiscriminator, smallest_side
 from models.common.perceptual import Perceptual, gradient_ratio
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Group, Match, Stage, Stream, Table
+from models.family import Batch, Draw, Family, Group, Match, Stage, Stream, Table, Tables
 from models.step.losses import (
     code_penalty,
     discriminator_loss,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 CAFFE_FACTORS = tuple(0.1**2 * weight for weight in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
 """The reconstruction term in the released code: weights 1/32 ... 1, activations times 0.1 before squaring."""
-SAMPLERS = ("mapper", "gaussian")
 CANDIDATES = 10
 
 
@@ -37,6 +36,7 @@ class StEP(Family):
     """E, G, D and M with their stages. `state_dict()`: raw weights, averages of E and G, the perceptual factors, the
     codes' mean and Cholesky factor, the number of codes; the perceptual VGG is not in it."""
 
+    samplers = ("mapper", "gaussian")
     recipe: Config
     rows: Tensor
     code_mean: Tensor
@@ -91,7 +91,7 @@ class StEP(Family):
         if stage == "encoder":
             return {"triplets": Stream(source="triplets", fields=("target",), batch=r.encoder_batch)}
         if stage == "mapper":
-            return {"codes": Stream(source="table", order="fixed", batch=self._mapper_batch)}
+            return {"codes": Stream(source="table", table="finetune", order="fixed", batch=self._mapper_batch)}
         return {"pairs": Stream(fields=("input", "target"), batch=r.batch, augment=r.augment)}
 
     def parts(self, stage: str) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ class StEP(Family):
             raise ValueError("the mapper has no matches yet: refresh() comes before update()")
         batch, r = draw("codes"), self.recipe
         code = batch["code"].to(self.code_mean)
-        mapped = self.mapper(self.matched[batch["index"].to(self.matched.device)])
+        mapped = self.mapper(self.matched[batch["row"].to(self.matched.device)])
         # A sum, not a mean: times the number of ranks, so that the average of the gradients is the whole batch's sum.
         loss = mapper_loss(mapped, code) * self.group.world
         epoch = images // (self._mapper_epoch_steps * self._mapper_batch)
@@ -246,11 +246,11 @@ class StEP(Family):
         self.code_factor.copy_(torch.linalg.cholesky(covariance + ridge))
 
     @torch.no_grad()
-    def refresh(self, table: Table | None, match: Match, step: int) -> None:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> None:
         """For each code the nearest of `mapper_pool` x N mapped noise vectors; that vector, slightly moved, is kept."""
-        if table is None:
+        if "finetune" not in tables:
             raise ValueError("the mapper stage needs the codes that the finetune stage harvests")
-        r, code = self.recipe, table["code"].float()
+        r, code = self.recipe, tables["finetune"]["code"].float()
         generator = seeded(r.seed, "mapper", step)
         noise = torch.randn(r.mapper_pool * len(code), r.code, generator=generator)
         mapped = self.mapper(noise.to(self.code_mean)).float().cpu()
@@ -283,9 +283,9 @@ class StEP(Family):
         return z
 
     @torch.no_grad()
-    def generate(self, input: Float[Tensor, "b 3 h w"], code: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
+    def generate(self, given: Batch, code: Float[Tensor, "b d"]) -> Float[Tensor, "b 3 h w"]:
         """The averaged G's pictures, in [-1, 1]."""
-        out: Tensor = self.average_generator.net(input, code)
+        out: Tensor = self.average_generator.net(given["input"], code)
         return out
 
     @torch.no_grad()
@@ -295,9 +295,9 @@ class StEP(Family):
         Raises:
             ValueError: no such sampler, or no codes harvested yet.
         """
-        sampler = sampler or SAMPLERS[0]
-        if sampler not in SAMPLERS:
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(SAMPLERS)}")
+        sampler = sampler or self.samplers[0]
+        if sampler not in self.samplers:
+            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
         if not int(self.rows):
             raise ValueError(f"--sampler {sampler}: no codes yet; train the finetune stage to its end first")
         noise = torch.randn(count, self.recipe.code, generator=generator).to(self.code_mean)
@@ -305,37 +305,47 @@ class StEP(Family):
         return drawn
 
     @torch.no_grad()
-    def sample(self, input: Tensor, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+        input = given["input"]
         codes = self.draw_codes(len(input) * count, generator, sampler).view(len(input), count, -1)
         net = self.average_generator.net
         features = net.content(input)  # type: ignore[operator]  # the input's part does not depend on the code
         return torch.stack([net.decoder(features, codes[:, k]) for k in range(count)], 1)  # type: ignore[operator]
 
     def reconstruct(self, batch: Batch) -> Tensor:
-        return self.generate(batch["input"], self.codes(batch["target"]))
+        return self.generate(batch, self.codes(batch["target"]))
 
-    def transfer(self, input: Tensor, style: Tensor) -> Tensor:
-        return self.generate(input, self.codes(style))
+    def transfer(self, given: Batch, style: Tensor) -> Tensor:
+        return self.generate(given, self.codes(style))
+
+    @torch.no_grad()
+    def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Input, truth, the target's own code; then the codes of other rows, in the mapper stage random samples."""
+        if self.stage == "encoder":
+            return {}
+        x, y = batch["input"], batch["target"]
+        shown = {"input": x, "truth": y, "own code": self.reconstruct(batch)}
+        if self.stage == "mapper":
+            drawn = self.sample(batch, 4, generator)
+            return {**shown, **{f"sample {i + 1}": drawn[:, i] for i in range(4)}}
+        others = range(min(4, len(x)))
+        return {**shown, **{f"code of row {i + 1}": self.transfer(batch, y[i : i + 1].expand_as(y)) for i in others}}
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Triplets: share ranked right. Pairs: L1 and perceptual distance of the reconstruction; `own_code_wins`: share
-        of targets nearer (RMS) to it than to the picture with the next target's code (chance 0.5); `code_found`: share
-        of E(G(x, z)), z another target's code, nearest to their z among the batch's codes, ten at most."""
-        if "anchor" in batch:
-            a, p, n = (self.codes(batch[name]) for name in ("anchor", "positive", "negative"))
-            return {
-                "triplet": float(triplet_loss(a, p, n, self.recipe.margin)),
-                "triplets_right": float(((a - p).square().sum(1) < (a - n).square().sum(1)).double().mean()),
-            }
+        """Where pictures are made: L1 and perceptual distance of the reconstruction; `own_code_wins`: share of targets
+        nearer (RMS) to it than to the picture with the next target's code (chance 0.5); `code_found`: share of
+        E(G(x, z)), z another target's code, nearest to their z among the batch's codes, ten at most."""
+        if self.stage not in ("generator", "finetune"):
+            return {}
         x, y = batch["input"], batch["target"]
         z = self.codes(y)
-        own = self.generate(x, z)
+        own = self.generate(batch, z)
         found = {"l1": float((own - y).abs().mean())}
         if self.perceptual.present and self.perceptual.calibrated:
             found["perceptual"] = float(self.perceptual(own, y))
         if len(x) > 1:
-            other = self.generate(x, z.roll(1, 0))
+            other = self.generate(batch, z.roll(1, 0))
             wins = (own - y).square().mean((1, 2, 3)) < (other - y).square().mean((1, 2, 3))
             found["own_code_wins"] = float(wins.double().mean())
             found["code_found"] = codes_found(self.codes(other), z.roll(1, 0))

@@ -30,6 +30,10 @@ def nearest(queries: Tensor, pool: Tensor) -> Tensor:
     return torch.cdist(queries.double(), pool.double()).argmin(1)
 
 
+def no_draw(stream: str) -> Batch:
+    raise AssertionError("the mapper draws nothing while it matches")
+
+
 def table() -> Table:
     return {"code": torch.randn(CODES, 8, generator=seeded("codes")) * 0.3 + 1}
 
@@ -52,7 +56,7 @@ class Data:
             return {"anchor": pictures(), "positive": pictures(), "negative": pictures()}
         if stream == "codes":
             index = torch.randint(0, CODES, (4,), generator=generator)
-            return {"code": table()["code"][index], "index": index}
+            return {"code": table()["code"][index], "row": index}
         return {"input": pictures(), "target": pictures()}
 
 
@@ -199,7 +203,7 @@ def test_learning_rates() -> None:
     ]:
         own.enter(stage)
         if stage == "mapper":
-            own.refresh(table(), nearest, 0)
+            own.refresh(no_draw, {"finetune": table()}, nearest, 0)
         assert own.update(data, images)["rate"] == pytest.approx(wanted, rel=1e-9), (stage, images)
         assert all(o.param_groups[0]["lr"] == pytest.approx(wanted) for o in own.optimisers.values())
 
@@ -221,7 +225,7 @@ def test_matches_are_the_nearest_mapped_noise() -> None:
     own = family()
     own.adopt("finetune", table())
     own.enter("mapper")
-    own.refresh(table(), nearest, 40)
+    own.refresh(no_draw, {"finetune": table()}, nearest, 40)
     generator = seeded(0, "mapper", 40)
     noise = torch.randn(10 * CODES, 8, generator=generator)
     moved = 0.01 * torch.randn(CODES, 8, generator=generator)
@@ -231,7 +235,7 @@ def test_matches_are_the_nearest_mapped_noise() -> None:
         assert own.matched is not None
         torch.testing.assert_close(own.matched[i], noise[best] + moved[i])
     first = own.matched
-    own.refresh(table(), nearest, 60)
+    own.refresh(no_draw, {"finetune": table()}, nearest, 60)
     assert not torch.equal(first, own.matched)
 
 
@@ -253,7 +257,7 @@ def test_mapper_learns_the_codes() -> None:
     losses = []
     for i in range(200):
         if i % 20 == 0:
-            own.refresh(table(), nearest, i)
+            own.refresh(no_draw, {"finetune": table()}, nearest, i)
         losses.append(own.update(data, 4 * i)["loss"])
     assert np.mean(losses[-20:]) < 0.25 * np.mean(losses[:5])
 
@@ -272,7 +276,7 @@ def test_gaussian_has_the_codes_mean_and_covariance() -> None:
 def test_refusals() -> None:
     own = family()
     with pytest.raises(ValueError, match="no codes yet"):
-        own.sample(torch.zeros(1, 3, 16, 16), 1, seeded(0))
+        own.sample({"input": torch.zeros(1, 3, 16, 16)}, 1, seeded(0))
     own.adopt("finetune", table())
     with pytest.raises(ValueError, match="--sampler uniform"):
         own.draw_codes(1, seeded(0), "uniform")
@@ -282,7 +286,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="refresh"):
         own.update(Data(), 0)
     with pytest.raises(ValueError, match="harvests"):
-        own.refresh(None, nearest, 0)
+        own.refresh(no_draw, {}, nearest, 0)
     with pytest.raises(ValueError, match="at least 2"):
         own.adopt("finetune", {"code": torch.zeros(1, 8)})
 
@@ -293,7 +297,7 @@ def test_refusals() -> None:
 def run(own: StEP, data: Data, stage: str, start: int, steps: int) -> None:
     for i in range(start, start + steps):
         if stage == "mapper" and i % 4 == 0:
-            own.refresh(table(), nearest, i)
+            own.refresh(no_draw, {"finetune": table()}, nearest, i)
         own.update(data, i * 4)
 
 
@@ -344,19 +348,28 @@ def test_harvest_and_answers() -> None:
     assert harvested is not None and harvested["code"].shape == (12, 8)
     torch.testing.assert_close(harvested["code"][4:8], own.codes(batches[1]["target"]))
     own.adopt("finetune", harvested)
-    x, y = batches[0]["input"], batches[0]["target"]
+    x, y = {"input": batches[0]["input"]}, batches[0]["target"]
     torch.testing.assert_close(own.transfer(x, y), own.reconstruct(batches[0]))
     for sampler in ("", "mapper", "gaussian"):
         drawn = own.sample(x, 3, seeded(1), sampler)
         assert drawn.shape == (4, 3, 3, 16, 16) and float(drawn.abs().max()) <= 1
         codes = own.draw_codes(12, seeded(1), sampler)
-        torch.testing.assert_close(drawn[2, 1], own.generate(x[2:3], codes[7:8])[0], atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            drawn[2, 1], own.generate({"input": x["input"][2:3]}, codes[7:8])[0], atol=1e-4, rtol=0
+        )
     assert not torch.equal(own.sample(x, 1, seeded(1)), own.sample(x, 1, seeded(1), "gaussian"))
-    assert own.evaluate(batches[0]).keys() == {"l1", "own_code_wins", "code_found"}
+    own.enter("encoder")
+    assert own.evaluate(batches[0]) == {} and own.preview(batches[0], seeded(1)) == {}
     own.enter("generator")
+    assert own.evaluate(batches[0]).keys() == {"l1", "own_code_wins", "code_found"}
     own.update(data, 0)
     assert "perceptual" in own.evaluate(batches[0])
-    assert own.evaluate(data("triplets")).keys() == {"triplet", "triplets_right"}
+    shown = own.preview(batches[0], seeded(1))
+    assert list(shown) == ["input", "truth", "own code", *(f"code of row {i}" for i in range(1, 5))]
+    torch.testing.assert_close(shown["code of row 2"][1], shown["own code"][1])
+    own.enter("mapper")
+    shown = own.preview(batches[0], seeded(1))
+    torch.testing.assert_close(shown["sample 3"], own.sample(x, 4, seeded(1))[:, 2])
 
 
 def test_codes_found_counts_exact_answers() -> None:

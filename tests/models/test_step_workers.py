@@ -40,7 +40,7 @@ class Share:
         generator = seeded(stream, self.count)
         if stream == "codes":
             index = torch.randint(0, ROWS, (BATCH,), generator=generator)
-            whole = {"code": codes()[index], "index": index}
+            whole = {"code": codes()[index], "row": index}
         else:
             names = ("anchor", "positive", "negative") if stream == "triplets" else ("input", "target")
             whole = {
@@ -67,7 +67,7 @@ def train(group: Group) -> dict[str, Any]:
         draw = Share(group.rank, group.world)
         family.enter(stage)
         if stage == "mapper":
-            family.refresh({"code": codes()}, nearest, 0)
+            family.refresh(draw, {"finetune": {"code": codes()}}, nearest, 0)
         losses, gradients = [], []
         for name, optimiser in family.optimisers.items():
 

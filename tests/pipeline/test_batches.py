@@ -41,7 +41,7 @@ class Data:
 
 def feed(stream: Stream, rank: int = 0, world: int = 1, counts: dict[str, int] | None = None, **sources: Any) -> Feed:
     images = Images(sources.pop("data", None) or Data(), 1 << 20)  # type: ignore[arg-type]
-    return Feed(Sources(images, **sources), {"s": stream}, "stage", 3, SIZE, counts, rank, world)
+    return Feed(Sources(images, **sources), {"s": stream}, "stage", 3, (SIZE, SIZE), counts, rank, world)
 
 
 def draws(stream: Stream, count: int, **kw: Any) -> list[dict[str, Any]]:
@@ -113,6 +113,39 @@ def test_weighted_order_follows_its_weights() -> None:
     assert abs(counts[2] / counts.sum() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / counts.sum())
 
 
+def test_weights_may_differ_from_place_to_place() -> None:
+    weights = torch.eye(3, 5, dtype=torch.float64)  # place p can only be sample p mod 3
+    stream = Stream(batch=4, order="weighted", weights=weights)
+    flat = np.concatenate([global_batch(stream, np.arange(5), d, "w") for d in range(6)])
+    assert (flat == np.arange(24) % 3).all()
+    even = Stream(batch=1000, order="weighted")
+    counts = np.bincount(np.concatenate([global_batch(even, np.arange(4), d, "w") for d in range(20)]), minlength=4)
+    assert np.abs(counts / 20_000 - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / 20_000)
+
+
+def test_a_tables_rows_bring_their_samples_cut_where_the_table_says() -> None:
+    index, places = torch.tensor([7, 2, 7]), torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.9, 0.9], [1.0, 0.5, 0.5]])
+    tables = {"stage": {"index": index, "crop": places.double(), "seed": torch.tensor([70, 20, 71])}}
+    stream = Stream(batch=4, source="table", table="stage", order="weighted", fields=("target",))
+    f = feed(stream, data=Data(side=20), tables=tables)
+    rows = set()
+    for _ in range(5):
+        batch = f.draw("s")
+        rows |= set(batch["row"].tolist())
+        for k, row in enumerate(batch["row"].tolist()):
+            assert int(batch["seed"][k]) == int(tables["stage"]["seed"][row])
+            whole = Data(side=20).image(int(index[row]), "target")
+            wanted = fit(whole, (SIZE, SIZE), *places[row, :1].tolist(), tuple(places[row, 1:].tolist()), False)  # type: ignore[arg-type]
+            assert torch.equal(batch["target"][k], to_tensor([wanted])[0])
+    assert rows == {0, 1, 2}
+    tables["stage"] = {"index": index[:1], "crop": places[:1].double(), "seed": torch.tensor([5])}
+    f.renew()  # without it three prepared draws of the old table would come
+    assert f.draw("s")["seed"].tolist() == [5] * 4
+    f.close()
+    with pytest.raises(ValueError, match="needs the table of stage 'other'"):
+        draws(Stream(batch=4, source="table", table="other"), 1)
+
+
 def test_a_filter_keeps_its_samples_only() -> None:
     [batch] = draws(Stream(batch=4, fields=("target",), keep=lambda row: row["label"] == "odd"), 1)
     assert all(i % 2 == 1 for i in batch["index"].tolist())
@@ -140,9 +173,22 @@ def test_input_and_target_are_cut_at_the_same_place() -> None:
 
 def test_fit_takes_the_centre_and_enlarges_what_is_too_small() -> None:
     image = np.arange(10 * 12, dtype=np.uint8).reshape(10, 12, 1).repeat(3, 2)
-    assert (fit(image, 4, 1.0, (0.5, 0.5), False) == image[3:7, 4:8]).all()
-    assert fit(image[:3, :3], 4, 1.0, (0.5, 0.5), False).shape == (4, 4, 3)
-    assert set(np.unique(fit(image, 6, 2.0, (0.9, 0.1), True))) <= set(np.unique(image))  # nearest invents no value
+    assert (fit(image, (4, 4), 1.0, (0.5, 0.5), False) == image[3:7, 4:8]).all()
+    assert (fit(image, (4, 8), 1.0, (0.5, 0.5), False) == image[3:7, 2:10]).all()
+    assert fit(image[:3, :3], (4, 4), 1.0, (0.5, 0.5), False).shape == (4, 4, 3)
+    assert set(np.unique(fit(image, (6, 6), 2.0, (0.9, 0.1), True))) <= set(
+        np.unique(image)
+    )  # nearest invents no value
+    ids = np.array([[0, 65535], [300, 7]])  # 16-bit ids, which Pillow cannot resize
+    assert (fit(ids, (4, 4), 1.0, (0.5, 0.5), True) == ids.repeat(2, 0).repeat(2, 1)).all()
+
+
+def test_an_image_flatter_than_the_frame_covers_it() -> None:
+    wide = np.zeros((10, 40, 3), np.uint8)
+    wide[:, 20:] = 255
+    cut = fit(wide, (20, 40), 1.0, (0.5, 0.5), False)  # enlarged twice, then the middle half
+    assert cut.shape == (20, 40, 3) and (cut[:, :18] == 0).all() and (cut[:, 22:] == 255).all()
+    assert fit(wide, (20, 40), 1.5, (0.0, 0.99), False).shape == (20, 40, 3)
 
 
 def test_the_cache_stays_within_its_bytes() -> None:
@@ -161,5 +207,9 @@ def test_values_are_in_minus_one_to_one() -> None:
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_harvested_rows_come_back_in_key_order(world: int) -> None:
     images = Images(Data(), 1 << 20)  # type: ignore[arg-type]
-    parts = [{"i": torch.cat([b["index"] for b in whole_batches(images, 3, SIZE, r, world)])} for r in range(world)]
+    parts = [
+        {"i": torch.cat([b["index"] for b in whole_batches(images, 3, (SIZE, SIZE), r, world)])} for r in range(world)
+    ]
     assert join_rows(parts, 10, 3)["i"].tolist() == list(range(10))
+    with pytest.raises(ValueError, match="one row a sample"):
+        join_rows([*parts[:-1], {"i": torch.cat([parts[-1]["i"], torch.zeros(1, dtype=torch.int64)])}], 10, 3)

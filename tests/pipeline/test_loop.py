@@ -147,8 +147,13 @@ def test_a_damaged_checkpoint_is_named(tiny_work: dict[str, str], tmp_path: Path
 
 def test_only_the_last_checkpoints_and_the_best_are_kept(undisturbed: Path) -> None:
     kept = checkpoint.steps(str(undisturbed))
-    best = checkpoint.best_step(str(undisturbed))
-    assert 2 <= len(kept) <= 3 and (len(kept) == 2 or best in kept)
+    best = checkpoint.best(str(undisturbed))
+    assert best.keys() == {"generator", "finetune"}
+    assert set(kept) == {there["step"] for there in best.values()} | set(kept[-2:])
+    found = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    for stage, there in best.items():
+        seen = [e["values"][name] for e in found if (name := f"{stage}/held_out/l1") in e.get("values", {})]
+        assert there["value"] == min(seen)
     assert sorted(storage.names(str(undisturbed / "stages"))) == sorted(
         f"{s}.{e}" for s in ("encoder", "generator", "finetune", "mapper") for e in ("json", "pt")
     )
