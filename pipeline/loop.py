@@ -141,7 +141,7 @@ def inputs(job: Job) -> dict[str, Any]:
 
 def _perceptual(job: Job) -> tuple[VGG | None, str, str]:
     """The recipe's perceptual network, its weights' identity (empty: the family has none), and their name."""
-    if not isinstance(job.recipe, PerceptualRecipe):
+    if not isinstance(job.recipe, PerceptualRecipe) or not job.recipe.perceptual_layers:
         return None, "", ""
     net, origin = of_recipe(job.weights, job.recipe)
     return net, origin.identity, str(origin)

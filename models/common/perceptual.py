@@ -39,6 +39,13 @@ class Perceptual(nn.Module):
         return bool(self._beside)
 
     @property
+    def vgg(self) -> nn.Module:
+        """Raises ValueError where it was built without one."""
+        for vgg in self._beside:
+            return vgg
+        raise ValueError("perceptual=None: this stage needs the VGG of the perceptual loss; pass one to build()")
+
+    @property
     def calibrated(self) -> bool:
         """Whether the factors are known: set at the start, or found by `calibrate`, or loaded."""
         return bool((self.factors > 0).all())
@@ -49,9 +56,7 @@ class Perceptual(nn.Module):
         Raises:
             ValueError: built without a VGG.
         """
-        if not self._beside:
-            raise ValueError("perceptual=None: this stage needs the VGG of the perceptual loss; pass one to build()")
-        vgg = self._beside[0]
+        vgg = self.vgg
         with torch.no_grad():
             wanted = vgg(y)
         got = vgg(x)
