@@ -32,6 +32,8 @@ class Config:
     layout: Literal["auto", "pairs", "sides", "images"] = "auto"
     input_side: Literal["", "left", "right"] = ""
     """Which half of side-by-side images is the input."""
+    palette: str = ""
+    """Inputs are label maps painted in colours; see jobs.shard."""
     resize: int = 0
     """Shortest side, pixels; 0 keeps the source's own bytes."""
     crops: int = 60
@@ -100,7 +102,7 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
         made = {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
     else:
         made = {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
-        made["val_share"] = config.val_share
+        made |= {"val_share": config.val_share, "palette": config.palette}
     return shard.Config(source=config.source, output=output, workers=config.workers, **made)
 
 

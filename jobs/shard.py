@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
-from pipeline import artifacts, decode, shards, sources, storage, tars, workers
+from pipeline import artifacts, decode, palettes, shards, sources, storage, tars, workers
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
@@ -32,6 +32,8 @@ class Config:
     """What the folder holds; auto: sides with --input-side, pairs where there is a target/, else images."""
     input_side: Literal["", "left", "right"] = ""
     """Which half of side-by-side images is the input."""
+    palette: str = ""
+    """Inputs are label maps painted in colours: `facades`, `cityscapes`, or a file of one `R G B` a line."""
     val_share: float = 0.0
     """Share of the samples moved to split val, by a hash of their names; for sources without splits of their own."""
     resize: int = 0
@@ -66,9 +68,9 @@ class Config:
 def source_options(config: Config) -> dict[str, Any]:
     """What `sources.open_source` needs beside the place; part of the request."""
     if config.source == "demo":
-        if config.input_side or config.val_share or config.layout != "auto":
+        if config.input_side or config.val_share or config.palette or config.layout != "auto":
             raise ValueError(
-                "--source demo has its own layout and splits: leave out --layout, --input-side, --val-share"
+                "--source demo has its own layout and splits: leave out --layout, --input-side, --palette, --val-share"
             )
         return {"kind": "demo", "size": config.size, "crops": config.crops, "seed": config.seed}
     return {
@@ -76,6 +78,7 @@ def source_options(config: Config) -> dict[str, Any]:
         "layout": config.layout,
         "input_side": config.input_side,
         "val_share": config.val_share,
+        **({"palette": asdict(palettes.named(config.palette))} if config.palette else {}),
     }
 
 
@@ -185,6 +188,8 @@ def _tell(
 ) -> None:
     for split, d in described["splits"].items():
         print(f"{split}: {d['samples']} samples in {d['shards']} shards, {d['bad']} bad, {d['bytes'] / 1e6:.1f} MB")
+        if "off_palette" in d:
+            print(f"  {d['off_palette']:.2%} of the label pixels are far from every colour of the palette")
     if others:
         print(f"{others} files of the source are no images by their names and were left out")
     print(f"{written} shards written in {seconds:.1f} s; {root} fingerprint {described['fingerprint'][:16]}")

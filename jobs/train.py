@@ -60,6 +60,10 @@ class Config:
     """Folder of the run: checkpoints, pictures, metrics.jsonl, weights.pt."""
     neighbours: str = ""
     """Neighbour artifact (of jobs.neighbours), for stages that train on triplets."""
+    rarity: str = ""
+    """Rarity artifact (of jobs.rarity), for families that re-balance by it."""
+    matches: str = ""
+    """Matches (of jobs.match), for a family that would search for them itself otherwise."""
     weights: str = "random"
     """VGG checkpoint of the perceptual loss: path, URL, or `random` (seeded, for trying things out)."""
     split: str = "train"
@@ -75,7 +79,7 @@ class Config:
 def job(family: str, config: Any, parent: str | None = None) -> Job:
     """The loop's job for a parsed command line."""
     given = {f.name: getattr(config, f.name) for f in fields(Config)}
-    for option in ("data", "output", "neighbours"):
+    for option in ("data", "output", "neighbours", "rarity", "matches"):
         given[option] = storage.absolute(given[option], f"--{option}") if given[option] else ""
     return Job(family=family, recipe=config.recipe, parent=parent, **given)
 

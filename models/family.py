@@ -220,8 +220,14 @@ class Family(nn.Module):
         """Prefixes of the `state_dict` entries that `stage` trains first: what `--from STAGE=CHECKPOINT` takes over."""
         raise NotImplementedError
 
+    def take(self, artifact: str, table: Table) -> None:
+        """An artifact of the training set that the job names (`rarity`), its rows by position; before the first stage
+        and again on resume. It is part of the run's identity, not of its state."""
+        raise ValueError(f"--{artifact}: this family has no use for it")
+
     def enter(self, stage: str) -> None:
-        """Say what trains, make fresh optimisers. Starts from the raw (not averaged) weights of the stage before."""
+        """Say what trains, make fresh optimisers. Starts from the raw (not averaged) weights of the stage before; may
+        begin a network anew. On resume the loop loads the state after it."""
         raise NotImplementedError
 
     def streams(self, stage: str) -> dict[str, Stream]:

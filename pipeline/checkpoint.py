@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch import nn
 
 import models
 from models.family import Family, Group, Recipe
@@ -176,8 +177,13 @@ def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
             f"{folder} has no {stage or 'final'} weights yet (stages finished: {', '.join(there) or 'none'}): "
             "run jobs.train to its end"
         )
+    return revive(folder, path + ".pt")
+
+
+def revive(folder: str, path: str, perceptual: nn.Module | None = None) -> tuple[Family, dict[str, Any]]:
+    """The family of the run in `folder` with the weights of one of its checkpoints, and the facts of recipe.json."""
     facts: dict[str, Any] = storage.read_json(storage.join(folder, "recipe.json"))
     module = models.load(facts["family"])
-    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(alone=True), None)
-    family.load_state_dict(load(path + ".pt")["family"])
+    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(alone=True), perceptual)
+    family.load_state_dict(load(path)["family"])
     return family.eval(), facts

@@ -17,6 +17,9 @@ from PIL import Image, ImageOps
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 """File names that end so (in any case) are taken for images."""
 
+LOSSLESS = ("png", "bmp", "gif", "ppm")
+"""Extensions of files whose colours are those that were painted."""
+
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded."""
 

@@ -23,7 +23,7 @@ import torch.distributed as dist
 import models
 from models.common.vgg import VGG
 from models.family import Batch, Family, Group, PerceptualRecipe, Stage, Table
-from pipeline import checkpoint, neighbours, storage
+from pipeline import checkpoint, matches, neighbours, rarity, storage
 from pipeline.batches import Feed, Images, Sources, join_rows, to_device, whole_batches
 from pipeline.search import nearest
 from pipeline.shards import DataSet
@@ -85,6 +85,8 @@ class Job:
     split: str = "train"
     held_out: str = "val"
     neighbours: str = ""
+    rarity: str = ""
+    matches: str = ""
     weights: str = "random"
     start: dict[str, str] = field(default_factory=dict)
     """Stage -> checkpoint of another run, whose weights take that stage's place."""
@@ -134,9 +136,21 @@ def inputs(job: Job) -> dict[str, Any]:
                 f"but --data {job.data} is {data.fingerprint[:12]}: run jobs.neighbours for it"
             )
         made["neighbours"] = card["content"]
+    for name, (_, card) in given(job, data).items():
+        made[name] = card["content"]
     if job.start:
         made["start"] = {s: storage.sha256_file(path) for s, path in sorted(job.start.items())}
     return made
+
+
+def given(job: Job, data: DataSet) -> dict[str, tuple[Table, dict[str, Any]]]:
+    """The artifacts of the training set that the job names, with their cards."""
+    found = {}
+    if job.rarity:
+        found["rarity"] = rarity.load(job.rarity, data)
+    if job.matches:
+        found["matches"] = matches.load(job.matches, data)
+    return found
 
 
 def _perceptual(job: Job) -> tuple[VGG | None, str, str]:
@@ -297,6 +311,8 @@ class Trainer:
         self.triplets = Triplets(near) if near else None
         self.sampler = near.card["content"] if near else ""
         self.family = build(job, group).to(device)
+        for name, (table, _) in given(job, self.images.data).items():
+            self.family.take(name, table)
         self.watch = Watch(job, self.family, device, tracker)
         self.tables: dict[str, Table] = {}
         """Stage -> what it harvested, or its latest refresh."""
@@ -329,6 +345,7 @@ class Trainer:
         if resumed is None:
             self.group.share(family)
         else:
+            family.load_state_dict(resumed["family"])  # again: entering a stage may begin a network anew
             family.load_training_state(resumed["training"])
         done = int(resumed["stage_step"]) if resumed else 0
         total = math.ceil(stage.images / stage.batch)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from pipeline import decode, storage
 from pipeline.artifacts import digest
+from pipeline.palettes import Palette
 
 FORMAT = 1
 """Version of this layout; part of the request."""
@@ -35,6 +36,8 @@ class Field:
     member: str
     half: Literal["", "left", "right"] = ""
     kind: Literal["image", "labels"] = "image"
+    palette: Palette | None = None
+    """For label maps that are painted: the colours that its ids are read from."""
 
 
 def shard_path(root: str, split: str, shard: int, extension: str) -> str:
@@ -50,7 +53,11 @@ def field_json(field: Field) -> dict[str, Any]:
 
 def fields_of(value: dict[str, Any]) -> dict[str, Field]:
     """The fields as dataset.json holds them."""
-    return {name: Field(**described) for name, described in value.items()}
+    found = {}
+    for name, described in value.items():
+        palette = described.get("palette")
+        found[name] = Field(**{**described, "palette": Palette(**palette) if palette else None})
+    return found
 
 
 def fingerprint(fields: dict[str, Field], tars: dict[str, list[str]]) -> str:
@@ -74,6 +81,9 @@ def summary(root: str, request: dict[str, Any], splits: dict[str, int]) -> dict[
             "bytes": sum(m["bytes"] for m in markers),
             "tars": [m["tar_sha256"] for m in markers],
         }
+        if any("off_palette" in m for m in markers):  # mean share of pixels far from every colour of the palette
+            good = max(1, described[split]["samples"])
+            described[split]["off_palette"] = sum(m["off_palette"] * m["samples"] for m in markers) / good
     fields = fields_of(request["options"]["fields"])
     return {
         "format": FORMAT,
@@ -205,13 +215,17 @@ class DataSet:
             if name not in self.fields:
                 raise ValueError(f"{self.root} has no field {name!r}, only {', '.join(self.fields)}")
             field = self.fields[name]
-            at = (field.member, field.kind)
-            if at not in decoded:
-                data = self.member(i, field.member)
-                try:
-                    decoded[at] = decode.pixels(data, field.kind, self.max_pixels)
-                except ValueError as error:
-                    source = self._table["source"][i].as_py()
-                    raise ValueError(f"sample {self.keys[i]} ({source}), {field.member}: {error}") from error
-            found[name] = decode.half(decoded[at], field.half)
+            at = (field.member, "image" if field.palette else field.kind)
+            try:
+                if at not in decoded:
+                    decoded[at] = decode.pixels(self.member(i, field.member), at[1], self.max_pixels)
+                found[name] = decode.half(decoded[at], field.half)
+                if field.palette:
+                    lossless = self._table[f"{field.member}_ext"][i].as_py() in decode.LOSSLESS
+                    found[name] = field.palette.ids(found[name], lossless)[0]
+            except Damaged:
+                raise
+            except ValueError as error:
+                source = self._table["source"][i].as_py()
+                raise ValueError(f"sample {self.keys[i]} ({source}), {field.member}: {error}") from error
         return found

@@ -11,11 +11,12 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from pipeline import decode, storage
+from pipeline.palettes import Palette
 from pipeline.shards import Field
 
 SPLITS = ("train", "val", "test")
@@ -62,7 +63,7 @@ def open_source(options: dict[str, Any], root: str) -> Source:
         from pipeline.photographs import Demo
 
         return Demo(options["size"], options["crops"], options["seed"])
-    return Folder(root, options["layout"], options["input_side"], options["val_share"])
+    return Folder(root, options["layout"], options["input_side"], options["val_share"], options.get("palette"))
 
 
 def reader(options: dict[str, Any], root: str) -> Reader:
@@ -97,9 +98,17 @@ class Folder:
     there is a target/ folder, else images. A sample's style label is the folder it lies in, if any.
     """
 
-    def __init__(self, root: str, layout: str = "auto", input_side: str = "", val_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        root: str,
+        layout: str = "auto",
+        input_side: str = "",
+        val_share: float = 0.0,
+        palette: dict[str, Any] | None = None,
+    ) -> None:
         """Raises ValueError: no such folder, no image in it, or a layout that it does not have."""
         self.root, self.input_side, self.val_share = root, input_side, val_share
+        self.palette = Palette(**palette) if palette else None
         listing = storage.listing(root)
         self._images = {p: n for p, n in listing.items() if p.lower().endswith(decode.EXTENSIONS)}
         self.other_files = len(listing) - len(self._images)
@@ -116,6 +125,8 @@ class Folder:
             raise ValueError("--layout sides: say with --input-side left or right where the input is")
         if layout != "sides" and self.input_side:
             raise ValueError(f"--input-side {self.input_side} is for side-by-side images, not for --layout {layout}")
+        if layout == "images" and self.palette:
+            raise ValueError("--palette: is for inputs, and plain images have none")
         if layout == "pairs":
             known = parts & {"input", "labels", "target"}
             if "target" not in known or len(known) != 2 or parts - known:
@@ -144,14 +155,16 @@ class Folder:
 
     @property
     def fields(self) -> dict[str, Field]:
+        labels = self.palette is not None or any("labels" in p.split("/")[:2] for p in self._images)
+        kind: Literal["image", "labels"] = "labels" if labels and self.layout != "images" else "image"
         if self.layout == "sides":
-            if self.input_side == "right":
-                return {"input": Field("pair", "right"), "target": Field("pair", "left")}
-            return {"input": Field("pair", "left"), "target": Field("pair", "right")}
+            kind = "labels" if self.palette else "image"
+            side: Literal["left", "right"] = "right" if self.input_side == "right" else "left"
+            other: Literal["left", "right"] = "left" if side == "right" else "right"
+            return {"input": Field("pair", side, kind, self.palette), "target": Field("pair", other)}
         if self.layout == "images":
             return {"target": Field("target")}
-        labels = any("labels" in p.split("/")[:2] for p in self._images)
-        return {"input": Field("input", "", "labels" if labels else "image"), "target": Field("target")}
+        return {"input": Field("input", "", kind, self.palette), "target": Field("target")}
 
     def samples(self) -> dict[str, list[Entry]]:
         found: dict[str, list[Entry]] = {}

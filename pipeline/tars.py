@@ -46,15 +46,22 @@ class Treatment:
     """Reading threads of a worker; does not change a byte."""
 
     @cached_property
-    def members(self) -> dict[str, tuple[str, bool]]:
-        """Member -> (kind, whether it holds two halves side by side)."""
+    def members(self) -> dict[str, Member]:
+        """What each member holds."""
         return {
-            member: (
-                "labels" if any(f.kind == "labels" for f in self.fields.values() if f.member == member) else "image",
-                any(f.half for f in self.fields.values() if f.member == member),
-            )
-            for member in sorted({f.member for f in self.fields.values()})
+            name: Member([f for f in self.fields.values() if f.member == name])
+            for name in sorted({f.member for f in self.fields.values()})
         }
+
+
+class Member:
+    """What a member holds: `kind` of its pixels, whether it is `halved`, `painted` fields: label maps in colours."""
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.kind = "labels" if any(f.kind == "labels" and not f.palette for f in fields) else "image"
+        self.halved = any(f.half for f in fields)
+        self.painted = [f for f in fields if f.palette]
+        self.nearest = {f.half for f in fields if f.kind == "labels"}
 
 
 def schema(members: Sequence[str]) -> pa.Schema:
@@ -77,35 +84,49 @@ class Image(NamedTuple):
     height: int
     sha256: str
     source_sha256: str
+    off_palette: float = 0.0
+    """Share of the pixels of a painted label map that are far from every colour of its palette."""
 
 
-def prepare(data: bytes, kind: str, halved: bool, how: Treatment) -> Image:
+def prepare(data: bytes, member: Member, how: Treatment) -> Image:
     """Check one member's bytes, and re-encode them where a resize is wanted.
 
     Raises:
         ValueError: the reason why the sample is bad.
     """
+    kind, halved = member.kind, member.halved
     found = decode.header(data, how.max_pixels)
     if halved and found.width % 2:
         raise ValueError(f"{found.width} pixels wide: two halves side by side need an even width")
     if kind == "labels" and found.colours != 1:
-        raise ValueError(f"a label map has one channel, this has {found.colours}: name its folder input, not labels")
+        raise ValueError(
+            f"a label map has one channel, this has {found.colours}: name its folder input, or give its --palette"
+        )
     source_sha256 = sha256 = hashlib.sha256(data).hexdigest()
-    if how.resize:
-        data = decode.to_png(_resized(decode.pixels(data, kind, how.max_pixels), how.resize, kind, halved))
-        found = decode.header(data)
-        sha256 = hashlib.sha256(data).hexdigest()
-    elif how.decode:
-        decode.pixels(data, kind, how.max_pixels)
-    return Image(data, found.extension, found.width // (1 + halved), found.height, sha256, source_sha256)
+    off = 0.0
+    if how.resize or how.decode or member.painted:
+        pixels = decode.pixels(data, kind, how.max_pixels)
+        for field in member.painted:
+            assert field.palette is not None
+            painted = decode.half(pixels, field.half)
+            ids, share = field.palette.ids(painted, found.extension in decode.LOSSLESS)
+            off = max(off, share)
+            field.palette.paint(painted, ids)  # a resized copy is lossless: no smeared colour may be left in it
+        if how.resize:
+            data = decode.to_png(_resized(pixels, how.resize, member))
+            found = decode.header(data)
+            sha256 = hashlib.sha256(data).hexdigest()
+    return Image(data, found.extension, found.width // (1 + halved), found.height, sha256, source_sha256, off)
 
 
-def _resized(pixels: np.ndarray, shortest: int, kind: str, halved: bool) -> np.ndarray:
-    if not halved:
-        return decode.resize(pixels, shortest, kind)
+def _resized(pixels: np.ndarray, shortest: int, member: Member) -> np.ndarray:
+    if not member.halved:
+        return decode.resize(pixels, shortest, "labels" if member.nearest else "image")
     # Each half by itself: the filter must not mix the two pictures at the seam.
-    sides = [decode.resize(decode.half(pixels, side), shortest, kind) for side in ("left", "right")]
-    return np.concatenate(sides, axis=1)
+    halves = {side: decode.half(pixels, side) for side in ("left", "right")}
+    return np.concatenate(
+        [decode.resize(x, shortest, "labels" if side in member.nearest else "image") for side, x in halves.items()], 1
+    )
 
 
 def read_sample(entry: Entry, read: Reader, how: Treatment) -> dict[str, Image]:
@@ -117,11 +138,11 @@ def read_sample(entry: Entry, read: Reader, how: Treatment) -> dict[str, Image]:
     if entry.problem:
         raise ValueError(entry.problem)
     found: dict[str, Image] = {}
-    for member, (kind, halved) in how.members.items():
+    for name, member in how.members.items():
         try:
-            found[member] = prepare(read(entry.files[member], member), kind, halved, how)
+            found[name] = prepare(read(entry.files[name], name), member, how)
         except (ValueError, FileNotFoundError, PermissionError, IsADirectoryError) as error:
-            raise ValueError(f"{member}: {error}" if len(how.members) > 1 else str(error)) from error
+            raise ValueError(f"{name}: {error}" if len(how.members) > 1 else str(error)) from error
     if len(found) > 1 and len({image[2:4] for image in found.values()}) > 1:
         raise ValueError("sizes differ: " + ", ".join(f"{m} {i.width} x {i.height}" for m, i in found.items()))
     return found
@@ -189,7 +210,7 @@ def write_shard(
     """
     columns = schema(list(how.members))
     rows: list[tuple[Any, ...]] = []
-    good, blank = 0, (None,) * (len(columns) - 5)
+    good, off, blank = 0, 0.0, (None,) * (len(columns) - 5)
     path = shard_path(root, split, shard, "tar")
     with storage.temporary(path) as draft:
         with open(draft, "wb", buffering=0) as sink, TarFile(sink) as tar:
@@ -200,6 +221,7 @@ def write_shard(
                 else:
                     rows.append(_add(tar, key, entry, images))
                     good += 1
+                    off += max(image.off_palette for image in images.values())
             tar.close()
         storage.publish_file(path, draft)
     index = io.BytesIO()
@@ -213,5 +235,7 @@ def write_shard(
         "tar_sha256": tar.sha256.hexdigest(),
         "index_sha256": hashlib.sha256(index.getvalue()).hexdigest(),
     }
+    if any(member.painted for member in how.members.values()):
+        marker["off_palette"] = off / max(1, good)
     storage.publish_json(shard_path(root, split, shard, "json"), marker)
     return marker

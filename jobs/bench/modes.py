@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def _picture(x: torch.Tensor) -> np.ndarray:
     return pictures.to_uint8(x)
 
 
-def _sheet(rows: dict[str, Sequence[np.ndarray]], ids: np.ndarray) -> Any:
+def _sheet(rows: Mapping[str, Sequence[np.ndarray]], ids: np.ndarray) -> Any:
     truths: list[np.ndarray | None] = [c[ids] for c in COLOURINGS]
     cells = [[pictures.coloured(ids), *truths], *([None, *drawn] for drawn in rows.values())]
     return pictures.sheet(cells, ["labels, all truths", *rows], [], "Samples of one held-out label map", "", 64)

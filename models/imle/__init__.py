@@ -84,6 +84,11 @@ class Config(PerceptualRecipe):
     """Steps between two searches. Source: released code."""
     search_batch: int = 5
     """Candidates in one forward pass of a search. Ours: it bounds memory, and may move the last bits."""
+    rarity_classes: int = 5
+    """With a rarity artifact, S is drawn by the rarity of so many classes in turn, the largest by area; 0: evenly.
+    Source: released code (road, building, sky, other, sidewalk)."""
+    rarity_mask: bool = True
+    """With a rarity artifact, whether it weighs the distance's pixels too. Source: the paper, section 4."""
     jitter: float = 0.0
     """Deviation of the noise added to the chosen noise at each step. Source: IMLE (Li & Malik, 2018): 0.01."""
     average_decay: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,6 +44,8 @@ class IMLE(Family):
         group.share(self)
         self.stage = ""
         self.optimisers: dict[str, torch.optim.Adam] = {}
+        self.rarity: Table = {}
+        self.matches: Table = {}
 
     # Stages ----------------------------------------------------------------------------------------------------------
 
@@ -61,7 +64,31 @@ class IMLE(Family):
         if stage == "crn":
             return {"pairs": pairs}
         chosen = Stream(source="table", table=stage, order="weighted", batch=r.batch, fields=fields)
-        return {"pairs": chosen, "set": Stream(batch=r.set_batch, fields=fields, augment=r.augment)}
+        drawn = Stream(batch=r.set_batch, fields=fields, augment=r.augment)
+        if self.rarity and r.rarity_classes:
+            # Section 4, data set: places of S take turns between the largest classes, each picture by its rarity there.
+            largest = self.rarity["classes"][0, : r.rarity_classes]
+            drawn = replace(drawn, order="weighted", weights=self.rarity["rarity"][:, largest].T.contiguous())
+        return {"pairs": chosen, "set": drawn}
+
+    def take(self, artifact: str, table: Table) -> None:
+        """`rarity`: what data set and loss are re-balanced by. `matches`: trained on in place of own searches."""
+        if artifact == "matches":
+            self.matches = table
+            return
+        if artifact != "rarity" or self.recipe.condition != "labels":
+            raise ValueError(f"--{artifact}: conditional IMLE re-balances label maps (--condition labels) by rarity")
+        if table["rarity"].shape[1] != self.recipe.labels:
+            raise ValueError(f"--rarity: of {table['rarity'].shape[1]} classes, --labels is {self.recipe.labels}")
+        self.rarity = table
+
+    def mask(self, batch: Batch) -> Float[Tensor, "b 1 h w"] | None:
+        """Section 4, loss: each pixel's weight is its class's in this picture, the rarest class's is 1."""
+        if not self.rarity or not self.recipe.rarity_mask:
+            return None
+        ids = batch["input"].clamp(max=self.recipe.labels - 1)
+        weights = self.rarity["mask"][batch["index"].cpu()].to(ids.device)  # B C
+        return weights.gather(1, ids.flatten(1)).view(len(ids), 1, *ids.shape[1:])
 
     def parts(self, stage: str) -> tuple[str, ...]:
         return ("generator.", "encoder.", "average_generator.", "average_encoder.", "distance.")
@@ -104,7 +131,8 @@ class IMLE(Family):
         fake = self.generator(x, self.encoder(x, z) if self._encoded else z)
         with torch.no_grad():
             wanted = self.distance.features(y)
-        terms = self.distance.compare(self.distance.features(fake), wanted).mean(0) * self.distance.factors
+        apart = self.distance.compare(self.distance.features(fake), wanted, self.mask(batch))
+        terms = apart.mean(0) * self.distance.factors
         loss = terms.sum()
         params = self.optimisers["main"].param_groups[0]["params"]
         for p, grad in zip(params, torch.autograd.grad(loss, params), strict=True):
@@ -138,6 +166,8 @@ class IMLE(Family):
     def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> Table:
         """Fill the set S with `set_size` pairs and find each one's nearest candidate; a rank searches its own share."""
         r, rows, seen = self.recipe, list[Table](), dict[int, int]()
+        if self.matches:
+            return self.matches
         if not self.distance.calibrated:
             self._calibrate(draw)
         for _ in range(r.set_size // r.set_batch):
@@ -151,12 +181,12 @@ class IMLE(Family):
             first = self.group.rank * len(batch["index"])
             own = zip(batch["index"].tolist(), times[first : first + len(batch["index"])], strict=True)
             seeds = [noise_seed(r.seed, step, index, time) for index, time in own]
-            found = self.search(batch["input"], batch["target"], seeds)
+            found = self.search(batch, seeds)
             rows.append({k: self.group.gather(v).cpu() for k, v in {**_kept(batch), **found}.items()})
         return {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
 
     @torch.no_grad()
-    def search(self, input: Tensor, target: Float[Tensor, "b 3 h w"], seeds: Sequence[int], samples: int = 0) -> Table:
+    def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0) -> Table:
         """The nearest of `samples` (none: the recipe's) candidates to each target: a running minimum, so that memory
         does not grow with their number; the target's features are computed once.
 
@@ -168,17 +198,18 @@ class IMLE(Family):
         """
         r = self.recipe
         count = samples or r.samples
-        winners, lists = [], []
+        masks, winners, lists = self.mask(batch), [], []
         for i, seed in enumerate(seeds):
-            x = self.condition(input[i : i + 1])
-            wanted = self.distance.features(target[i : i + 1])
+            x = self.condition(batch["input"][i : i + 1])
+            wanted = self.distance.features(batch["target"][i : i + 1])
+            mask = None if masks is None else masks[i : i + 1]
             parts = []
             for start in range(0, count, r.search_batch):
                 candidates = torch.arange(start, min(start + r.search_batch, count))
                 z = self.noise(torch.full_like(candidates, seed), candidates, x.shape[2:]).to(x)
                 some = x.expand(len(z), -1, -1, -1)
                 fake = self.generator(some, self.encoder(some, z) if self._encoded else z)
-                parts.append(self.distance.total(self.distance.features(fake), wanted).float())
+                parts.append(self.distance.total(self.distance.features(fake), wanted, mask).float())
             every = torch.cat(parts).cpu()
             if not bool(every.isfinite().all()):
                 raise FloatingPointError(

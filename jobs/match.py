@@ -1,0 +1,106 @@
+"""Match each training pair with its nearest sample: python -m jobs.match --run RUN --data DIR --output DIR --samples 20
+
+For a run of conditional IMLE: what its own searches do within training, for the whole data set, on a pool of Ray actors
+that may be larger than the training group. `jobs.train imle --matches DIR` trains on the result. The same checkpoint
+and step give the same matches for any number of actors; the same command again resumes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from jobs import command
+from pipeline import artifacts, checkpoint, matches, rarity, storage, workers
+from pipeline.shards import DataSet
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to match, and where to."""
+
+    run: str
+    """Folder of a training run of conditional IMLE."""
+    data: str
+    """Data set folder."""
+    output: str
+    """Folder of the artifact."""
+    checkpoint: str = ""
+    """A checkpoint of the run (checkpoints/N.pt, stages/NAME.pt); none: its newest."""
+    weights: str = "random"
+    """VGG checkpoint of the distance, the run's: path, URL, `torchvision` or `random`."""
+    rarity: str = ""
+    """Rarity artifact, where the run was trained with one."""
+    split: str = "train"
+    samples: int = 0
+    """m: candidates of each pair; 0: the recipe's."""
+    step: int = 0
+    """Part of the noise's seeds: that of one of the training's own searches, or any other number."""
+    workers: int = 2
+    """Ray actors; does not change a byte."""
+    threads: int = 1
+    """CPU threads of each actor."""
+    gpus: float = 0
+    """GPUs of each actor."""
+
+    def __post_init__(self) -> None:
+        if self.samples < 0 or self.workers < 1 or self.threads < 1:
+            raise ValueError(
+                f"--samples {self.samples}, --workers {self.workers}, --threads {self.threads}: at least 0, 1, 1"
+            )
+
+
+def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+    """Make the artifact, or return the card of a finished one.
+
+    Raises:
+        ValueError: no checkpoint, or weights, data or rarity that are not the run's.
+    """
+    began = time.perf_counter()
+    folder, root = storage.absolute(config.run, "--run"), storage.absolute(config.data, "--data")
+    output = storage.absolute(config.output, "--output")
+    path = storage.absolute(config.checkpoint, "--checkpoint") if config.checkpoint else checkpoint.latest_path(folder)
+    if path is None:
+        raise ValueError(f"--run {folder} has no checkpoint yet")
+    search = matches.Search(
+        folder, path, root, config.split, config.weights, config.rarity, config.samples, config.step
+    )
+    family, data = matches.open_run(search)  # what does not fit is said before an actor starts
+    inputs = {"dataset": data.fingerprint, "split": config.split, "checkpoint": storage.sha256_file(path)}
+    if config.rarity:
+        inputs["rarity"] = rarity.load(config.rarity, data)[1]["content"]
+    options = {"samples": config.samples or family.recipe.samples, "step": config.step}
+    with storage.lease(output):
+        card = artifacts.begin(output, "matches", matches.VERSION, inputs, options)
+        if card is None:
+            missing = [shard for shard in data.shards if shard not in artifacts.done_parts(output)]
+            pool = workers.each(matches.make, [search, output], missing, config.workers, config.threads, config.gpus)
+            for _, done in pool:
+                artifacts.record(output, job="match", **done)
+            card = artifacts.finish(output, data.shards, _notes(output, data))
+    print(f"{len(data)} pairs matched among {options['samples']} samples each: {output}")
+    print(", ".join(f"{name} {value:.4g}" for name, value in card["notes"].items()))
+    if tracker is not None:
+        tracker.scalars({f"match/{name}": value for name, value in card["notes"].items()}, 0)
+        tracker.file(storage.join(output, "card.json"))
+    artifacts.record(output, job="match", event="end", seconds=time.perf_counter() - began, **asdict(config))
+    return card
+
+
+def _notes(output: str, data: DataSet) -> dict[str, float]:
+    """Mean distance of the matches, and how much further the runners-up are on average."""
+    total, second, count = 0.0, 0.0, 0
+    for shard in data.shards:
+        part = artifacts.read_part(output, shard)
+        total += float(sum(part["distance"].to_pylist()))
+        second += float(sum(row[0] for row in part["runners_up"].to_pylist()))
+        count += part.num_rows
+    return {"distance": total / count, "second_distance": second / count}
+
+
+if __name__ == "__main__":
+    command.main(Config, run, __doc__)

@@ -1,0 +1,79 @@
+"""How rare each class's colour is in each picture of a labelled data set: python -m jobs.rarity --data DIR --output DIR
+
+For `jobs.train imle --rarity DIR`, which draws rare pictures more often and weighs rare classes more in the loss. The
+same command again resumes; parts do not depend on the number of workers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs import command
+from pipeline import artifacts, rarity, storage, workers
+from pipeline.shards import DataSet
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to estimate, and where to."""
+
+    data: str
+    """Data set folder with label maps as inputs (of jobs.shard)."""
+    output: str
+    """Folder of the artifact."""
+    classes: int
+    """Number of classes: ids 0 ... classes - 1."""
+    split: str = "train"
+    least: int = rarity.LEAST
+    """Pictures that have a class, from which on its colours' density is estimated."""
+    workers: int = 2
+    """Ray actors; does not change a byte."""
+
+    def __post_init__(self) -> None:
+        if self.classes < 1 or self.workers < 1:
+            raise ValueError(f"--classes {self.classes}, --workers {self.workers}: give at least 1")
+
+
+def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+    """Make the artifact, or return the card of a finished one.
+
+    Raises:
+        ValueError: inputs that are no label maps, an id outside the classes, or another artifact in the folder.
+    """
+    began = time.perf_counter()
+    root, folder = storage.absolute(config.data, "--data"), storage.absolute(config.output, "--output")
+    data = DataSet(root, config.split)
+    if "input" not in data.fields or data.fields["input"].kind != "labels":
+        raise ValueError(f"--data {root}: its inputs are no label maps (jobs.shard: folder labels/, or --palette)")
+    inputs = {"dataset": data.fingerprint, "split": config.split}
+    with storage.lease(folder):
+        card = artifacts.begin(
+            folder, "rarity", rarity.VERSION, inputs, {"classes": config.classes, "least": config.least}
+        )
+        if card is None:
+            missing = [shard for shard in data.shards if shard not in artifacts.done_parts(folder)]
+            for _, done in workers.each(
+                rarity.make, [root, config.split, folder, config.classes], missing, config.workers
+            ):
+                artifacts.record(folder, job="rarity", **done)
+            card = rarity.finish(folder, data, config.classes, config.least)
+    notes = card["notes"]
+    print(f"{len(data)} pictures, {sum(notes['estimated'])} of {config.classes} classes estimated: {folder}")
+    for c, (pictures, area, known) in enumerate(
+        zip(notes["pictures_with_class"], notes["area"], notes["estimated"], strict=True)
+    ):
+        print(f"  class {c}: {pictures} pictures, {area:.1%} of the area" + ("" if known else ", not estimated"))
+    if tracker is not None:
+        tracker.scalars({"rarity/classes_estimated": float(sum(notes["estimated"]))}, 0)
+        tracker.file(storage.join(folder, "card.json"))
+    artifacts.record(folder, job="rarity", event="end", seconds=time.perf_counter() - began)
+    return card
+
+
+if __name__ == "__main__":
+    command.main(Config, run, __doc__)

@@ -1,0 +1,263 @@
+"""Conditional IMLE's distance and search against loops, its steps, its workers."""
+
+import dataclasses
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from models import imle
+from models.common.seeds import seeded
+from models.common.vgg import VGG
+from models.family import Batch, Group, Table
+from models.imle import IMLE, noise_seed
+from models.imle.distance import MaskedDistance
+
+TINY = imle.PRESETS["tiny"]
+LAYERS = ("relu1_2", "relu2_1")
+
+
+def family(group: Group | None = None, **change: Any) -> IMLE:
+    own = imle.build(dataclasses.replace(TINY, **change), group or Group())
+    own.enter("imle")
+    return own
+
+
+def no_match(queries: Tensor, pool: Tensor) -> Tensor:
+    raise AssertionError("the conditional search needs no index")
+
+
+class Data:
+    """Ten pairs; draws count, and a rank gets its share of each."""
+
+    def __init__(self, rank: int = 0, world: int = 1, batch: int = 4) -> None:
+        self.rank, self.world, self.batch, self.count = rank, world, batch, 0
+        self.tables: dict[str, Table] = {}
+        flat = torch.rand(2, 10, 3, 1, 1, generator=seeded("data"), dtype=torch.float64) * 2 - 1
+        self.input, self.target = flat + 0.1 * torch.randn(2, 10, 3, 16, 16, generator=seeded("n"), dtype=torch.float64)
+
+    def __call__(self, stream: str) -> Batch:
+        self.count += 1
+        generator = seeded(stream, self.count)
+        part = self.batch // self.world
+        mine = slice(self.rank * part, (self.rank + 1) * part)
+        table = self.tables.get("imle") if stream == "pairs" else None
+        count = len(table["index"]) if table else 10
+        rows = torch.randint(0, count, (self.batch,), generator=generator)[mine]
+        index = table["index"][rows] if table else rows
+        crop = torch.tensor([1.0, 0.5, 0.5], dtype=torch.float64).expand(len(index), 3)
+        extra = {"row": rows, **{k: v[rows] for k, v in table.items()}} if table else {}
+        pictures = {"input": self.input[index], "target": self.target[index]}
+        return {"index": index, "crop": crop, **extra, **{k: v.to(self.kind) for k, v in pictures.items()}}
+
+    kind = torch.float32
+
+
+# The distance --------------------------------------------------------------------------------------------------------
+
+
+def test_distance_against_a_loop() -> None:
+    vgg = VGG("vgg19", LAYERS, pooling="average").random(0)
+    distance = MaskedDistance(vgg, LAYERS, paper=False)
+    distance.factors.copy_(torch.tensor([0.5, 2.0, 3.0]))
+    x, y = (torch.rand(2, 3, 8, 16, generator=seeded(k)) * 2 - 1 for k in (0, 1))
+    mask = torch.rand(2, 1, 8, 16, generator=seeded(2))
+    got = distance.total(distance.features(x), distance.features(y), mask)
+    for i in range(2):
+        wanted = 0.0
+        sides = {"pixels": 1, "relu1_2": 1, "relu2_1": 2}
+        layers = [("pixels", 127.5 * x, 127.5 * y)] + [(n, vgg(x)[n], vgg(y)[n]) for n in LAYERS]
+        for factor, (name, a, b) in zip((0.5, 2.0, 3.0), layers, strict=True):
+            side, total = sides[name], 0.0
+            c, h, w = a.shape[1:]
+            for row in range(h):
+                for column in range(w):
+                    block = mask[i, 0, side * row : side * row + side, side * column : side * column + side]
+                    apart = (a[i, :, row, column] - b[i, :, row, column]).abs().double().sum()
+                    total += float(block.double().mean()) * float(apart)
+            wanted += factor * total / (c * h * w)  # over all elements, not over the mask's sum
+        assert float(got[i]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_papers_factors_and_calibrated_ones() -> None:
+    paper = MaskedDistance(None, ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2"), paper=True)
+    assert paper.calibrated
+    assert paper.factors.tolist() == pytest.approx([1, 1 / 1.4, 1 / 1.8, 1 / 1.3, 1 / 2.2, 16.129], rel=1e-4)
+    own = MaskedDistance(VGG("vgg19", LAYERS).random(0), LAYERS, paper=False)
+    assert not own.calibrated
+    x, y = (torch.rand(6, 3, 8, 8, generator=seeded(k)) * 2 - 1 for k in (0, 1))
+    own.calibrate(own.distances(x, y), 1.0)
+    assert (own.distances(x, y).mean(0) * own.factors).tolist() == pytest.approx([1.0, 1.0, 1.0], rel=1e-5)
+
+
+# The search ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("search_batch", [1, 3, 4, 9])
+def test_search_against_a_double_loop(search_batch: int) -> None:
+    own, data = family(samples=9, search_batch=search_batch), Data()
+    batch = data("set")
+    seeds = [noise_seed(0, 20, i) for i in batch["index"].tolist()]
+    found = own.search(batch, seeds)
+    for i, seed in enumerate(seeds):
+        distances = []
+        for candidate in range(9):
+            z = torch.randn(2, 16, 16, generator=seeded(seed, candidate))[None]
+            x = batch["input"][i : i + 1]
+            with torch.no_grad():
+                fake = own.generator(x, own.encoder(x, z))
+            distances.append(float((127.5 * (fake - batch["target"][i : i + 1])).abs().double().mean()))
+        assert int(found["candidate"][i]) == min(range(9), key=lambda j: distances[j])
+        assert float(found["distance"][i]) == pytest.approx(min(distances), rel=1e-5)
+        assert found["runners_up"][i].tolist() == pytest.approx(sorted(distances)[1:5], rel=1e-5)
+
+
+def test_search_computes_a_targets_features_once_and_keeps_no_losers(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, data = family(samples=12, search_batch=3), Data()
+    batch, calls = data("set"), []
+    features = MaskedDistance.features
+    monkeypatch.setattr(MaskedDistance, "features", lambda self, x: calls.append(len(x)) or features(self, x))
+    own.search({k: v[:2] for k, v in batch.items()}, [1, 2])
+    assert calls == [1, 3, 3, 3, 3] * 2
+
+
+def test_search_ties_missing_runners_up_and_not_a_number() -> None:
+    own, data = family(samples=3), Data()
+    batch = data("set")
+    with torch.no_grad():
+        own.generator.rgb.weight.zero_()
+        found = own.search(batch, [5] * 4)
+        assert found["candidate"].tolist() == [0] * 4  # all alike: the first
+        assert found["runners_up"][:, 2:].isinf().all() and found["runners_up"][:, :2].isfinite().all()
+        own.generator.rgb.weight.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match="candidate 0 of seed 5"):
+            own.search(batch, [5] * 4)
+
+
+def test_refresh_gives_a_pair_that_comes_twice_other_candidates() -> None:
+    own, data = family(set_size=12), Data()
+    table = own.refresh(data, {}, no_match, 40)
+    assert len(table["index"]) == 12 and data.count == 3
+    seen: dict[int, int] = {}
+    for index, seed in zip(table["index"].tolist(), table["seed"].tolist(), strict=True):
+        assert seed == noise_seed(0, 40, index, seen.get(index, 0))
+        seen[index] = seen.get(index, 0) + 1
+    assert max(seen.values()) > 1 and len(set(table["seed"].tolist())) == 12
+
+
+# Steps ---------------------------------------------------------------------------------------------------------------
+
+
+def test_training_uses_the_chosen_noise() -> None:
+    """The loss of a step is the distance that the search found for its rows: same noise, same distance."""
+    own, data = family(), Data()
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    count = data.count
+    rows = data("pairs")
+    data.count = count
+    scalars = own.update(data, 0)
+    assert scalars["loss"] == pytest.approx(float(rows["distance"].mean()), rel=1e-5)
+    assert own.optimisers["main"].param_groups[0]["lr"] == TINY.rate
+    # Jitter changes the noise: the same rows have another loss.
+    moved, again = family(jitter=0.5), Data()
+    again.tables["imle"] = data.tables["imle"]
+    again.count = count
+    assert moved.update(again, 0)["loss"] != pytest.approx(scalars["loss"], rel=1e-4)
+
+
+def test_training_moves_the_nearest_sample_towards_its_target() -> None:
+    own, data = family(rate=3e-3), Data()
+    losses = []
+    for step in range(200):
+        if step % 20 == 0:
+            data.tables["imle"] = own.refresh(data, {}, no_match, step)
+        losses.append(own.update(data, 4 * step)["loss"])
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
+
+
+def test_settle_starts_with_a_fresh_encoder_and_a_tenth_of_the_rate() -> None:
+    own, data = family(), Data()
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    own.update(data, 0)
+    generator = {k: v.clone() for k, v in own.generator.state_dict().items()}
+    encoder = own.encoder.out.weight.detach().clone()
+    own.enter("settle")
+    assert not torch.equal(own.encoder.out.weight, encoder)
+    assert all(torch.equal(v, generator[k]) for k, v in own.generator.state_dict().items())
+    assert not own.optimisers["main"].state
+    own.update(data, 0)
+    assert own.optimisers["main"].param_groups[0]["lr"] == TINY.settle_rate
+
+
+def test_crn_has_no_noise_and_imle_after_it_draws_the_noise_weights_anew() -> None:
+    own, data = family(crn_images=8), Data()
+    own.enter("crn")
+    before = own.encoder.out.weight.detach().clone()
+    own.update(data, 0)
+    assert torch.equal(own.encoder.out.weight, before)  # the noise encoder takes no part
+    weight = own.generator.levels[0].first.weight.detach().clone()  # type: ignore[union-attr]
+    own.enter("imle")
+    after = own.generator.levels[0].first.weight  # type: ignore[union-attr]
+    assert torch.equal(after[:, :-2], weight[:, :-2]) and not torch.equal(after[:, -2:], weight[:, -2:])
+
+
+def test_conditions() -> None:
+    own = family(condition="labels", labels=4, other=True)
+    x = own.condition(torch.tensor([[[0, 3], [255, 1]]]))
+    assert x.shape == (1, 4, 2, 2) and x.argmax(1).tolist() == [[[0, 3], [3, 1]]] and float(x.sum()) == 4
+    with pytest.raises(ValueError, match="--labels 4: an input has the label id 255"):
+        family(condition="labels", labels=4, other=False).condition(torch.tensor([[[0, 255]]]))
+    with pytest.raises(ValueError, match="--condition labels: the data set's inputs are pictures"):
+        own.condition(torch.zeros(1, 3, 4, 4))
+    with pytest.raises(ValueError, match="--condition image: the data set's inputs are label ids"):
+        family().condition(torch.zeros(1, 4, 4, dtype=torch.int64))
+
+
+def test_samples_differ_and_repeat() -> None:
+    own, data = family(), Data()
+    batch = data("set")
+    drawn = own.sample(batch, 3, seeded(1))
+    assert drawn.shape == (4, 3, 3, 16, 16) and float(drawn.abs().max()) <= 1
+    assert torch.equal(drawn, own.sample(batch, 3, seeded(1))) and not torch.equal(drawn[:, 0], drawn[:, 1])
+    assert own.evaluate(batch).keys() == {"nearest", "mean", "spread"}
+    assert list(own.preview(batch, seeded(1))) == ["input", "truth", *(f"sample {i}" for i in range(1, 6))]
+
+
+# Workers -------------------------------------------------------------------------------------------------------------
+
+
+def train(group: Group) -> dict[str, Any]:
+    own = family(group).double()
+    data = Data(group.rank, group.world)
+    data.kind = torch.float64  # type: ignore[assignment]
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    losses = [group.mean(own.update(data, 4 * i))["loss"] for i in range(5)]
+    grads = torch.cat([p.detach().reshape(-1) for p in own.generator.parameters()])
+    return {"table": data.tables["imle"], "losses": losses, "weights": grads}
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save(train(Group()), Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_workers_find_the_same_matches_and_take_the_same_steps(tmp_path: Path) -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    mp.spawn(worker, (port, str(tmp_path)), nprocs=2)
+    one = train(Group())
+    for rank in (0, 1):
+        two = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        for name, column in one["table"].items():
+            torch.testing.assert_close(two["table"][name], column, rtol=1e-9, atol=0)
+        assert two["losses"] == pytest.approx(one["losses"], rel=1e-9)
+        torch.testing.assert_close(two["weights"], one["weights"], rtol=1e-7, atol=1e-9)

@@ -1,0 +1,171 @@
+"""Matches on actors, in training and by a double loop: the same. And every refusal."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import models.imle
+from jobs import match, shard
+from models.common.seeds import seeded
+from models.imle import noise_seed
+from models.imle.training import IMLE
+from pipeline import artifacts, checkpoint, matches, storage, workers
+from pipeline.batches import Images
+from pipeline.loop import Job, Run, Stopped, fit
+from pipeline.shards import DataSet
+
+TINY = replace(models.imle.PRESETS["tiny"], imle_images=32, settle_images=8)
+QUIET = Run(workers=0, threads=1, checkpoint_every=3, log_every=1, evaluate_every=4, evaluate_images=4)
+
+
+def job(work: dict[str, str], output: Path, **changes: Any) -> Job:
+    return replace(Job("imle", TINY, work["data"], str(output), run=QUIET), **changes)
+
+
+@pytest.fixture(scope="module")
+def work(tiny_work: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tiny data set in three shards."""
+    data = str(tmp_path_factory.mktemp("data"))
+    shard.run(shard.Config(source="demo", output=data, size=16, crops=2, shard_size=12, workers=1))
+    return {"data": data, "other": tiny_work["other"]}
+
+
+@pytest.fixture(scope="module")
+def trained(work: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("imle")
+    fit(job(work, folder))
+    return folder
+
+
+def config(work: dict[str, str], run: Path, output: Path, **changes: Any) -> match.Config:
+    return replace(match.Config(run=str(run), data=work["data"], output=str(output), samples=6, step=8), **changes)
+
+
+def parts(folder: Path) -> list[bytes]:
+    return [p.read_bytes() for p in sorted(folder.glob("*.parquet"))]
+
+
+@pytest.mark.parametrize("at", [3, 7, 9])
+def test_a_stopped_run_ends_as_an_undisturbed_one(work: dict[str, str], trained: Path, tmp_path: Path, at: int) -> None:
+    """7 is between two searches: their table comes from the checkpoint."""
+    with pytest.raises(Stopped):
+        fit(job(work, tmp_path, stop_after=at))
+    fit(job(work, tmp_path))
+    assert (tmp_path / "weights.pt").read_bytes() == (trained / "weights.pt").read_bytes()
+
+
+def test_one_two_and_three_actors_training_and_a_double_loop_agree(
+    work: dict[str, str], trained: Path, tmp_path: Path, ray_cluster: None
+) -> None:
+    cards = [match.run(config(work, trained, tmp_path / str(n), workers=n)) for n in (1, 2, 3)]
+    assert cards[0] == cards[1] == cards[2]
+    assert parts(tmp_path / "1") == parts(tmp_path / "2") == parts(tmp_path / "3")
+
+    data = DataSet(work["data"])
+    table, _ = matches.load(str(tmp_path / "1"), data)
+    path = checkpoint.latest_path(str(trained))
+    assert path is not None
+    family, _ = checkpoint.revive(str(trained), path)
+    assert isinstance(family, IMLE)
+    images = Images(data)
+    for i in range(len(data)):
+        pair = images.centred([i], ("input", "target"), TINY.frame)
+        distances = []
+        for candidate in range(6):
+            z = torch.randn(2, 16, 16, generator=seeded(noise_seed(0, 8, i), candidate))[None]
+            with torch.no_grad():
+                fake = family.generator(pair["input"], family.encoder(pair["input"], z))
+            distances.append(float((127.5 * (fake - pair["target"])).abs().double().mean()))
+        assert int(table["candidate"][i]) == min(range(6), key=lambda j: distances[j])
+        assert float(table["distance"][i]) == pytest.approx(min(distances), rel=1e-5)
+
+    order = iter(torch.randperm(len(data), generator=seeded(0)).split(4))
+
+    def draw(stream: str) -> dict[str, Any]:
+        rows = next(order).tolist()
+        crop = torch.tensor([matches.CENTRE] * len(rows), dtype=torch.float64)
+        return {**images.centred(rows, ("input", "target"), TINY.frame), "crop": crop}
+
+    whole = len(data) // 4 * 4
+    own = models.imle.build(replace(TINY, set_size=whole, samples=6), family.group)
+    own.load_state_dict(family.state_dict())
+    found = own.refresh(draw, {}, lambda q, p: q, 8)
+    for row, index in enumerate(found["index"].tolist()):
+        for name in ("seed", "candidate", "distance"):
+            assert found[name][row] == table[name][index], name
+
+
+def test_a_killed_search_goes_on_and_ends_the_same(
+    work: dict[str, str], trained: Path, tmp_path: Path, inline: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "each", inline)
+    whole = match.run(config(work, trained, tmp_path / "whole"))
+    publish = artifacts.publish_part
+
+    def dies(folder: str, number: int, table: Any) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        publish(folder, number, table)
+
+    monkeypatch.setattr(artifacts, "publish_part", dies)
+    assert whole["parts"] == 3
+    with pytest.raises(KeyboardInterrupt):
+        match.run(config(work, trained, tmp_path / "cut"))
+    monkeypatch.setattr(artifacts, "publish_part", publish)
+    first = (tmp_path / "cut" / "00000.parquet").stat().st_mtime_ns
+    assert match.run(config(work, trained, tmp_path / "cut")) == whole
+    assert (tmp_path / "cut" / "00000.parquet").stat().st_mtime_ns == first
+
+
+def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
+    match.run(config(work, trained, tmp_path / "m"))
+    fit(job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=replace(TINY, settle_images=0)))
+    state = checkpoint.latest(str(tmp_path / "run"))
+    table, _ = matches.load(str(tmp_path / "m"), DataSet(work["data"]))
+    assert state is not None and torch.equal(state["tables"]["imle"]["seed"], table["seed"])
+    facts = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert facts["inputs"]["matches"] == artifacts.load_card(str(tmp_path / "m"))["content"]
+
+
+def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
+    output = tmp_path / "m"
+    card = match.run(config(work, trained, output))
+    with pytest.raises(ValueError, match="checkpoint is"):  # another checkpoint in the same folder
+        match.run(config(work, trained, output, checkpoint=str(trained / "stages" / "imle.pt")))
+    with pytest.raises(ValueError, match=r"options\.samples is 6 there, 7 wanted"):
+        match.run(config(work, trained, output, samples=7))
+    with pytest.raises(ValueError, match="another data set or split"):
+        matches.load(str(output), DataSet(work["other"]))
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        match.run(config(work, tmp_path / "none", tmp_path / "x"))
+    with pytest.raises(ValueError, match="--samples -1"):
+        config(work, trained, output, samples=-1)
+    cut = artifacts.read_part(str(output), 0).slice(1)
+    shutil.rmtree(output)
+    storage.publish_json(str(output / "request.json"), {k: card[k] for k in ("kind", "version", "inputs", "options")})
+    artifacts.publish_part(str(output), 0, cut)
+    for part in range(1, card["parts"]):
+        artifacts.publish_part(str(output), part, artifacts.read_part(str(output), 0))
+    artifacts.finish(str(output), range(card["parts"]), {})
+    with pytest.raises(ValueError, match=r"1 keys are missing \(00000000\)"):
+        matches.load(str(output), DataSet(work["data"]))
+
+
+def test_not_a_number_names_the_sample(
+    work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = IMLE.search
+
+    def breaks(self: IMLE, *given: Any) -> Any:
+        with torch.no_grad():
+            self.generator.rgb.weight.fill_(float("nan"))
+        return search(self, *given)
+
+    monkeypatch.setattr(IMLE, "search", breaks)
+    with pytest.raises(FloatingPointError, match="sample 00000000: "):
+        match.run(config(work, trained, tmp_path / "m"))
