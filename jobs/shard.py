@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
@@ -125,8 +125,9 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     with storage.lease(root):
         artifacts.begin(root, "dataset", shards.FORMAT, inputs, options)
         items, counts = _missing(root, listed, config.shard_size)
-        readers = 16 if storage.is_remote(place) else 2  # an object store answers late, but many at once
-        how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode", readers)
+        how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode")
+        readers = 16 if storage.is_remote(place) else 1 + how.decodes  # an object store answers late, but many at once
+        how = replace(how, readers=readers)
         for _, done in workers.each(_make, [root, source.reader, how], items, config.workers) if items else ():
             if not storage.is_remote(root):  # an object store cannot append: a line a shard would be quadratic
                 artifacts.record(root, job="shard", **done)

@@ -84,7 +84,7 @@ def _fresh(root: str) -> None:
 def _ours(root: str, listed: list[sources.Entry], read: sources.Reader, decode: bool = False) -> float:
     _fresh(root)
     began = time.perf_counter()
-    tars.write_shard(root, "train", 0, 0, listed, read, tars.Treatment(FIELDS, decode=decode))
+    tars.write_shard(root, "train", 0, 0, listed, read, tars.Treatment(FIELDS, decode=decode, readers=1 + decode))
     return len(listed) / (time.perf_counter() - began)
 
 
