@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 ROWS = 6
 """Samples on a sheet."""
+RATE_SECONDS = 10.0
+"""Over which images/s is measured."""
 
 
 class Watch:
@@ -101,16 +104,21 @@ class Window:
 
 
 class Clock:
-    """Images/s of a stage, and the progress file that the driver's bar reads."""
+    """Images/s over the last seconds, and the progress file that the driver's bar reads."""
 
     def __init__(self, folder: str, stage: Stage, total: int, done: int, rank: int) -> None:
         self.path, self.stage, self.total, self.rank = storage.join(folder, "progress.json"), stage, total, rank
-        self.start, self.first, self.told, self.rate = time.monotonic(), done, 0.0, 0.0
+        self.told, self.rate = 0.0, 0.0
         self.every = 10.0 if storage.is_remote(folder) else 1.0
+        self._ticks: deque[tuple[float, int]] = deque([(time.monotonic(), done)])
 
     def tick(self, done: int) -> None:
         now = time.monotonic()
-        self.rate = (done - self.first) * self.stage.batch / max(now - self.start, 1e-9)
+        self._ticks.append((now, done))
+        while len(self._ticks) > 2 and self._ticks[1][0] < now - RATE_SECONDS:
+            self._ticks.popleft()
+        since, first = self._ticks[0]
+        self.rate = (done - first) * self.stage.batch / max(now - since, 1e-9)
         if self.rank == 0 and now - self.told > self.every:
             self.told = now
             seen, of = done * self.stage.batch, self.total * self.stage.batch

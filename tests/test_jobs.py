@@ -19,6 +19,7 @@ from jobs import command
 from jobs.bench import chaos
 from models.common.vgg import VGG
 from pipeline import storage
+from pipeline.palettes import KNOWN
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = (
@@ -28,46 +29,72 @@ SMALL = (
 )
 
 
-def readme_lines() -> list[str]:
-    """The `python -m jobs...` lines of README's section The jobs, continuation lines joined."""
-    text = (REPOSITORY / "README.md").read_text().split("## The jobs")[1].split("\n## ")[0]
+def readme_lines(section: str = "The jobs") -> list[str]:
+    """The `python -m jobs...` lines of one of README's sections, continuation lines joined."""
+    text = (REPOSITORY / "README.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     joined = text.replace("\\\n", " ")
     return [line.split("#")[0].strip() for line in joined.splitlines() if line.strip().startswith("python -m jobs.")]
+
+
+def photographs(folder: Path) -> str:
+    """12 side-by-side pictures, the right sides in colours of the facades' palette; and a VGG-19 to relu3_1."""
+    colours = np.array(KNOWN["facades"].colours, np.uint8)
+    for split, count in (("train", 8), ("val", 4)):
+        (folder / split).mkdir(parents=True)
+        for i in range(count):
+            random = np.random.default_rng([count, i])
+            pixels = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            left = np.asarray(pixels.resize((32, 32), Image.Resampling.BICUBIC))
+            right = colours[random.integers(0, 12, (4, 4))].repeat(8, 0).repeat(8, 1)
+            Image.fromarray(np.concatenate([left, right], 1)).save(folder / split / f"{i}.png")
+    vgg = VGG("vgg19", ("relu3_1",)).random(0)
+    torch.save({f"features.{k.removeprefix('features.')}": v for k, v in vgg.state_dict().items()}, folder / "v.pth")
+    return str(folder)
+
+
+def run_lines(
+    lines: list[str], folder: Path, extra: dict[str, str], patch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
+) -> None:
+    """In this order; only folders and the options in `extra` (by job) are replaced."""
+    source = photographs(folder / "photographs")
+    for line in lines:
+        words = shlex.split(line.replace("PHOTOS", source).replace("vgg19.pth", f"{source}/v.pth"))
+        words = [word.replace("/data/", f"{folder}/data/") for word in words] + shlex.split(extra.get(words[2], ""))
+        patch.setattr(sys, "argv", words[2:])
+        patch.delitem(sys.modules, words[2], raising=False)  # runpy warns of one that another test imported
+        try:
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
+        except SystemExit as ended:
+            assert ended.code in (0, None), f"{line}\n{said.readouterr().err}"
 
 
 def test_readme_s_commands_run_as_they_stand(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this order, over 12 side-by-side pictures; only folders and the sizes of the networks are replaced."""
-    photographs = tmp_path / "photographs"
-    for split, count in (("train", 8), ("val", 4)):
-        (photographs / split).mkdir(parents=True)
-        for i in range(count):
-            pixels = np.random.default_rng([count, i]).integers(0, 256, (8, 16, 3), dtype=np.uint8)
-            picture = Image.fromarray(pixels).resize((64, 32), Image.Resampling.BICUBIC)
-            picture.save(photographs / split / f"{i}.png")
-    vgg = VGG("vgg19", ("relu3_1",)).random(0)
-    torch.save({f"features.{k.removeprefix('features.')}": v for k, v in vgg.state_dict().items()}, tmp_path / "v.pth")
     lines = [line for line in readme_lines() if "jobs.run" not in line and "jobs.bench" not in line]
     assert len(lines) == 7
-    for line in lines:
-        line = line.replace("PHOTOS", str(photographs)).replace("vgg19.pth", str(tmp_path / "v.pth"))
-        words = shlex.split(line.replace("/data/", f"{tmp_path}/data/"))
-        if words[2] == "jobs.train":
-            words += shlex.split(SMALL)
-        if words[2] == "jobs.neighbours":
-            words += ["--near", "2", "--far", "3"]
-        monkeypatch.setattr(sys, "argv", words[2:])
-        monkeypatch.delitem(sys.modules, words[2], raising=False)  # runpy warns of one that another test imported
-        try:
-            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
-        except SystemExit as ended:
-            assert ended.code in (0, None), f"{line}\n{capsys.readouterr().err}"
+    run_lines(lines, tmp_path, {"jobs.train": SMALL, "jobs.neighbours": "--near 2 --far 3"}, monkeypatch, capsys)
     assert (tmp_path / "data" / "samples" / "samples-mapper.png").exists()
     assert (tmp_path / "data" / "figures" / "evaluation.json").exists()
 
 
-@pytest.mark.parametrize("line", readme_lines())
+SMALL_IMLE = (
+    "--size 16 --widths 8 8 8 --noise 2 --encoder-width 4 --imle-images 16 --settle-images 8 --samples 2 --set-size 8 "
+    "--refresh-steps 8 --perceptual-pairs 16"
+)
+
+
+def test_readme_s_commands_of_conditional_imle(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = readme_lines("Conditional IMLE")
+    assert len(lines) == 4
+    run_lines(lines, tmp_path, {"jobs.train": SMALL_IMLE}, monkeypatch, capsys)
+    assert (tmp_path / "data" / "matches" / "card.json").exists()
+    assert list((tmp_path / "data" / "imle" / "pictures").glob("settle-preview-*.png"))  # label maps are shown too
+
+
+@pytest.mark.parametrize("line", readme_lines() + readme_lines("Conditional IMLE"))
 def test_readme_s_options_exist(line: str) -> None:
     """Each --option of the line stands in the help of its command."""
     words = shlex.split(line)
