@@ -11,7 +11,6 @@ gain of two plain processes of the same kernel over one.
 from __future__ import annotations
 
 import io
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -19,12 +18,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pipeline import sources, tars, workers
+from jobs.bench._scaling import scaling
+from pipeline import sources, tars
 from pipeline.shards import Field
 
 FIELDS = {"target": Field("target")}
@@ -38,7 +37,7 @@ class Config:
     """Per round; 30 KB JPEG and 300-byte JSON each."""
     rounds: int = 5
     shards: int = 8
-    """For the scaling: each of `samples` samples."""
+    """For the scaling, an even number: each of `samples` samples."""
     folder: str = ""
     """Where to write; empty for the system's temporary folder."""
 
@@ -116,65 +115,19 @@ def make(root: str, samples: int) -> Callable[[int], int]:
     return work
 
 
-def _plain(root: str, samples: int, share: int, first: int, ready: Any, go: Any) -> None:
-    work = make(root, samples)
-    work(first)
-    ready.release()
-    go.wait()
-    for shard in range(first, first + share):
-        work(shard)
-
-
-def _processes(root: str, config: Config, count: int) -> float:
-    """Shards/s of `count` plain processes that share `config.shards`, start-up and warm-up left out."""
-    context = multiprocessing.get_context("spawn")
-    ready, go = context.Semaphore(0), context.Event()
-    share = config.shards // count
-    pool = [
-        context.Process(target=_plain, args=(root, config.samples, share, i * share, ready, go)) for i in range(count)
-    ]
-    for process in pool:
-        process.start()
-    for _ in pool:
-        if not ready.acquire(timeout=120):
-            raise RuntimeError("a plain process did not start within 120 s")
-    began = time.perf_counter()
-    go.set()
-    for process in pool:
-        process.join()
-    if any(process.exitcode for process in pool):
-        raise RuntimeError("a plain process failed")
-    return share * count / (time.perf_counter() - began)
-
-
-def _ray(root: str, config: Config, count: int) -> float:
-    """Shards/s of `count` Ray workers; the clock starts when each has ended its first, warm-up shard."""
-    items = list(range(config.shards + count))
-    done = workers.each(make, [root, config.samples], items, count)
-    for _ in range(count):
-        next(done)
-    began = time.perf_counter()
-    for _ in done:
-        pass
-    return config.shards / (time.perf_counter() - began)
-
-
 def run(config: Config) -> dict[str, float]:
     """The figures of the module's docstring, and the rates they come from."""
     read, listed = Memory(), entries(config.samples)
     with tempfile.TemporaryDirectory(dir=config.folder or None) as root:
         rounds = [(_theirs(root, listed, read), _ours(root, listed, read)) for _ in range(config.rounds + 1)][1:]
         decoded = _ours(root, listed[: max(1, config.samples // 4)], read, decode=True)
-        gains: list[tuple[float, float]] = []
-        for _ in range(3):
-            plain = _processes(root, config, 2) / _processes(root, config, 1)
-            gains.append((plain, _ray(root, config, 2) / _ray(root, config, 1)))
+        gains = scaling(make, [root, config.samples], config.shards)
     return {
         "ratio_to_tarwriter": statistics.median(ours / theirs for (theirs, _), ours in rounds),
         "ratio_synced": statistics.median(ours / theirs for (_, theirs), ours in rounds),
         "ratio_decode": decoded / statistics.median(theirs for (theirs, _), _ in rounds),
-        "scaling_2_workers": statistics.median(ray / plain for plain, ray in gains),
-        "gain_2_processes": statistics.median(plain for plain, _ in gains),
+        "scaling_2_workers": gains["scaling_2"],
+        "gain_2_processes": gains["gain_2_processes"],
         "samples_per_s": statistics.median(ours for _, ours in rounds),
         "tarwriter_samples_per_s": statistics.median(theirs for (theirs, _), _ in rounds),
     }
