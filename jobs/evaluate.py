@@ -114,7 +114,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
 
 def _network(config: Config, family: Family) -> tuple[VGG, Weights]:
     recipe = family.recipe
-    if isinstance(recipe, PerceptualRecipe) and not config.net:
+    if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers and not config.net:
         return of_recipe(config.weights, recipe)
     net = config.net or "vgg19"
     return load_weights(config.weights, net, config.layers or ("relu1_2", "relu2_2", "relu3_1"))

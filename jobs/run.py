@@ -1,4 +1,4 @@
-"""The main job, all of it: shard, describe, neighbours, train, sample, evaluate, into one folder.
+"""The main job, all of it: shard, describe and neighbours where the family needs them, train, sample, evaluate.
 
     python -m jobs.run step demo --output runs/demo
     python -m jobs.run step facades --source FOLDER --input-side right --weights vgg19.pth --output DIR
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
 from pipeline import storage
 from pipeline.descriptors import DescribeOptions
@@ -76,12 +77,15 @@ def run(family: str, config: Any) -> dict[str, Any]:
 
         data, styles, lists, trained = (folder(name) for name in ("data", "descriptors", "neighbours", "train"))
         part("data", shard.run, _shard(config, recipe, data))
-        part("descriptors", describe.run, _describe(config, recipe, data, styles))
-        near = neighbours.Config(
-            descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
-        )
-        part("neighbours", neighbours.run, near)
-        fit(train.job(family, _train(config, root, uri), parent.as_parent))
+        if "neighbours" in models.load(family).NEEDS:
+            part("descriptors", describe.run, _describe(config, recipe, data, styles))
+            near = neighbours.Config(
+                descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
+            )
+            part("neighbours", neighbours.run, near)
+        else:
+            lists = ""
+        fit(train.job(family, _train(config, root, uri, lists), parent.as_parent))
         sheets = sample.Config(run=trained, data=data, output=folder("samples"), count=config.count)
         part("samples", sample.run, sheets)
         measured = evaluate.Config(run=trained, data=data, output=folder("evaluation"), weights=config.weights)
@@ -117,11 +121,11 @@ def _describe(config: Any, recipe: Any, data: str, output: str) -> describe.Conf
     return describe.Config(data=data, output=output, weights=config.weights, describe=options, workers=config.workers)
 
 
-def _train(config: Any, root: str, uri: str | None) -> Any:
+def _train(config: Any, root: str, uri: str | None, lists: str) -> Any:
     return train.command_line(train.Config, config.recipe)(
         data=storage.join(root, "data"),
         output=storage.join(root, "train"),
-        neighbours=storage.join(root, "neighbours"),
+        neighbours=lists,
         weights=config.weights,
         tracking=uri,
         run=config.run,

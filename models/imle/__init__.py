@@ -99,6 +99,9 @@ class Config(PerceptualRecipe):
     """Equally likely scales before the random crop. Ours: the paper has none."""
 
 
+NEEDS: tuple[str, ...] = ()
+"""Artifacts that the family cannot be trained without."""
+
 PAPER = Config()
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
@@ -162,4 +165,4 @@ def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> 
     return IMLE(recipe, group, perceptual)
 
 
-__all__ = ["IMLE", "PRESETS", "Config", "build", "check", "noise_seed"]
+__all__ = ["IMLE", "NEEDS", "PRESETS", "Config", "build", "check", "noise_seed"]

@@ -113,6 +113,9 @@ class Config(PerceptualRecipe):
     """Deviation of the noise added to the matched vectors. Source: released code."""
 
 
+NEEDS = ("neighbours",)
+"""Artifacts that the family cannot be trained without."""
+
 PAPER = Config()
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
@@ -190,4 +193,4 @@ def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> 
     return StEP(recipe, group, perceptual)
 
 
-__all__ = ["PRESETS", "Config", "StEP", "build", "check"]
+__all__ = ["NEEDS", "PRESETS", "Config", "StEP", "build", "check"]
