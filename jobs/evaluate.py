@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+import models
 from jobs import command
 from jobs.sample import seeded
 from models.common.lpips import BACKBONES, Version, open_lpips
@@ -24,7 +25,7 @@ from models.common.vgg import VGG
 from models.family import Family, PerceptualRecipe
 from pipeline import checkpoint, metrics, storage
 from pipeline.batches import Images, picks, whole_batches
-from pipeline.shards import DataSet
+from pipeline.shards import DataSet, require_inputs
 from pipeline.weights import Weights, load_weights, of_recipe
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     output = storage.absolute(config.output, "--output")
     images = Images(DataSet(storage.absolute(config.data, "--data"), config.split))
     family, facts = checkpoint.restore(folder)
+    require_inputs(images.data, models.load(facts["family"]).input_kind(family.recipe))
     vgg, origin = _network(config, family)
     distances: dict[str, metrics.Distance] = {
         metrics.perceptual_name(vgg, origin.identity): partial(metrics.perceptual_distance, vgg)

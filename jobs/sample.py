@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+import models
 from jobs import command
 from models.family import Family
 from pipeline import checkpoint, decode, pictures, sources, storage
 from pipeline.batches import Images, fit, picks, to_tensor
-from pipeline.shards import DataSet
+from pipeline.shards import DataSet, require_inputs
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
@@ -40,7 +41,9 @@ class Config:
     data: str = ""
     """Data set whose held-out samples are the inputs."""
     inputs: str = ""
-    """Or: a folder of input images."""
+    """Or: a folder of input images (label maps, for a run that was trained on label maps)."""
+    palette: str = ""
+    """The colours of --inputs that are painted label maps, as in jobs.shard; none: they hold ids."""
     styles: str = ""
     """A folder of style images; none: the targets of the inputs' data set."""
     split: str = "val"
@@ -73,7 +76,8 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     output = storage.absolute(config.output, "--output")
     family, facts = checkpoint.restore(storage.absolute(config.run, "--run"), config.stage)
     frame = family.recipe.frame
-    inputs = _inputs(config, frame)
+    kind = models.load(str(facts["family"])).input_kind(family.recipe)
+    inputs = _inputs(config, frame, kind)
     styles = _styles(config, frame)
     note = _note(facts)
     sheets = {}
@@ -157,12 +161,12 @@ def flatten(codes: torch.Tensor) -> np.ndarray:
     return points
 
 
-def _inputs(config: Config, frame: tuple[int, int]) -> list[Named]:
+def _inputs(config: Config, frame: tuple[int, int], kind: str) -> list[Named]:
     if bool(config.data) == bool(config.inputs):
         raise ValueError("give either --data (a data set) or --inputs (a folder of images)")
     if config.inputs:
-        return _folder(config.inputs, "--inputs", frame)
-    return _of_data(config, "input", frame)
+        return _folder(config.inputs, "--inputs", frame, kind, config.palette)
+    return _of_data(config, "input", frame, kind=kind)
 
 
 def _styles(config: Config, frame: tuple[int, int], most: int = 120) -> list[Named]:
@@ -171,17 +175,22 @@ def _styles(config: Config, frame: tuple[int, int], most: int = 120) -> list[Nam
     return _of_data(config, "target", frame, most) if config.data else []
 
 
-def _folder(folder: str, option: str, frame: tuple[int, int]) -> list[Named]:
-    found = list(islice(sources.images(storage.absolute(folder, option)), 10_000))
+def _folder(folder: str, option: str, frame: tuple[int, int], kind: str = "image", palette: str = "") -> list[Named]:
+    labels = kind == "labels"
+    found = list(islice(sources.images(storage.absolute(folder, option), kind, palette), 10_000))
     if not found:
         raise ValueError(f"{option} {folder}: no images there")
-    return [(name, fit(image, frame, 1.0, (0.5, 0.5), nearest=False)) for name, image in found]
+    return [(name, fit(image, frame, 1.0, (0.5, 0.5), nearest=labels)) for name, image in found]
 
 
-def _of_data(config: Config, field: str, frame: tuple[int, int], most: int = 10_000) -> list[Named]:
+def _of_data(
+    config: Config, field: str, frame: tuple[int, int], most: int = 10_000, kind: str = "image"
+) -> list[Named]:
     data = DataSet(storage.absolute(config.data, "--data"), config.split)
     if field not in data.fields:
         raise ValueError(f"--data {config.data}: has no field {field!r}, only {', '.join(data.fields)}")
+    if field == "input":
+        require_inputs(data, kind)
     images = Images(data)
     every = picks(len(data), most)
     nearest = data.fields[field].kind == "labels"

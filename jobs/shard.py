@@ -189,6 +189,8 @@ def _tell(
 ) -> None:
     for split, d in described["splits"].items():
         print(f"{split}: {d['samples']} samples in {d['shards']} shards, {d['bad']} bad, {d['bytes'] / 1e6:.1f} MB")
+        if d["bad"]:
+            print(f"  {d['bad']} bad samples: the rows with a reason in {root}/{split}/*.parquet, column error")
         if "off_palette" in d:
             print(f"  {d['off_palette']:.2%} of the label pixels are far from every colour of the palette")
     if others:

@@ -81,6 +81,8 @@ def job(family: str, config: Any, parent: str | None = None) -> Job:
     given = {f.name: getattr(config, f.name) for f in fields(Config)}
     for option in ("data", "output", "neighbours", "rarity", "matches"):
         given[option] = storage.absolute(given[option], f"--{option}") if given[option] else ""
+    if given["tracking"] == "off":  # as jobs.run has it
+        given["tracking"] = None
     return Job(family=family, recipe=config.recipe, parent=parent, **given)
 
 

@@ -7,7 +7,7 @@ optimisers and their alternation, and asks for data through `draw(stream)` as of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -48,6 +48,14 @@ class Recipe:
     """Height of the training crop, pixels."""
     aspect: int = 1
     """Its width over its height."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 1 if field.name in ("size", "aspect") or field.name.endswith("batch") else 0
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int | float) and not least <= number < float("inf"):
+                    raise ValueError(f"--{field.name.replace('_', '-')} {value}: give at least {least}, and finite")
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -135,7 +135,7 @@ def recipe_from(kind: type[R], value: dict[str, Any]) -> R:
 def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> None:
     """Write recipe.json for a new run; for a resumed one check that it asks for the same.
 
-    The recipe's lengths (`recipe.LENGTHS`) may grow.
+    The recipe's lengths (`recipe.LENGTHS`) may grow. A run that has not saved anything yet may become another.
 
     Raises:
         ValueError: another family, recipe or data; the message names each difference.
@@ -155,7 +155,7 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> N
                 if a != b and not grown:
                     shorter = " (a length may only grow)" if key in recipe.LENGTHS and part == "recipe" else ""
                     differences.append(f"{key} is {a!r} there, {b!r} wanted{shorter}")
-        if differences:
+        if differences and (steps(folder) or storage.names(storage.join(folder, "stages"))):
             raise ValueError(
                 f"{folder} holds another run: {'; '.join(differences)}. Choose another --output to start a new one"
             )
@@ -170,6 +170,8 @@ def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
     Raises:
         ValueError: the run has not come so far.
     """
+    if not storage.exists(storage.join(folder, "recipe.json")):
+        raise ValueError(f"--run {folder}: no run of jobs.train (it has no recipe.json)")
     path = stage_path(folder, stage) if stage else storage.join(folder, "weights")
     if not storage.exists(path + ".json"):
         there = [n[:-5] for n in storage.names(storage.join(folder, "stages")) if n.endswith(".json")]
@@ -185,5 +187,8 @@ def revive(folder: str, path: str, perceptual: nn.Module | None = None) -> tuple
     facts: dict[str, Any] = storage.read_json(storage.join(folder, "recipe.json"))
     module = models.load(facts["family"])
     family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(alone=True), perceptual)
-    family.load_state_dict(load(path)["family"])
+    try:
+        family.load_state_dict(load(path)["family"])
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not weights of the run in {folder} ({str(error).splitlines()[0]})") from error
     return family.eval(), facts

@@ -1,8 +1,9 @@
 """Walk what the jobs wrote, byte by byte, back to the source: every damaged file is named.
 
 Three kinds of things are known by a file of theirs: a data set (dataset.json), an artifact (card.json), a checkpoint
-(NAME.pt beside NAME.json). All JSON is written in one form, so that a changed blank shows as well. Not covered:
-metrics.jsonl, timings.jsonl and pictures, which are records and never read back.
+(NAME.pt beside NAME.json; with recipe.json and best.json). All JSON is written in one form, so that a changed blank
+shows as well. Not covered: metrics.jsonl, timings.jsonl and pictures, which are records and never read back, and
+MLflow's own store of copies (mlartifacts/).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def walk(root: str, source: str = "") -> Findings:
         ValueError: nothing that can be verified, or `source` without a data set.
     """
     found = Findings()
-    files = storage.listing(root)
+    files = {path: size for path, size in storage.listing(root).items() if "mlartifacts" not in path.split("/")}
     for path in files:
         folder, _, name = storage.join(root, path).rpartition("/")
         if name == "dataset.json":
@@ -49,6 +50,8 @@ def walk(root: str, source: str = "") -> Findings:
             _guard(found, folder, _artifact, found, folder)
         elif name == "request.json" and not {"dataset.json", "card.json"} & set(storage.names(folder)):
             found.wrong(folder, "was not finished: neither dataset.json nor card.json; run its job again")
+        elif name in ("recipe.json", "best.json"):
+            _guard(found, folder, _recipe, found, storage.join(root, path))
         elif name.endswith(".pt") and path[:-3] + ".json" in files:
             _guard(found, folder, _checkpoint, found, storage.join(root, path))
     if not found.seen and not found.problems:
@@ -188,3 +191,12 @@ def _checkpoint(found: Findings, path: str) -> None:
     marker = _json(found, path.removesuffix(".pt") + ".json")
     if "sha256" in marker and _file(found, path, marker["sha256"]):
         found.seen.append(f"checkpoint {path}")
+
+
+def _recipe(found: Findings, path: str) -> None:
+    value, weights = _json(found, path), path.rpartition("/")[0] + "/weights.json"
+    if path.endswith("/recipe.json") and storage.exists(weights):
+        made = storage.read_json(weights)
+        for part in ("family", "recipe", "inputs"):
+            if value[part] != made[part]:
+                found.wrong(path, f"its {part} is not the one that weights.json names")

@@ -26,7 +26,7 @@ from models.family import Batch, Family, Group, PerceptualRecipe, Stage, Table
 from pipeline import checkpoint, matches, neighbours, rarity, storage
 from pipeline.batches import Feed, Images, Sources, join_rows, to_device, whole_batches
 from pipeline.search import nearest
-from pipeline.shards import DataSet
+from pipeline.shards import DataSet, require_inputs
 from pipeline.tracking import Tracker
 from pipeline.triplets import Triplets
 from pipeline.watch import Clock, Watch, Window
@@ -73,6 +73,12 @@ class Run:
     max_failures: int = 3
     """Times that lost workers are replaced before the job fails."""
 
+    def __post_init__(self) -> None:
+        least = {"checkpoint_every": 1, "log_every": 1, "evaluate_every": 1, "evaluate_images": 1, "keep_last": 1}
+        for name in ("workers", "threads", "cache_bytes", "max_failures", *least):
+            if getattr(self, name) < least.get(name, 0):
+                raise ValueError(f"--run.{name.replace('_', '-')} {getattr(self, name)}: at least {least.get(name, 0)}")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -110,6 +116,7 @@ def fit(job: Job) -> str:
         Stopped: ended by SIGTERM or Ctrl-C after a checkpoint.
     """
     final = storage.join(job.output, "weights.pt")
+    models.load(job.family).check(job.recipe, None)
     with storage.lease(job.output):
         checkpoint.claim(job.output, job.family, job.recipe, inputs(job))
         done = storage.join(job.output, "weights.json")
@@ -127,6 +134,7 @@ def fit(job: Job) -> str:
 def inputs(job: Job) -> dict[str, Any]:
     """What the run is made of, by content: a resumed run must be given the same."""
     data = DataSet(job.data, job.split)
+    require_inputs(data, models.load(job.family).input_kind(job.recipe))
     made: dict[str, Any] = {"dataset": data.fingerprint, "split": job.split, "weights": _perceptual(job)[1]}
     if job.neighbours:
         card = neighbours.load(job.neighbours).card
@@ -393,7 +401,7 @@ class Trainer:
             feed.close()
 
     def _finish(self, stage: Stage) -> None:
-        """Harvest, and keep the stage's result: a later run can start `--from` it."""
+        """Harvest, and keep the stage's result: a later run can start `--start` from it."""
         batches = whole_batches(self.images, stage.batch, self.job.recipe.frame, self.group.rank, self.group.world)
         mine = self.family.harvest(stage.name, (to_device(b, self.device) for b in batches))
         self.tables.pop(stage.name, None)  # matches end with their stage
@@ -418,7 +426,7 @@ class Trainer:
         wrong = [k for k in taken if k not in own or own[k].shape != taken[k].shape]
         if not taken or wrong:
             raise ValueError(
-                f"--from {stage}={path}: its weights do not fit this recipe ({', '.join(wrong[:3]) or 'none'})"
+                f"--start {stage} {path}: its weights do not fit this recipe ({', '.join(wrong[:3]) or 'none'})"
             )
         self.family.load_state_dict({**own, **taken})
         self.finished[stage] = 0
@@ -444,7 +452,7 @@ class Trainer:
             if self.finished.get(stage.name) and stage.images > self.finished[stage.name]:
                 raise ValueError(
                     f"stage {stage.name!r} was finished at {self.finished[stage.name]} images and later stages stand "
-                    f"on it: to lengthen it, start a new run (with --from for the stages before it)"
+                    f"on it: to lengthen it, start a new run (with --start for the stages before it)"
                 )
         for name in self.finished.keys() & self.tables.keys():
             self.family.adopt(name, self.tables[name])

@@ -64,13 +64,14 @@ def open_run(search: Search) -> tuple[IMLE, DataSet]:
     if recipe.perceptual_layers:
         net, origin = of_recipe(search.weights, recipe)
         identity = origin.identity
-    given = {"weights": identity}
+    given = {"dataset": data.fingerprint, "split": search.split, "weights": identity, "rarity": ""}
     if search.rarity:
         table, card = rarity.load(search.rarity, data)
         given["rarity"] = card["content"]
     for what, value in given.items():
-        if facts["inputs"].get(what, "") != value:
-            raise ValueError(f"--{what}: not the one that the run was trained with ({facts['inputs'].get(what)})")
+        if (wanted := facts["inputs"].get(what, "")) != value:
+            option = {"dataset": "data"}.get(what, what)
+            raise ValueError(f"--{option}: the run in {search.run} was trained with {wanted or 'none'}, not {value}")
     family, _ = checkpoint.revive(search.run, search.path, net)
     assert isinstance(family, IMLE)
     if search.rarity:

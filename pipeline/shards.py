@@ -229,3 +229,11 @@ class DataSet:
                 source = self._table["source"][i].as_py()
                 raise ValueError(f"sample {self.keys[i]} ({source}), {field.member}: {error}") from error
         return found
+
+
+def require_inputs(data: DataSet, kind: str) -> None:
+    """Raises ValueError where the data set's inputs are of another kind ("image", "labels") than a family reads."""
+    field = data.fields.get("input")
+    if field is not None and field.kind != kind:
+        named = {"image": "pictures", "labels": "label maps"}
+        raise ValueError(f"--data {data.root}: its inputs are {named[field.kind]}, this family reads {named[kind]}")

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from pipeline import decode, storage
+from pipeline import decode, palettes, storage
 from pipeline.palettes import Palette
 from pipeline.shards import Field
 
@@ -231,16 +231,23 @@ def _share_out(entries: list[Entry], share: float) -> dict[str, list[Entry]]:
     return found
 
 
-def images(folder: str, max_pixels: int = decode.MAX_PIXELS) -> Iterator[tuple[str, np.ndarray]]:
-    """Every image of a plain folder: path below it and uint8 H W 3; no data set needed (inputs of sampling).
+def images(
+    folder: str, kind: str = "image", palette: str = "", max_pixels: int = decode.MAX_PIXELS
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Every image of a plain folder: path below it and uint8 H W 3, or ids H W of kind "labels", painted ones by their
+    `palette`; no data set needed (inputs of sampling).
 
     Raises:
         ValueError: nothing there, or an image that cannot be decoded; the message names it.
     """
-    source = Folder(folder, "images")
+    source, painted = Folder(folder, "images"), palettes.named(palette) if palette else None
     for entries in source.samples().values():
         for entry in entries:
+            path = entry.files["target"]
             try:
-                yield entry.source, decode.pixels(source.reader(entry.files["target"], "target"), "image", max_pixels)
+                image = decode.pixels(source.reader(path, "target"), "image" if painted else kind, max_pixels)
+                if painted:
+                    image = painted.ids(image, path.lower().endswith(decode.LOSSLESS))[0]
             except ValueError as error:
                 raise ValueError(f"{storage.join(folder, entry.source)}: {error}") from error
+            yield entry.source, image

@@ -152,6 +152,11 @@ PRESETS: dict[str, Config] = {
 }
 
 
+def input_kind(recipe: Config) -> str:
+    """What the inputs are: "image" or "labels"."""
+    return recipe.condition
+
+
 def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> IMLE:
     """Conditional IMLE with fresh weights from `recipe.seed`, the same on every rank.
 
@@ -165,4 +170,4 @@ def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> 
     return IMLE(recipe, group, perceptual)
 
 
-__all__ = ["IMLE", "NEEDS", "PRESETS", "Config", "build", "check", "noise_seed"]
+__all__ = ["IMLE", "NEEDS", "PRESETS", "Config", "build", "check", "input_kind", "noise_seed"]

@@ -179,6 +179,11 @@ PRESETS: dict[str, Config] = {
 }
 
 
+def input_kind(recipe: Config) -> str:
+    """What the inputs are: "image" or "labels"."""
+    return "image"
+
+
 def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> StEP:
     """StEP with fresh weights from `recipe.seed`, the same on every rank.
 
@@ -193,4 +198,4 @@ def build(recipe: Config, group: Group, perceptual: nn.Module | None = None) -> 
     return StEP(recipe, group, perceptual)
 
 
-__all__ = ["NEEDS", "PRESETS", "Config", "StEP", "build", "check"]
+__all__ = ["NEEDS", "PRESETS", "Config", "StEP", "build", "check", "input_kind"]
