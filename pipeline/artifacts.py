@@ -186,7 +186,8 @@ def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.
     path = storage.join(folder, part_name(number) + ".parquet")
     try:
         source: Any = path if not storage.is_remote(path) else pa.BufferReader(storage.read(path))
-        return pq.read_table(source, columns=columns, memory_map=False, page_checksum_verification=True)
+        alone = {"use_threads": False, "pre_buffer": False} if storage.is_remote(path) else {}  # see shards.read_index
+        return pq.read_table(source, columns=columns, memory_map=False, page_checksum_verification=True, **alone)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
 

@@ -12,7 +12,6 @@ Keys are zero-padded ordinals of the split's listing; a bad sample keeps its ord
 from __future__ import annotations
 
 import hashlib
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -125,7 +124,8 @@ def read_index(root: str, split: str, shard: int) -> pa.Table:
         data, marker = storage.read(path), storage.read_json(shard_path(root, split, shard, "json"))
         if hashlib.sha256(data).hexdigest() != marker["index_sha256"]:
             raise ValueError(f"{path} is not the index that its done-marker names: damaged, or of another tar")
-        return pq.read_table(io.BytesIO(data))
+        # On this thread alone: an Arrow thread that lets go of Python's bytes while Python ends aborts the process.
+        return pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path} or its done-marker cannot be read ({error}): run jobs.shard again") from error
 
