@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from jobs import command
-from pipeline import artifacts, checkpoint, matches, rarity, storage, workers
+from pipeline import artifacts, checkpoint, matches, storage, workers
 from pipeline.shards import DataSet
 
 if TYPE_CHECKING:
@@ -66,23 +66,21 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     path = storage.absolute(config.checkpoint, "--checkpoint") if config.checkpoint else checkpoint.latest_path(folder)
     if path is None:
         raise ValueError(f"--run {folder} has no checkpoint yet")
-    search = matches.Search(
-        folder, path, root, config.split, config.weights, config.rarity, config.samples, config.step
-    )
-    family, data = matches.open_run(search)  # what does not fit is said before an actor starts
-    inputs = {"dataset": data.fingerprint, "split": config.split, "checkpoint": storage.sha256_file(path)}
-    if config.rarity:
-        inputs["rarity"] = rarity.load(config.rarity, data)[1]["content"]
-    options = {"samples": config.samples or family.recipe.samples, "step": config.step}
+    rare = storage.absolute(config.rarity, "--rarity") if config.rarity else ""
+    data = DataSet(root, config.split)
+    family, given = matches.open_run(folder, path, data, config.weights, rare)
+    samples = config.samples or family.recipe.samples
+    inputs = {**given, "checkpoint": storage.sha256_file(path)}
+    options = {"samples": samples, "step": config.step}
     with storage.lease(output):
         card = artifacts.begin(output, "matches", matches.VERSION, inputs, options)
         if card is None:
             missing = [shard for shard in data.shards if shard not in artifacts.done_parts(output)]
-            pool = workers.each(matches.make, [search, output], missing, config.workers, config.threads, config.gpus)
-            for _, done in pool:
+            made = [family, root, config.split, output, samples, config.step]
+            for _, done in workers.each(matches.make, made, missing, config.workers, config.threads, config.gpus):
                 artifacts.record(output, job="match", **done)
             card = artifacts.finish(output, data.shards, _notes(output, data))
-    print(f"{len(data)} pairs matched among {options['samples']} samples each: {output}")
+    print(f"{len(data)} pairs matched among {samples} samples each: {output}")
     print(", ".join(f"{name} {value:.4g}" for name, value in card["notes"].items()))
     if tracker is not None:
         tracker.scalars({f"match/{name}": value for name, value in card["notes"].items()}, 0)

@@ -15,7 +15,9 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The family's module: `Config` (its Recipe), `PRESETS` (name -> Config) and `build(recipe, group)`.
+    """The family's module: `Config` (its Recipe), `PRESETS` (name -> Config), `build(recipe, group, perceptual)`,
+    `check(recipe, perceptual)` (refuses what does not fit, before anything is built), `NEEDS` (artifacts that it cannot
+    be trained without) and `input_kind(recipe)` ("image" or "labels").
 
     Raises:
         ValueError: no such family; the message lists those there are.

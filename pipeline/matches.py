@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,59 +28,42 @@ CENTRE = (1.0, 0.5, 0.5)
 """Where the pictures are cut: (scale, top, left)."""
 
 
-@dataclass(frozen=True)
-class Search:
-    """What the matches depend on."""
-
-    run: str
-    """Folder of the training run."""
-    path: str
-    """Its checkpoint."""
-    data: str
-    split: str
-    weights: str
-    """VGG checkpoint of the distance."""
-    rarity: str
-    """Artifact that the run was re-balanced by, or empty."""
-    samples: int
-    """m."""
-    step: int
-    """Part of the noise's seeds: the step of the training's own search to repeat, or any number."""
-
-
-def open_run(search: Search) -> tuple[IMLE, DataSet]:
-    """The family with the checkpoint's weights, and its data.
+def open_run(run: str, path: str, data: DataSet, weights: str, rare: str) -> tuple[IMLE, dict[str, str]]:
+    """The family of the run in folder `run` with the weights of its checkpoint `path`, and what it was trained on by
+    content: data set, split, VGG weights (`weights`: path, URL, ...), rarity (`rare`: the artifact's folder, or empty).
 
     Raises:
         ValueError: no run of conditional IMLE, or weights, data or rarity that are not the run's.
     """
-    facts = storage.read_json(storage.join(search.run, "recipe.json"))
+    facts = storage.read_json(storage.join(run, "recipe.json"))
     if facts["family"] != "imle":
-        raise ValueError(f"--run {search.run} is of family {facts['family']}: matches are conditional IMLE's")
-    data = DataSet(search.data, search.split)
+        raise ValueError(f"--run {run} is of family {facts['family']}: matches are conditional IMLE's")
     recipe = checkpoint.recipe_from(Config, facts["recipe"])
-    net, identity = None, ""
+    net, table = None, None
+    given = {"dataset": data.fingerprint, "split": data.split, "weights": "", "rarity": ""}
     if recipe.perceptual_layers:
-        net, origin = of_recipe(search.weights, recipe)
-        identity = origin.identity
-    given = {"dataset": data.fingerprint, "split": search.split, "weights": identity, "rarity": ""}
-    if search.rarity:
-        table, card = rarity.load(search.rarity, data)
+        net, origin = of_recipe(weights, recipe)
+        given["weights"] = origin.identity
+    if rare:
+        table, card = rarity.load(rare, data)
         given["rarity"] = card["content"]
     for what, value in given.items():
         if (wanted := facts["inputs"].get(what, "")) != value:
             option = {"dataset": "data"}.get(what, what)
-            raise ValueError(f"--{option}: the run in {search.run} was trained with {wanted or 'none'}, not {value}")
-    family, _ = checkpoint.revive(search.run, search.path, net)
+            raise ValueError(
+                f"--{option}: the run in {run} was trained with {wanted or 'none'}, not with {value or 'none'}"
+            )
+    family, _ = checkpoint.revive(run, path, net)
     assert isinstance(family, IMLE)
-    if search.rarity:
+    if table is not None:
         family.take("rarity", table)
-    return family, data
+    return family, given
 
 
-def make(search: Search, folder: str) -> Callable[[int], dict[str, Any]]:
-    """For `workers.each`: match one shard, publish its part, return counts and seconds."""
-    family, data = open_run(search)
+def make(family: IMLE, root: str, split: str, folder: str, samples: int, step: int) -> Callable[[int], dict[str, Any]]:
+    """For `workers.each`: match one shard of the data set `root` among `samples` candidates each, publish its part,
+    return counts and seconds. `step`: part of the noise's seeds."""
+    data = DataSet(root, split)
     images = Images(data, 0)
 
     def work(shard: int) -> dict[str, Any]:
@@ -98,7 +80,7 @@ def make(search: Search, folder: str) -> Callable[[int], dict[str, Any]]:
     def one(i: int) -> Table:
         batch = images.centred([i], ("input", "target"), family.recipe.frame)
         try:
-            return family.search(batch, [noise_seed(family.recipe.seed, search.step, i)], search.samples)
+            return family.search(batch, [noise_seed(family.recipe.seed, step, i)], samples)
         except FloatingPointError as error:
             raise FloatingPointError(f"sample {data.keys[i]}: {error}") from error
 

@@ -47,7 +47,7 @@ class Treatment:
     readers: int = 1
     """Reading threads of a worker; does not change a byte."""
 
-    @property
+    @cached_property
     def decodes(self) -> bool:
         """Whether images are decoded, not only looked at."""
         return self.decode or self.resize > 0 or any(member.painted for member in self.members.values())
@@ -118,7 +118,8 @@ def prepare(data: bytes, member: Member, how: Treatment) -> Image:
             painted = decode.half(pixels, field.half)
             ids, share = field.palette.ids(painted, found.extension in decode.LOSSLESS)
             off = max(off, share)
-            field.palette.paint(painted, ids)  # a resized copy is lossless: no smeared colour may be left in it
+            if how.resize:  # the copy is lossless: no smeared colour may be left in it
+                field.palette.paint(painted, ids)
         if how.resize:
             data = decode.to_png(_resized(pixels, how.resize, member))
             found = decode.header(data)

@@ -27,6 +27,18 @@ def test_presets_are_frozen_recipes_with_documented_fields(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", models.names())
+def test_what_the_jobs_ask_of_a_module(name: str) -> None:
+    module = models.load(name)
+    tiny = module.PRESETS["tiny"]
+    module.check(tiny, None)
+    assert module.input_kind(tiny) in ("image", "labels") and set(module.NEEDS) <= {"neighbours"}
+    with pytest.raises(ValueError, match="--batch 0: give at least 1"):
+        dataclasses.replace(tiny, batch=0)
+    with pytest.raises(ValueError, match=r"--rate -0\.5: give at least 0"):
+        dataclasses.replace(tiny, rate=-0.5)
+
+
+@pytest.mark.parametrize("name", models.names())
 def test_building_leaves_global_randomness_alone(name: str) -> None:
     module = models.load(name)
     before = torch.random.get_rng_state()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -62,9 +63,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Figures by name: mean over the seeds, and `_spread` (largest - smallest)."""
-    if config.folder:
-        return _run(config, Path(config.folder))
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
         return _run(config, Path(folder))
 
 

@@ -112,8 +112,7 @@ def bare(family: IMLE, batch: Batch, seeds: list[int]) -> Callable[[], None]:
     def computing() -> None:
         for i in range(len(x)):
             for z in torch.split(noise[i], r.search_batch):
-                some = x[i : i + 1].expand(len(z), -1, -1, -1)
-                fake = family.generator(some, family.encoder(some, z))
+                fake = family.picture(x[i : i + 1].expand(len(z), -1, -1, -1), z)
                 family.distance.total(family.distance.features(fake), wanted[i])
 
     return computing

@@ -12,6 +12,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Config:
     layouts: int = 400
     shares: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     """How often each colouring is the observed one."""
-    steps: int = 6000
+    steps: int = 1200
     held_out: int = 50
     """Label maps to measure on."""
     drawn: int = 100
@@ -63,9 +64,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Coverage by name, mean and spread over the seeds, and the share of samples that hit any colouring."""
-    if config.folder:
-        return _run(config, Path(config.folder))
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
         return _run(config, Path(folder))
 
 
@@ -85,7 +84,7 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
             found.setdefault(f"{name}/on_a_colouring", []).append(statistics.mean(share for _, share in hits))
             print(f"{name} seed {seed}: " + ", ".join(f"{k} {v[-1]:.3f}" for k, v in found.items() if name in k))
             if seed == config.seeds[0]:
-                rows[name] = [_picture(x) for x in draw(family, held_out[0], 12, seed, 0)]
+                rows[name] = [pictures.to_uint8(x) for x in draw(family, held_out[0], 12, seed, 0)]
     _sheet(rows, held_out[0]).save(folder / "modes.png")
     figures: dict[str, Any] = {"layouts": config.layouts, "steps": config.steps, "seeds": len(config.seeds)}
     for name, values in found.items():
@@ -123,13 +122,9 @@ def make_data(config: Config, folder: Path) -> str:
 
 
 def _trained(config: Config, data: str, output: Path, samples: int, encoder: bool, seed: int) -> Any:
-    recipe = replace(
-        models.imle.PRESETS["modes"],
-        seed=seed,
-        samples=samples,
-        noise_encoder=encoder,
-        imle_images=config.steps * models.imle.PRESETS["modes"].batch,
-    )
+    preset = models.imle.PRESETS["modes"]
+    length = config.steps * preset.batch
+    recipe = replace(preset, seed=seed, samples=samples, noise_encoder=encoder, imle_images=length)
     fit(Job("imle", recipe, data, str(output), run=Run(workers=0, checkpoint_every=2000)))
     return checkpoint.restore(str(output))[0]
 
@@ -146,10 +141,6 @@ def coverage(samples: torch.Tensor, ids: np.ndarray) -> tuple[np.ndarray, float]
     apart = torch.stack([(a - b).square().mean() for i, a in enumerate(truths) for b in truths[i + 1 :]]).mean()
     near = (samples[:, None] - truths).square().mean((2, 3, 4)) < NEAR * apart  # N 4
     return near.any(0).numpy(), float(near.any(1).double().mean())
-
-
-def _picture(x: torch.Tensor) -> np.ndarray:
-    return pictures.to_uint8(x)
 
 
 def _sheet(rows: Mapping[str, Sequence[np.ndarray]], ids: np.ndarray) -> Any:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.common.average import Average
 from models.common.seeds import seeded
 from models.family import Batch, Draw, Family, Group, Match, Stage, Stream, Table, Tables
-from models.imle.distance import PAPER_FACTORS, PIXELS, MaskedDistance
+from models.imle.distance import HALF_RANGE, PAPER_FACTORS, PIXELS, MaskedDistance
 from models.imle.networks import BASE, Generator, NoiseEncoder
 
 if TYPE_CHECKING:
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 RUNNERS_UP = 4
 """Distances kept of each search beside the winner's."""
+EVALUATED = 8
+"""Samples of each held-out input in `evaluate`."""
 
 
 class IMLE(Family):
     """Generator and noise encoder. `state_dict()`: both, their averages, the distance's factors; not the VGG."""
 
-    samplers = ("prior",)
     recipe: Config
+    noisy: Tensor
 
     def __init__(self, recipe: Config, group: Group, perceptual: nn.Module | None) -> None:
         super().__init__()
@@ -41,6 +43,8 @@ class IMLE(Family):
         self.average_generator = Average(self.generator, r.average_decay, r.average_warm_up)
         self.average_encoder = Average(self.encoder, r.average_decay, r.average_warm_up)
         self.distance = MaskedDistance(perceptual, r.perceptual_layers, r.perceptual_factors == "paper")
+        # Whether the weights know noise: after `crn` alone they do not, and its channels would be untrained.
+        self.register_buffer("noisy", torch.ones((), dtype=torch.int64))
         group.share(self)
         self.stage = ""
         self.optimisers: dict[str, torch.optim.Adam] = {}
@@ -97,6 +101,7 @@ class IMLE(Family):
         """Fresh Adam states. `settle` begins with a fresh noise encoder too: against overfitting, says the released
         code, which does so after six of its sixteen rounds, with a tenth of the rate from then on."""
         r, self.stage = self.recipe, stage
+        self.noisy.fill_(int(stage != "crn"))
         if stage == "settle" and r.imle_images:
             fresh = NoiseEncoder(self.encoder.condition, r.noise, seeded(r.seed, "encoder", stage), r.encoder_width)
             self.encoder.load_state_dict(fresh.state_dict())
@@ -104,13 +109,18 @@ class IMLE(Family):
         if stage == "imle" and r.crn_images:
             self.generator.open_noise(seeded(r.seed, "generator", stage))
             self.average_generator.restart(self.generator)
-        params = [*self.generator.parameters(), *(self.encoder.parameters() if self._encoded else ())]
+        params = [*self.generator.parameters(), *(self.encoder.parameters() if self._encodes else ())]
         self.optimisers = {"main": torch.optim.Adam(params, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)}
 
     @property
-    def _encoded(self) -> bool:
-        """Whether the noise encoder takes part: not while there is no noise."""
-        return self.recipe.noise_encoder and self.stage != "crn"
+    def _encodes(self) -> bool:
+        """Whether the noise encoder takes part: not where there is no noise."""
+        return self.recipe.noise_encoder and bool(self.noisy)
+
+    def picture(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The raw networks' outputs for conditions and raw noise."""
+        out: Tensor = self.generator(x, self.encoder(x, z) if self._encodes else z * self.noisy)
+        return out
 
     # One step --------------------------------------------------------------------------------------------------------
 
@@ -128,7 +138,7 @@ class IMLE(Family):
             if r.jitter:
                 moved = torch.stack([_normal(z.shape[1:], r.seed, "jitter", images, int(k)) for k in batch["row"]])
                 z = z + r.jitter * moved.to(z)
-        fake = self.generator(x, self.encoder(x, z) if self._encoded else z)
+        fake = self.picture(x, z)
         with torch.no_grad():
             wanted = self.distance.features(y)
         apart = self.distance.compare(self.distance.features(fake), wanted, self.mask(batch))
@@ -181,14 +191,15 @@ class IMLE(Family):
             first = self.group.rank * len(batch["index"])
             own = zip(batch["index"].tolist(), times[first : first + len(batch["index"])], strict=True)
             seeds = [noise_seed(r.seed, step, index, time) for index, time in own]
+            kept = {name: batch[name] for name in ("index", "crop")}
             found = self.search(batch, seeds)
-            rows.append({k: self.group.gather(v).cpu() for k, v in {**_kept(batch), **found}.items()})
+            rows.append({k: self.group.gather(v).cpu() for k, v in {**kept, **found}.items()})
         return {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
 
     @torch.no_grad()
     def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0) -> Table:
-        """The nearest of `samples` (none: the recipe's) candidates to each target: a running minimum, so that memory
-        does not grow with their number; the target's features are computed once.
+        """The nearest of `samples` (none: the recipe's) candidates to each target. Of a candidate its distance is kept
+        and nothing else, so that memory does not grow with their number; the target's features are computed once.
 
         Returns columns `seed`, `candidate` (int64 `B`), `distance` (float32 `B`), `runners_up` (float32 `B 4`:
         ascending, infinite where there are fewer). Ties go to the lower candidate.
@@ -207,8 +218,7 @@ class IMLE(Family):
             for start in range(0, count, r.search_batch):
                 candidates = torch.arange(start, min(start + r.search_batch, count))
                 z = self.noise(torch.full_like(candidates, seed), candidates, x.shape[2:]).to(x)
-                some = x.expand(len(z), -1, -1, -1)
-                fake = self.generator(some, self.encoder(some, z) if self._encoded else z)
+                fake = self.picture(x.expand(len(z), -1, -1, -1), z)
                 parts.append(self.distance.total(self.distance.features(fake), wanted, mask).float())
             every = torch.cat(parts).cpu()
             if not bool(every.isfinite().all()):
@@ -272,14 +282,14 @@ class IMLE(Family):
         x = self.condition(given["input"])
         drawn = []
         for _ in range(count):
-            z = torch.randn(len(x), self.recipe.noise, *x.shape[2:], generator=generator).to(x)
-            code = self.average_encoder.net(x, z) if self.recipe.noise_encoder else z
+            z = torch.randn(len(x), self.recipe.noise, *x.shape[2:], generator=generator).to(x) * self.noisy
+            code = self.average_encoder.net(x, z) if self._encodes else z
             drawn.append(self.average_generator.net(x, code).clamp(-1, 1))
         return torch.stack(drawn, 1)
 
     @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        drawn = self.sample(batch, 1 if self.stage == "crn" else 5, generator)
+        drawn = self.sample(batch, 5 if self.noisy else 1, generator)
         samples = {f"sample {i + 1}": drawn[:, i] for i in range(drawn.shape[1])}
         return {"input": batch["input"], "truth": batch["target"], **samples}
 
@@ -287,22 +297,14 @@ class IMLE(Family):
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """`nearest`: smallest of `EVALUATED` samples' distances to the truth; `mean`: their mean; `spread`: mean
         absolute difference of two samples, 0-255."""
+        if not self.distance.calibrated:
+            return {}
         generator = seeded(self.recipe.seed, "evaluate", int(batch["index"][0]))
         drawn = self.sample(batch, EVALUATED, generator)
         wanted = self.distance.features(batch["target"])
-        if not self.distance.calibrated:
-            return {}
         each = torch.stack([self.distance.total(self.distance.features(d), wanted) for d in drawn.unbind(1)], 1)
-        spread = (drawn[:, 1:] - drawn[:, :-1]).abs().mean() * 127.5
+        spread = (drawn[:, 1:] - drawn[:, :-1]).abs().mean() * HALF_RANGE
         return {"nearest": float(each.amin(1).mean()), "mean": float(each.mean()), "spread": float(spread)}
-
-
-EVALUATED = 8
-"""Samples of each held-out input in `evaluate`."""
-
-
-def _kept(batch: Batch) -> Table:
-    return {"index": batch["index"], "crop": batch["crop"]}
 
 
 def _normal(shape: Iterable[int], *parts: int | str) -> Tensor:
@@ -325,9 +327,9 @@ def check(recipe: Config, perceptual: nn.Module | None) -> None:
     height = BASE << (len(r.widths) - 1)
     if r.size != height:
         raise ValueError(f"--size {r.size}: {len(r.widths)} --widths refine from {BASE} to {height}")
-    if r.samples < 1 or r.search_batch < 1:
-        raise ValueError(f"--samples {r.samples}, --search-batch {r.search_batch}: give at least 1")
-    if r.set_size < 1 or r.set_batch < 1 or r.set_size % r.set_batch:
+    if r.samples < 1 or r.refresh_steps < 1:
+        raise ValueError(f"--samples {r.samples}, --refresh-steps {r.refresh_steps}: give at least 1")
+    if r.set_size < 1 or r.set_size % r.set_batch:
         raise ValueError(f"--set-size {r.set_size} is not a multiple of --set-batch {r.set_batch}")
     if r.perceptual_factors == "paper":
         named = [PIXELS, *r.perceptual_layers]

@@ -201,10 +201,41 @@ def test_crn_has_no_noise_and_imle_after_it_draws_the_noise_weights_anew() -> No
     before = own.encoder.out.weight.detach().clone()
     own.update(data, 0)
     assert torch.equal(own.encoder.out.weight, before)  # the noise encoder takes no part
+    batch = data("set")
+    drawn = own.sample(batch, 2, seeded(1))
+    assert torch.equal(drawn[:, 0], drawn[:, 1])  # nor do the noise channels, which are untrained
+    again = family(crn_images=8)
+    again.load_state_dict(own.state_dict())  # nor after a restart
+    assert torch.equal(again.sample(batch, 1, seeded(2))[:, 0], drawn[:, 0])
     weight = own.generator.levels[0].first.weight.detach().clone()  # type: ignore[union-attr]
     own.enter("imle")
     after = own.generator.levels[0].first.weight  # type: ignore[union-attr]
     assert torch.equal(after[:, :-2], weight[:, :-2]) and not torch.equal(after[:, -2:], weight[:, -2:])
+
+
+def test_rarity_weighs_the_pixels_and_chooses_the_pairs() -> None:
+    own = family(condition="labels", labels=3, other=False, rarity_classes=2)
+    rarity = torch.rand(10, 3, generator=seeded("r"), dtype=torch.float64)
+    mask = torch.tensor([[1.0, 0.25, 0.5]]).repeat(10, 1)
+    own.take("rarity", {"rarity": rarity, "mask": mask, "classes": torch.tensor([2, 0, 1]).expand(10, 3)})
+    drawn = own.streams("imle")["set"]
+    assert drawn.order == "weighted" and drawn.weights is not None
+    assert torch.equal(drawn.weights, torch.stack([rarity[:, 2], rarity[:, 0]]))  # the two largest classes in turn
+    data = Data()
+    ids = torch.randint(0, 3, (4, 16, 16), generator=seeded("ids"))
+    batch: Batch = {**data("set"), "input": ids}
+    weights = own.mask(batch)
+    assert weights is not None and weights.shape == (4, 1, 16, 16)
+    assert float(weights[1, 0, 3, 5]) == [1.0, 0.25, 0.5][int(ids[1, 3, 5])]
+    found = own.search(batch, [7] * 4)
+    z = own.noise(found["seed"], found["candidate"], (16, 16))
+    with torch.no_grad():
+        apart = (127.5 * (own.picture(own.condition(ids), z) - batch["target"]).abs() * weights).mean((1, 2, 3))
+    torch.testing.assert_close(found["distance"], apart)  # searched with the mask
+    with pytest.raises(ValueError, match="of 3 classes, --labels is 4"):
+        family(condition="labels", labels=4).take("rarity", own.rarity)
+    with pytest.raises(ValueError, match="re-balances label maps"):
+        family().take("rarity", own.rarity)
 
 
 def test_conditions() -> None:

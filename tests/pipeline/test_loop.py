@@ -87,6 +87,22 @@ def test_another_recipe_is_refused_by_name(tiny_work: dict[str, str], undisturbe
         fit(job(tiny_work, undisturbed, recipe=replace(TINY, mapper_epochs=5)))
 
 
+def test_a_run_that_saved_nothing_may_become_another(tiny_work: dict[str, str], tmp_path: Path) -> None:
+    storage.publish_json(str(tmp_path / "recipe.json"), {"family": "step", "recipe": {"margin": 9.0}, "inputs": {}})
+    with pytest.raises(Stopped):
+        fit(job(tiny_work, tmp_path, stop_after=3))
+    with pytest.raises(ValueError, match=r"margin is 0\.1 there, 9\.0 wanted"):  # now there is something to lose
+        fit(job(tiny_work, tmp_path, recipe=replace(TINY, margin=9.0)))
+
+
+def test_label_maps_are_refused_where_pictures_are_read(
+    tiny_work: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.step, "input_kind", lambda recipe: "labels")
+    with pytest.raises(ValueError, match="its inputs are pictures, this family reads label maps"):
+        fit(job(tiny_work, tmp_path))
+
+
 def test_the_last_stage_may_grow_and_an_earlier_one_may_not(
     tiny_work: dict[str, str], undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -141,6 +141,15 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
         match.run(config(work, trained, output, samples=7))
     with pytest.raises(ValueError, match="another data set or split"):
         matches.load(str(output), DataSet(work["other"]))
+    with pytest.raises(ValueError, match=r"--data: the run in .* was trained with \w+, not with"):
+        match.run(config(work, trained, tmp_path / "x", data=work["other"]))
+    facts = json.loads((trained / "recipe.json").read_text())
+    rebalanced = tmp_path / "rebalanced"
+    shutil.copytree(trained, rebalanced)
+    facts["inputs"]["rarity"] = "abc"
+    storage.publish_json(str(rebalanced / "recipe.json"), facts)
+    with pytest.raises(ValueError, match=r"--rarity: the run in .* was trained with abc, not with none"):
+        match.run(config(work, rebalanced, tmp_path / "x"))
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         match.run(config(work, tmp_path / "none", tmp_path / "x"))
     with pytest.raises(ValueError, match="--samples -1"):
