@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from jobs import command
-from jobs.bench import chaos
+from jobs.bench import chaos, modes
 from models.common.vgg import VGG
 from pipeline import storage
+from pipeline.batches import to_tensor
 from pipeline.palettes import KNOWN
 
 REPOSITORY = Path(__file__).parent.parent
@@ -150,6 +151,16 @@ def test_a_full_disk_names_the_output_and_what_to_do(capsys: pytest.CaptureFixtu
         command.main(Config, fails, "", [])
     told = capsys.readouterr().err
     assert ended.value.code == 1 and "/somewhere/full" in told and "the same command again" in told
+
+
+def test_coverage_counts_a_colouring_and_not_the_average_of_all() -> None:
+    ids = modes.layout(3)
+    truths = to_tensor([colours[ids] for colours in modes.COLOURINGS])
+    assert modes.coverage(truths[[0, 2, 2]], ids)[0].tolist() == [True, False, True, False]
+    hit, share = modes.coverage(torch.cat([truths, truths.mean(0, keepdim=True)]), ids)
+    assert hit.all() and share == 0.8
+    hit, share = modes.coverage(truths.mean(0, keepdim=True), ids)
+    assert not hit.any() and share == 0
 
 
 DEAD_NODE = """

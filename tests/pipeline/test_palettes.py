@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jobs import shard
+from pipeline import sources
 from pipeline.palettes import KNOWN, TOLERANCE, Palette, named
 from pipeline.shards import DataSet
 
@@ -102,6 +103,19 @@ def test_a_picture_with_an_unknown_colour_is_a_row_with_a_reason(tmp_path: Path,
     )
     with pytest.raises(ValueError, match=r"4 of 4 samples are bad.*\n.*colours are not in the palette"):
         shard.run(config)  # THREE is not the facades' palette
+
+
+def test_plain_folders_of_label_maps(tmp_path: Path) -> None:
+    """Inputs of sampling: painted, or ids as they are."""
+    ids, picture = painted(THREE)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    (tmp_path / "palette").write_text("0 0 0\n200 0 0\n0 0 250\n")
+    [(name, found)] = sources.images(str(tmp_path), "labels", str(tmp_path / "palette"))
+    assert name == "a.png" and (found == ids).all()
+    with pytest.raises(ValueError, match=r"a\.png: a label map has one channel"):
+        list(sources.images(str(tmp_path), "labels"))
+    Image.fromarray(ids.astype(np.uint8)).save(tmp_path / "a.png")
+    assert (next(iter(sources.images(str(tmp_path), "labels")))[1] == ids).all()
 
 
 def test_known_palettes_and_refusals(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -122,6 +123,20 @@ def test_a_checkpoint(data_set: Path) -> None:
     assert problems(data_set.parent) == []
     (folder / "7.pt").write_bytes(b"weightz")
     assert problems(data_set.parent) == [f"{folder}/7.pt: does not have the sha256 that its done-marker names"]
+
+
+def test_a_recipe_that_is_not_its_weights_and_copies_that_are_left_aside(data_set: Path) -> None:
+    run = data_set.parent / "run"
+    facts: dict[str, Any] = {"family": "step", "recipe": {"rate": 0.1}, "inputs": {"dataset": "a"}}
+    storage.publish(str(run / "weights.pt"), b"weights")
+    marker = {**facts, "sha256": storage.sha256_file(str(run / "weights.pt"))}
+    storage.publish_json(str(run / "weights.json"), marker)
+    storage.publish_json(str(run / "recipe.json"), facts)
+    copies = data_set.parent / "mlartifacts/1/artifacts"
+    storage.publish_json(str(copies / "card.json"), {"a copy": "without its parts"})
+    assert problems(data_set.parent) == []
+    storage.publish_json(str(run / "recipe.json"), {**facts, "recipe": {"rate": 0.2}})
+    assert problems(run) == [f"{run}/recipe.json: its recipe is not the one that weights.json names"]
 
 
 def test_the_command(data_set: Path, tmp_path: Path) -> None:
