@@ -7,6 +7,7 @@ and step give the same matches for any number of actors; the same command again 
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -44,8 +45,6 @@ class Config:
     """Ray actors; does not change a byte."""
     threads: int = 1
     """CPU threads of each actor."""
-    gpus: float = 0
-    """GPUs of each actor."""
 
     def __post_init__(self) -> None:
         if self.samples < 0 or self.workers < 1 or self.threads < 1:
@@ -77,7 +76,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         if card is None:
             missing = [shard for shard in data.shards if shard not in artifacts.done_parts(output)]
             made = [family, root, config.split, output, samples, config.step]
-            for _, done in workers.each(matches.make, made, missing, config.workers, config.threads, config.gpus):
+            for _, done in workers.each(matches.make, made, missing, config.workers, config.threads):
                 artifacts.record(output, job="match", **done)
             card = artifacts.finish(output, data.shards, _notes(output, data))
     print(f"{len(data)} pairs matched among {samples} samples each: {output}")
@@ -90,14 +89,15 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
 
 
 def _notes(output: str, data: DataSet) -> dict[str, float]:
-    """Mean distance of the matches, and how much further the runners-up are on average."""
+    """Mean distances of the matches and, where there were several candidates, of the first runners-up."""
     total, second, count = 0.0, 0.0, 0
     for shard in data.shards:
         part = artifacts.read_part(output, shard)
-        total += float(sum(part["distance"].to_pylist()))
-        second += float(sum(row[0] for row in part["runners_up"].to_pylist()))
+        total += sum(part["distance"].to_pylist())
+        second += sum(row[0] for row in part["runners_up"].to_pylist())
         count += part.num_rows
-    return {"distance": total / count, "second_distance": second / count}
+    found = {"distance": total / count, "second_distance": second / count}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 if __name__ == "__main__":

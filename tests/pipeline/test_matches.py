@@ -152,6 +152,7 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
         match.run(config(work, rebalanced, tmp_path / "x"))
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         match.run(config(work, tmp_path / "none", tmp_path / "x"))
+    assert match.run(config(work, trained, tmp_path / "one", samples=1))["notes"].keys() == {"distance"}
     with pytest.raises(ValueError, match="--samples -1"):
         config(work, trained, output, samples=-1)
     left = [artifacts.read_part(str(output), part) for part in range(card["parts"])]
