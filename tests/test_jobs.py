@@ -153,14 +153,39 @@ def test_a_full_disk_names_the_output_and_what_to_do(capsys: pytest.CaptureFixtu
     assert ended.value.code == 1 and "/somewhere/full" in told and "the same command again" in told
 
 
-def test_coverage_counts_a_colouring_and_not_the_average_of_all() -> None:
+def test_known_truth_counts_a_colouring_and_not_the_average_of_all() -> None:
     ids = modes.layout(3)
     truths = to_tensor([colours[ids] for colours in modes.COLOURINGS])
-    assert modes.coverage(truths[[0, 2, 2]], ids)[0].tolist() == [True, False, True, False]
-    hit, share = modes.coverage(torch.cat([truths, truths.mean(0, keepdim=True)]), ids)
-    assert hit.all() and share == 0.8
-    hit, share = modes.coverage(truths.mean(0, keepdim=True), ids)
-    assert not hit.any() and share == 0
+    mean = truths.mean(0, keepdim=True)
+    some = modes.measure(truths[[0, 2, 2]], ids)
+    assert (some["coverage"], some["colourings"], some["on_a_colouring"]) == (0, 2, 1)
+    assert some["on_a_rare_one"] == pytest.approx(2 / 3)
+    every = modes.measure(torch.cat([truths, mean]), ids)
+    assert (every["coverage"], every["colourings"], every["on_a_colouring"]) == (1, 4, 0.8)
+    assert modes.measure(mean.expand(2, -1, -1, -1), ids)["colourings"] == 0
+    apart = [(a - b).square().mean() for i, a in enumerate(truths) for b in truths[:i]]
+    uneven = [(a - b).square().mean() for i, a in enumerate(truths[[0, 0, 1]]) for b in truths[[0, 0, 1]][:i]]
+    assert modes.measure(truths, ids)["diversity"] == pytest.approx(1)
+    assert some["diversity"] != pytest.approx(1)
+    got = modes.measure(truths[[0, 0, 1]], ids)["diversity"]
+    assert got == pytest.approx(float(sum(uneven) / 3 / (sum(apart) / 6)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("m5", (5, True, 0)),
+        ("m20-plain", (20, False, 0)),
+        ("m20-plain-balanced", (20, False, 0)),
+        ("crn", (20, True, 160)),
+    ],
+)
+def test_known_truth_kinds(kind: str, wanted: tuple[int, bool, int]) -> None:
+    recipe = modes.recipe_of(kind, 10, 0)
+    assert (recipe.samples, recipe.noise_encoder, recipe.crn_images) == wanted
+    assert recipe.imle_images == (0 if kind == "crn" else 160)
+    with pytest.raises(ValueError, match=f"--kinds {kind}x"):
+        modes.recipe_of(kind + "x", 10, 0)
 
 
 DEAD_NODE = """

@@ -9,6 +9,7 @@ which is what a regression gives, hits none.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 import models.imle
-from jobs import shard
+from jobs import rarity, shard
 from jobs.sample import seeded
 from models.family import Family
 from models.imle import IMLE
@@ -47,13 +48,14 @@ NEAR = 0.03
 class Config:
     """What is trained and how it is measured."""
 
-    samples: tuple[int, ...] = (1, 5, 20)
-    """m, each with the noise encoder; the last also without."""
+    kinds: tuple[str, ...] = ("m1", "m5", "m20", "m20-plain")
+    """What to train: `mN` with N candidates and the noise encoder, `mN-plain` without it, `-balanced` after either for
+    re-balancing by rarity; `crn`, the baseline without noise."""
     seeds: tuple[int, ...] = (0, 1, 2)
     layouts: int = 400
     shares: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
     """How often each colouring is the observed one."""
-    steps: int = 1200
+    steps: int = 2400
     held_out: int = 50
     """Label maps to measure on."""
     drawn: int = 100
@@ -63,7 +65,9 @@ class Config:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Coverage by name, mean and spread over the seeds, and the share of samples that hit any colouring."""
+    """By name, mean and spread (largest - smallest) over the seeds: coverage, colourings hit, share of the samples that
+    hit any, and that hit one of the three less observed; diversity: mean squared distance of two samples over that of
+    two colourings (1: samples as far apart as different colourings; four colourings drawn alike: 0.75)."""
     with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
         return _run(config, Path(folder))
 
@@ -71,20 +75,18 @@ def run(config: Config) -> dict[str, Any]:
 def _run(config: Config, folder: Path) -> dict[str, Any]:
     data = make_data(config, folder)
     held_out = [layout(10_000_000 + i) for i in range(config.held_out)]
-    kinds = [(m, True) for m in config.samples] + [(config.samples[-1], False)]
     found: dict[str, list[float]] = {}
     rows: dict[str, list[np.ndarray]] = {}
-    for samples, encoder in kinds:
-        name = f"m{samples}" + ("" if encoder else "_without_encoder")
+    for kind in config.kinds:
         for seed in config.seeds:
-            family = _trained(config, data, folder / f"{name}-{seed}", samples, encoder, seed)
-            hits = [coverage(draw(family, ids, config.drawn, seed, i), ids) for i, ids in enumerate(held_out)]
-            found.setdefault(f"{name}/coverage", []).append(statistics.mean(float(h.all()) for h, _ in hits))
-            found.setdefault(f"{name}/colourings", []).append(statistics.mean(float(h.sum()) for h, _ in hits))
-            found.setdefault(f"{name}/on_a_colouring", []).append(statistics.mean(share for _, share in hits))
-            print(f"{name} seed {seed}: " + ", ".join(f"{k} {v[-1]:.3f}" for k, v in found.items() if name in k))
+            family = _trained(config, kind, seed, data, folder)
+            each = [measure(draw(family, ids, config.drawn, seed, i), ids) for i, ids in enumerate(held_out)]
+            means = {name: statistics.mean(one[name] for one in each) for name in each[0]}
+            for name, value in means.items():
+                found.setdefault(f"{kind}/{name}", []).append(value)
+            print(f"{kind} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in means.items()), flush=True)
             if seed == config.seeds[0]:
-                rows[name] = [pictures.to_uint8(x) for x in draw(family, held_out[0], 12, seed, 0)]
+                rows[kind] = [pictures.to_uint8(x) for x in draw(family, held_out[0], 12, seed, 0)]
     _sheet(rows, held_out[0]).save(folder / "modes.png")
     figures: dict[str, Any] = {"layouts": config.layouts, "steps": config.steps, "seeds": len(config.seeds)}
     for name, values in found.items():
@@ -121,12 +123,30 @@ def make_data(config: Config, folder: Path) -> str:
     return str(folder / "data")
 
 
-def _trained(config: Config, data: str, output: Path, samples: int, encoder: bool, seed: int) -> Any:
+def recipe_of(kind: str, steps: int, seed: int) -> models.imle.Config:
+    """The recipe of a row.
+
+    Raises:
+        ValueError: no such kind.
+    """
+    match = re.fullmatch(r"(?:crn|m([1-9][0-9]*)(-plain)?(?:-balanced)?)", kind)
+    if match is None:
+        raise ValueError(f"--kinds {kind}: wanted mN, mN-plain, mN-balanced, mN-plain-balanced or crn")
     preset = models.imle.PRESETS["modes"]
-    length = config.steps * preset.batch
-    recipe = replace(preset, seed=seed, samples=samples, noise_encoder=encoder, imle_images=length)
-    fit(Job("imle", recipe, data, str(output), run=Run(workers=0, checkpoint_every=2000)))
-    return checkpoint.restore(str(output))[0]
+    length = steps * preset.batch
+    if kind == "crn":
+        return replace(preset, seed=seed, crn_images=length, imle_images=0)
+    return replace(preset, seed=seed, samples=int(match[1]), noise_encoder=not match[2], imle_images=length)
+
+
+def _trained(config: Config, kind: str, seed: int, data: str, folder: Path) -> Family:
+    recipe, rare = recipe_of(kind, config.steps, seed), ""
+    if kind.endswith("-balanced"):
+        rare = str(folder / "rarity")
+        rarity.run(rarity.Config(data=data, output=rare, classes=recipe.labels, workers=1))
+    output = str(folder / f"{kind}-{seed}")
+    fit(Job("imle", recipe, data, output, rarity=rare, run=Run(workers=0, checkpoint_every=2000)))
+    return checkpoint.restore(output)[0]
 
 
 def draw(family: Family, ids: np.ndarray, count: int, seed: int, number: int) -> torch.Tensor:
@@ -135,12 +155,21 @@ def draw(family: Family, ids: np.ndarray, count: int, seed: int, number: int) ->
     return family.sample({"input": to_tensor([ids.astype(np.int64)])}, count, seeded(seed, "modes", str(number)))[0]
 
 
-def coverage(samples: torch.Tensor, ids: np.ndarray) -> tuple[np.ndarray, float]:
-    """(which colourings are hit: bool 4, share of the samples that hit one)."""
+def measure(samples: torch.Tensor, ids: np.ndarray) -> dict[str, float]:
+    """The figures of one label map's samples `N 3 H W`."""
     truths = to_tensor([c[ids] for c in COLOURINGS])  # 4 3 H W
     apart = torch.stack([(a - b).square().mean() for i, a in enumerate(truths) for b in truths[i + 1 :]]).mean()
     near = (samples[:, None] - truths).square().mean((2, 3, 4)) < NEAR * apart  # N 4
-    return near.any(0).numpy(), float(near.any(1).double().mean())
+    # Mean over all pairs of |a - b|^2 = 2 N / (N - 1) times the samples' variance.
+    spread = 2 * len(samples) / (len(samples) - 1) * samples.var(0, unbiased=False).mean()
+    hit = near.any(0)
+    return {
+        "coverage": float(hit.all()),
+        "colourings": float(hit.sum()),
+        "on_a_colouring": float(near.any(1).double().mean()),
+        "on_a_rare_one": float(near[:, 1:].any(1).double().mean()),
+        "diversity": float(spread / apart),
+    }
 
 
 def _sheet(rows: Mapping[str, Sequence[np.ndarray]], ids: np.ndarray) -> Any:
