@@ -38,7 +38,7 @@ class Config:
     """Rarity artifact, where the run was trained with one."""
     split: str = "train"
     samples: int = 0
-    """m: candidates of each pair; 0: the recipe's."""
+    """m: candidates of each pair; 0: the recipe's (which may be of a search level by level)."""
     step: int = 0
     """Part of the noise's seeds: that of one of the training's own searches, or any other number."""
     workers: int = 2
@@ -68,7 +68,10 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     rare = storage.absolute(config.rarity, "--rarity") if config.rarity else ""
     data = DataSet(root, config.split)
     family, given = matches.open_run(folder, path, data, config.weights, rare)
-    samples = config.samples or family.recipe.samples
+    if config.samples and family.recipe.level_samples:
+        raise ValueError(f"--samples {config.samples}: this run searches level by level, by its own --level-samples")
+    levels = family.recipe.level_samples
+    samples = config.samples or (0 if levels else family.recipe.samples)
     inputs = {**given, "checkpoint": storage.sha256_file(path)}
     options = {"samples": samples, "step": config.step}
     with storage.lease(output):
@@ -78,8 +81,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             made = [family, root, config.split, output, samples, config.step]
             for _, done in workers.each(matches.make, made, missing, config.workers, config.threads):
                 artifacts.record(output, job="match", **done)
-            card = artifacts.finish(output, data.shards, _notes(output, data))
-    print(f"{len(data)} pairs matched among {samples} samples each: {output}")
+            card = artifacts.finish(output, data.shards, _notes(output, data, samples))
+    print(f"{len(data)} pairs matched among {samples or ' + '.join(map(str, levels))} samples each: {output}")
     print(", ".join(f"{name} {value:.4g}" for name, value in card["notes"].items()))
     if tracker is not None:
         tracker.scalars({f"match/{name}": value for name, value in card["notes"].items()}, 0)
@@ -88,15 +91,20 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     return card
 
 
-def _notes(output: str, data: DataSet) -> dict[str, float]:
-    """Mean distances of the matches and, where there were several candidates, of the first runners-up."""
-    total, second, count = 0.0, 0.0, 0
+def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
+    """Mean distances of the matches and, where there were several candidates, of the first runners-up; share of the
+    candidates that were rejected, and of the pairs whose candidates all were."""
+    total, second, rejected, forced, count = 0.0, 0.0, 0, 0, 0
     for shard in data.shards:
         part = artifacts.read_part(output, shard)
         total += sum(part["distance"].to_pylist())
         second += sum(row[0] for row in part["runners_up"].to_pylist())
+        rejected += sum(part["rejected"].to_pylist())
+        forced += sum(n == samples for n in part["rejected"].to_pylist())
         count += part.num_rows
     found = {"distance": total / count, "second_distance": second / count}
+    if rejected:
+        found |= {"rejected": rejected / (count * samples), "all_rejected": forced / count}
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

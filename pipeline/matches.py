@@ -3,7 +3,8 @@ training group: generator and data set in, a Parquet artifact out that a trainin
 
 The conditional case: a pair's candidates come from its own input, so a search is a reduction over them and needs no
 index. The family searches; here its pairs are dealt out, shard by shard. A part has the columns `key`, `seed` (of the
-noise; the noise itself is never kept), `candidate`, `distance` and `runners_up` (the next distances, ascending).
+noise; the noise itself is never kept), `candidate` (one number a level of the search, ordinarily one), `distance`,
+`runners_up` (the next distances, ascending) and `rejected` (candidates nearer than epsilon; all: the furthest one won).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pipeline.batches import Images
 from pipeline.shards import DataSet
 from pipeline.weights import of_recipe
 
-VERSION = 1
+VERSION = 2
+COLUMNS = ("seed", "candidate", "distance", "runners_up", "rejected")
 CENTRE = (1.0, 0.5, 0.5)
 """Where the pictures are cut: (scale, top, left)."""
 
@@ -71,9 +73,11 @@ def make(family: IMLE, root: str, split: str, folder: str, samples: int, step: i
         rows = list(data.shard_rows(shard))
         found = [one(i) for i in rows]
         columns: dict[str, Any] = {"key": [data.keys[i] for i in rows]}
-        columns |= {name: torch.cat([f[name] for f in found]).numpy() for name in ("seed", "candidate", "distance")}
-        runners = np.concatenate([f["runners_up"].numpy() for f in found])
-        columns["runners_up"] = pa.FixedSizeListArray.from_arrays(pa.array(runners.reshape(-1)), runners.shape[1])
+        for name in COLUMNS:
+            column = torch.cat([f[name] for f in found]).numpy()
+            if column.ndim == 2:
+                column = pa.FixedSizeListArray.from_arrays(pa.array(column.reshape(-1)), column.shape[1])
+            columns[name] = column
         artifacts.publish_part(folder, shard, pa.table(columns))
         return {"part": shard, "images": len(rows), "seconds": time.perf_counter() - began}
 
@@ -88,7 +92,7 @@ def make(family: IMLE, root: str, split: str, folder: str, samples: int, step: i
 
 
 def load(folder: str, data: DataSet) -> tuple[Table, artifacts.Card]:
-    """Rows by position, as `IMLE.refresh` gives them: index, crop, seed, candidate, distance; and the card.
+    """Rows by position, as `IMLE.refresh` gives them: index, crop and `COLUMNS`; and the card.
 
     Raises:
         ValueError: not finished, damaged, of another data set, or without some of its keys.
@@ -100,6 +104,7 @@ def load(folder: str, data: DataSet) -> tuple[Table, artifacts.Card]:
     if (keys := whole["key"].to_pylist()) != data.keys:
         missing = sorted(set(data.keys) - set(keys))
         raise ValueError(f"--matches {folder}: {len(missing)} keys are missing ({', '.join(missing[:3])}); match again")
-    columns = {name: torch.from_numpy(whole[name].to_numpy().copy()) for name in ("seed", "candidate", "distance")}
+    columns = {name: torch.tensor(np.array(whole[name].to_pylist())) for name in COLUMNS}
+    columns |= {name: columns[name].float() for name in ("distance", "runners_up")}
     index = torch.arange(len(data))
     return {"index": index, "crop": torch.tensor(CENTRE, dtype=torch.float64).expand(len(data), 3), **columns}, card

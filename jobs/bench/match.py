@@ -105,14 +105,14 @@ def bare(family: IMLE, batch: Batch, seeds: list[int]) -> Callable[[], None]:
     x = family.condition(batch["input"])
     with torch.no_grad():
         wanted = [family.distance.features(y[None]) for y in batch["target"]]
-    every = torch.arange(r.samples)
-    noise = [family.noise(torch.full((r.samples,), seed), every, x.shape[2:]) for seed in seeds]
+    every = torch.arange(r.samples)[:, None]
+    noise = [family.noise(torch.full((r.samples,), seed), every, x.shape[2:])[0] for seed in seeds]
 
     @torch.no_grad()
     def computing() -> None:
         for i in range(len(x)):
             for z in torch.split(noise[i], r.search_batch):
-                fake = family.picture(x[i : i + 1].expand(len(z), -1, -1, -1), z)
+                fake = family.picture(x[i : i + 1].expand(len(z), -1, -1, -1), [z])
                 family.distance.total(family.distance.features(fake), wanted[i])
 
     return computing

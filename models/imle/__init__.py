@@ -14,6 +14,9 @@ Different from it:
 - with other VGG weights each layer's factor is 1 / mean distance of random training pairs at that layer
   (`perceptual_factors`);
 - a search works through one pair at a time; only the seed of the chosen noise is kept, never the noise;
+- follow-ups on the same search, off in preset `paper`: a projected one, rejection (`epsilon`), adaptive thresholds
+  (`adaptive_*`), a search level by level (preset `chimle`, on this generator; there a code of 128 numbers a level joins
+  the noise, and the distance is LPIPS);
 - weight averages (`average_decay`) and noise added to the chosen noise (`jitter`) are there, off in preset `paper`.
 """
 
@@ -84,6 +87,26 @@ class Config(PerceptualRecipe):
     """Steps between two searches. Source: released code."""
     search_batch: int = 5
     """Candidates in one forward pass of a search. Ours: it bounds memory, and may move the last bits."""
+    search: Literal["exact", "projected"] = "exact"
+    """projected: count-sketches of the features nominate candidates, exact distances decide. Source: HyperRIM and
+    CAM-Net project (by stored matrices), without deciding exactly."""
+    projection: int = 1000
+    """Numbers that a projected search compares by, shared evenly by the layers. Source: CAM-Net."""
+    rerank: int = 5
+    """Candidates that it nominates. Ours."""
+    epsilon: float = 0.0
+    """Candidates nearer than this to their target, in units of the distance, may not be chosen; where all are, the
+    furthest is. Source: RS-IMLE (Vashist, Peng, Li, ECCV 2024; its 0.1 is in another metric's units)."""
+    adaptive_gamma: float = 0.0
+    """Above 0: S is drawn once, and a pair is searched again when its distance falls below its threshold, which is then
+    lowered by this share. Source: Adaptive IMLE (Aghabozorgi, Peng, Li, ICML 2023), released code: 0.01 to 0.04."""
+    adaptive_staleness: int = 5
+    """Searches that a pair skips at least, with thresholds. Source: the same."""
+    adaptive_force: int = 15
+    """Searches after which it is due in any case. Source: the same (15 to 30)."""
+    level_samples: tuple[int, ...] = ()
+    """Candidates a level, coarse to fine, of a search level by level; the last so many levels have noise and a picture
+    of their own. None: one search for all. Source: CHIMLE (Peng, Moazeni, Li, NeurIPS 2022): 200 200 20 10."""
     rarity_classes: int = 5
     """With a rarity artifact, S is drawn by the rarity of so many classes in turn, the largest by area; 0: evenly.
     Source: released code (road, building, sky, other, sidewalk)."""
@@ -106,6 +129,20 @@ PAPER = Config()
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
     "facades": replace(PAPER, aspect=1, labels=12, other=False, perceptual_factors="calibrated", set_batch=8),
+    # 430 partial pictures a search in place of 8,000,000 whole ones.
+    "chimle": replace(
+        PAPER,
+        aspect=1,
+        labels=12,
+        other=False,
+        perceptual_factors="calibrated",
+        noise=5,
+        noise_encoder=False,
+        level_samples=(200, 200, 20, 10),
+        imle_images=200_000,
+        settle_images=0,
+        set_batch=8,
+    ),
     # For `jobs.bench modes`: 32 pixels, pixels alone as distance, a few minutes on a CPU.
     "modes": replace(
         PAPER,

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.common.perceptual import Perceptual
+from models.common.sketch import count_sketch
 
 PIXELS = "pixels"
 HALF_RANGE = 127.5
@@ -66,10 +67,7 @@ class MaskedDistance(Perceptual):
         terms = []
         for mine, other in zip(got, wanted, strict=True):
             apart = (mine.to(kept) - other.to(kept)).abs()
-            if mask is not None:
-                side = mask.shape[2] // apart.shape[2]
-                apart = apart * (F.avg_pool2d(mask, side) if side > 1 else mask)
-            terms.append(apart.mean((1, 2, 3)))
+            terms.append((apart if mask is None else apart * _shrunk(mask, apart)).mean((1, 2, 3)))
         return torch.stack(terms, 1)
 
     def distances(self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
@@ -84,3 +82,28 @@ class MaskedDistance(Perceptual):
         """d a picture."""
         found: Tensor = self.compare(got, wanted, mask) @ self.factors
         return found
+
+    def sketch(
+        self, features: Sequence[Tensor], numbers: int, mask: Float[Tensor, "k 1 h w"] | None = None
+    ) -> list[Float[Tensor, "b n"]]:
+        """The features of each layer in an equal share of `numbers` numbers, with which `sketched` compares."""
+        share = max(1, numbers // len(features))
+        found = []
+        for number, layer in enumerate(features):
+            weighed = layer.to(self.factors.dtype)
+            if mask is not None:
+                weighed = weighed * _shrunk(mask, layer)
+            found.append(count_sketch(weighed, share, number) / layer[0].numel() ** 0.5)
+        return found
+
+    def sketched(self, got: Sequence[Tensor], wanted: Sequence[Tensor]) -> Float[Tensor, " b"]:
+        """An estimate of sum_l lambda_l (mean of (M_l (Phi_l(y) - Phi_l(g)))^2)^(1/2) from sketches: a sketch keeps
+        Euclidean distances, not d's sums of absolute values; the two rank alike, not the same."""
+        norms = torch.stack([torch.linalg.vector_norm(a - b, dim=1) for a, b in zip(got, wanted, strict=True)], 1)
+        found: Tensor = norms @ self.factors
+        return found
+
+
+def _shrunk(mask: Float[Tensor, "k 1 h w"], like: Tensor) -> Tensor:
+    side = mask.shape[2] // like.shape[2]
+    return F.avg_pool2d(mask, side) if side > 1 else mask

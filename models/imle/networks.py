@@ -75,9 +75,12 @@ def label_pyramid(x: Float[Tensor, "b c h w"], levels: int) -> list[Tensor]:
     return pyramid[::-1]
 
 
-def noise_pyramid(z: Float[Tensor, "b c h w"], levels: int) -> list[Tensor]:
-    """Coarse to fine, every second pixel: the deviation is the same at each level (averaging would halve it)."""
-    return [z[:, :, :: 1 << k, :: 1 << k] for k in range(levels - 1, -1, -1)]
+def noise_pyramid(z: Sequence[Float[Tensor, "b c h w"]], levels: int) -> list[Tensor]:
+    """Coarse to fine: the maps z, each twice as large as the one before, are the last ones as they are; the first of
+    them, every second pixel taken, serves the coarser levels: the deviation is the same at each level (averaging would
+    halve it)."""
+    below = levels - len(z)
+    return [*(z[0][:, :, :: 1 << k, :: 1 << k] for k in range(below, 0, -1)), *z]
 
 
 class Generator(nn.Module):
@@ -85,9 +88,12 @@ class Generator(nn.Module):
 
     Module k works at height 4 x 2^k: its input is the features so far, enlarged twice (bilinear, corners aligned), the
     condition and the noise at that size. Output: 1 x 1 convolution, linear, in units where [-1, 1] is black to white.
+    The last `heads` modules have one each (CHIMLE, Peng, Moazeni, Li, NeurIPS 2022); ordinarily the last one alone.
     """
 
-    def __init__(self, condition: int, noise: int, widths: Sequence[int], generator: torch.Generator) -> None:
+    def __init__(
+        self, condition: int, noise: int, widths: Sequence[int], generator: torch.Generator, heads: int = 1
+    ) -> None:
         super().__init__()
         before, modules = 0, []
         for width in widths:
@@ -95,6 +101,7 @@ class Generator(nn.Module):
             before = width
         self.levels = nn.ModuleList(modules)
         self.rgb = Conv(before, 3, 1, generator, True)
+        self.rgb_before = nn.ModuleList(Conv(width, 3, 1, generator, True) for width in widths[-heads:-1])
         self.noise = noise
 
     @torch.no_grad()
@@ -107,17 +114,40 @@ class Generator(nn.Module):
             drawn = torch.randn(weight[:, -self.noise :].shape, generator=generator)
             weight[:, -self.noise :] = scale * drawn.to(weight)
 
-    def forward(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 h w"]:
-        count = len(self.levels)
-        features: Tensor | None = None
-        for module, label, noise in zip(self.levels, label_pyramid(x, count), noise_pyramid(z, count), strict=True):
+    def refine(
+        self, features: Tensor | None, labels: Sequence[Tensor], noises: Sequence[Tensor], first: int
+    ) -> Float[Tensor, "b c h w"]:
+        """The features after the modules from `first` on, one for each of the labels and noises; before them
+        `features` (none before module 0)."""
+        for module, label, noise in zip(self.levels[first : first + len(labels)], labels, noises, strict=True):
             parts = [label, noise]
             if features is not None:
                 enlarged = F.interpolate(features, label.shape[2:], mode="bilinear", align_corners=True)
                 parts = [enlarged, label, noise]
             features = module(torch.cat(parts, 1))
-        out: Tensor = self.rgb(features)
+        assert features is not None
+        return features
+
+    def picture(self, features: Float[Tensor, "b c h w"], head: int = -1) -> Float[Tensor, "b 3 h w"]:
+        """Of the features at head number `head`, coarse to fine."""
+        out: Tensor = [*self.rgb_before, self.rgb][head](features)
         return out
+
+    def pictures(self, x: Float[Tensor, "b c h w"], z: Sequence[Float[Tensor, "b n h w"]]) -> list[Tensor]:
+        """Of each head, coarse to fine; the noise maps as in `noise_pyramid`."""
+        labels, noises = label_pyramid(x, len(self.levels)), noise_pyramid(z, len(self.levels))
+        first = len(self.levels) - len(self.rgb_before) - 1
+        features = self.refine(None, labels[: first + 1], noises[: first + 1], 0)
+        found = [self.picture(features, 0)]
+        for head in range(1, len(self.rgb_before) + 1):
+            at = first + head
+            features = self.refine(features, labels[at : at + 1], noises[at : at + 1], at)
+            found.append(self.picture(features, head))
+        return found
+
+    def forward(self, x: Float[Tensor, "b c h w"], *z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 h w"]:
+        """The finest picture."""
+        return self.pictures(x, z)[-1]
 
 
 class NoiseEncoder(nn.Module):

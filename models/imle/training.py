@@ -16,13 +16,12 @@ from models.common.average import Average
 from models.common.seeds import seeded
 from models.family import Batch, Draw, Family, Group, Match, Stage, Stream, Table, Tables
 from models.imle.distance import HALF_RANGE, PAPER_FACTORS, PIXELS, MaskedDistance
-from models.imle.networks import BASE, Generator, NoiseEncoder
+from models.imle.networks import BASE, Generator, NoiseEncoder, label_pyramid
+from models.imle.search import level_by_level, nearest
 
 if TYPE_CHECKING:
     from models.imle import Config
 
-RUNNERS_UP = 4
-"""Distances kept of each search beside the winner's."""
 EVALUATED = 8
 """Samples of each held-out input in `evaluate`."""
 
@@ -38,7 +37,7 @@ class IMLE(Family):
         check(recipe, perceptual)
         self.recipe, self.group, r = recipe, group, recipe
         channels = r.labels if r.condition == "labels" else 3
-        self.generator = Generator(channels, r.noise, r.widths, seeded(r.seed, "generator"))
+        self.generator = Generator(channels, r.noise, r.widths, seeded(r.seed, "generator"), self._heads)
         self.encoder = NoiseEncoder(channels, r.noise, seeded(r.seed, "encoder"), r.encoder_width)
         self.average_generator = Average(self.generator, r.average_decay, r.average_warm_up)
         self.average_encoder = Average(self.encoder, r.average_decay, r.average_warm_up)
@@ -50,6 +49,11 @@ class IMLE(Family):
         self.optimisers: dict[str, torch.optim.Adam] = {}
         self.rarity: Table = {}
         self.matches: Table = {}
+
+    @property
+    def _heads(self) -> int:
+        """Levels with noise and a picture of their own."""
+        return max(1, len(self.recipe.level_samples))
 
     # Stages ----------------------------------------------------------------------------------------------------------
 
@@ -73,11 +77,15 @@ class IMLE(Family):
             # Section 4, data set: places of S take turns between the largest classes, each picture by its rarity there.
             largest = self.rarity["classes"][0, : r.rarity_classes]
             drawn = replace(drawn, order="weighted", weights=self.rarity["rarity"][:, largest].T.contiguous())
-        return {"pairs": chosen, "set": drawn}
+        if not r.adaptive_gamma:
+            return {"pairs": chosen, "set": drawn}
+        return {"pairs": chosen, "set": drawn, "rows": replace(chosen, order="fixed", batch=r.set_batch)}
 
     def take(self, artifact: str, table: Table) -> None:
         """`rarity`: what data set and loss are re-balanced by. `matches`: trained on in place of own searches."""
         if artifact == "matches":
+            if self.recipe.adaptive_gamma:
+                raise ValueError("--matches and --adaptive-gamma: thresholds belong to searches within training")
             self.matches = table
             return
         if artifact != "rarity" or self.recipe.condition != "labels":
@@ -117,10 +125,15 @@ class IMLE(Family):
         """Whether the noise encoder takes part: not where there is no noise."""
         return self.recipe.noise_encoder and bool(self.noisy)
 
-    def picture(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b n h w"]) -> Float[Tensor, "b 3 h w"]:
-        """The raw networks' outputs for conditions and raw noise."""
-        out: Tensor = self.generator(x, self.encoder(x, z) if self._encodes else z * self.noisy)
-        return out
+    def pictures(
+        self, x: Float[Tensor, "b c h w"], z: Sequence[Float[Tensor, "b n h w"]]
+    ) -> list[Float[Tensor, "b 3 h w"]]:
+        """The raw networks' outputs for conditions and raw noise: one a level with noise of its own, coarse to fine."""
+        return self.generator.pictures(x, [self.encoder(x, one) if self._encodes else one * self.noisy for one in z])
+
+    def picture(self, x: Float[Tensor, "b c h w"], z: Sequence[Float[Tensor, "b n h w"]]) -> Float[Tensor, "b 3 h w"]:
+        """The finest of them."""
+        return self.pictures(x, z)[-1]
 
     # One step --------------------------------------------------------------------------------------------------------
 
@@ -130,18 +143,21 @@ class IMLE(Family):
         if not self.distance.calibrated:
             self._calibrate(draw)
         batch = draw("pairs")
-        x, y = self.condition(batch["input"]), batch["target"]
+        x = self.condition(batch["input"])
         if self.stage == "crn":
-            z = x.new_zeros(len(x), r.noise, *x.shape[2:])
+            z = [x.new_zeros(len(x), r.noise, *size) for size in self._sizes(x.shape[2:])]
         else:
             z = self.noise(batch["seed"], batch["candidate"], x.shape[2:])
             if r.jitter:
-                moved = torch.stack([_normal(z.shape[1:], r.seed, "jitter", images, int(k)) for k in batch["row"]])
-                z = z + r.jitter * moved.to(z)
-        fake = self.picture(x, z)
-        with torch.no_grad():
-            wanted = self.distance.features(y)
-        apart = self.distance.compare(self.distance.features(fake), wanted, self.mask(batch))
+                z = [one + r.jitter * self._moved(one, level, images, batch["row"]) for level, one in enumerate(z)]
+        mask = self.mask(batch)
+        masks = [None] * self._heads if mask is None else label_pyramid(mask, self._heads)
+        apart: Tensor | float = 0.0
+        for fake, y, m in zip(self.pictures(x, z), label_pyramid(batch["target"], self._heads), masks, strict=True):
+            with torch.no_grad():
+                wanted = self.distance.features(y)
+            apart = self.distance.compare(self.distance.features(fake), wanted, m) + apart
+        assert isinstance(apart, Tensor)
         terms = apart.mean(0) * self.distance.factors
         loss = terms.sum()
         params = self.optimisers["main"].param_groups[0]["params"]
@@ -156,7 +172,13 @@ class IMLE(Family):
         self.average_encoder.update(self.encoder)
         values = torch.cat([terms.detach().double(), loss.detach().double()[None]]).tolist()
         names = [f"distance_{name}" for name in self.distance.layers]
-        return {"loss": values[-1], **dict(zip(names, values[:-1], strict=True))}
+        found = {"loss": values[-1], **dict(zip(names, values[:-1], strict=True))}
+        if "rejected" in batch and r.epsilon:
+            found["rejected"] = float(batch["rejected"].double().mean())
+            found["all_rejected"] = float((batch["rejected"] == r.samples).double().mean())
+        if "age" in batch:
+            found["searches_ago"] = float(batch["age"].double().mean())
+        return found
 
     @torch.no_grad()
     def _calibrate(self, draw: Draw) -> None:
@@ -174,12 +196,15 @@ class IMLE(Family):
 
     @torch.no_grad()
     def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> Table:
-        """Fill the set S with `set_size` pairs and find each one's nearest candidate; a rank searches its own share."""
-        r, rows, seen = self.recipe, list[Table](), dict[int, int]()
+        """Fill the set S with `set_size` pairs and find each one's nearest candidate; a rank searches its own share.
+        With adaptive thresholds S stays, and only the pairs that are due are searched again."""
+        r, parts, seen = self.recipe, list[Table](), dict[int, int]()
         if self.matches:
             return self.matches
         if not self.distance.calibrated:
             self._calibrate(draw)
+        if r.adaptive_gamma and self.stage in tables:
+            return self._renew(draw, tables[self.stage], step)
         for _ in range(r.set_size // r.set_batch):
             batch = draw("set")
             # A pair that is drawn twice gets other candidates: its place among its own draws is part of the seed.
@@ -189,60 +214,110 @@ class IMLE(Family):
                 times.append(seen.get(index, 0))
                 seen[index] = times[-1] + 1
             first = self.group.rank * len(batch["index"])
-            own = zip(batch["index"].tolist(), times[first : first + len(batch["index"])], strict=True)
-            seeds = [noise_seed(r.seed, step, index, time) for index, time in own]
-            kept = {name: batch[name] for name in ("index", "crop")}
-            found = self.search(batch, seeds)
-            rows.append({k: self.group.gather(v).cpu() for k, v in {**kept, **found}.items()})
-        return {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
+            batch["time"] = torch.tensor(times[first : first + len(batch["index"])])
+            found = {
+                **{name: batch[name] for name in ("index", "crop")},
+                **self.search(batch, self._seeds(batch, step)),
+            }
+            if r.adaptive_gamma:
+                age = torch.zeros_like(found["seed"])
+                found |= {"time": batch["time"], "age": age, "threshold": (1 - r.adaptive_gamma) * found["distance"]}
+            parts.append({k: self.group.gather(v).cpu() for k, v in found.items()})
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _renew(self, draw: Draw, last: Table, step: int) -> Table:
+        """Adaptive IMLE (Aghabozorgi, Peng, Li, ICML 2023), as its released code has it: a pair is searched again when
+        its chosen sample has come nearer than its threshold tau and `adaptive_staleness` refreshes have passed, or
+        after `adaptive_force` in any case; tau is then (1 - gamma) times the distance before that search. (The first
+        tau is of the first match's own distance; there it comes from codes that were never matched.)"""
+        r, table = self.recipe, {name: column.clone() for name, column in last.items()}
+        for _ in range(r.set_size // r.set_batch):
+            batch = draw("rows")
+            now = self._distances(batch)
+            age = batch["age"] + 1
+            due = ((now < batch["threshold"]) & (age >= r.adaptive_staleness)) | (age >= r.adaptive_force)
+            found = {**{name: batch[name].clone() for name in last}, "distance": now, "age": age}
+            if bool(due.any()):
+                some = {name: value[due] for name, value in batch.items()}
+                searched = self.search(some, self._seeds(some, step))
+                tau = (1 - r.adaptive_gamma) * now[due]
+                for name, column in {**searched, "threshold": tau, "age": torch.zeros_like(age[due])}.items():
+                    found[name][due] = column
+            rows = self.group.gather(batch["row"]).cpu()
+            for name, column in found.items():
+                table[name][rows] = self.group.gather(column).cpu()
+        return table
+
+    def _distances(self, batch: Batch) -> Float[Tensor, " b"]:
+        """Of each row's chosen sample now; one pair at a time, as in a search, so that no batch size shows."""
+        masks, found = self.mask(batch), []
+        z = self.noise(batch["seed"], batch["candidate"], batch["target"].shape[2:])
+        for i in range(len(batch["index"])):
+            fake = self.picture(self.condition(batch["input"][i : i + 1]), [one[i : i + 1] for one in z])
+            wanted = self.distance.features(batch["target"][i : i + 1])
+            mask = None if masks is None else masks[i : i + 1]
+            found.append(self.distance.total(self.distance.features(fake), wanted, mask))
+        return torch.cat(found).float().cpu()
+
+    def _seeds(self, batch: Batch, step: int) -> list[int]:
+        pairs = zip(batch["index"].tolist(), batch["time"].tolist(), strict=True)
+        return [noise_seed(self.recipe.seed, step, index, time) for index, time in pairs]
 
     @torch.no_grad()
     def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0) -> Table:
-        """The nearest of `samples` (none: the recipe's) candidates to each target. Of a candidate its distance is kept
-        and nothing else, so that memory does not grow with their number; the target's features are computed once.
+        """The nearest of `samples` (none: the recipe's) candidates to each target, one pair at a time.
 
-        Returns columns `seed`, `candidate` (int64 `B`), `distance` (float32 `B`), `runners_up` (float32 `B 4`:
-        ascending, infinite where there are fewer). Ties go to the lower candidate.
+        Returns columns `seed` (int64 `B`), `candidate` (int64 `B L`: one number a level, ordinarily L = 1), `distance`
+        (float32 `B`), `runners_up` (float32 `B 4`: ascending, infinite where there are fewer), `rejected` (int64 `B`).
 
         Raises:
+            ValueError: a number of samples for a search level by level.
             FloatingPointError: the generator gives what is not finite.
         """
-        r = self.recipe
-        count = samples or r.samples
-        masks, winners, lists = self.mask(batch), [], []
+        r, masks, found = self.recipe, self.mask(batch), []
+        if samples and r.level_samples:
+            raise ValueError(f"--samples {samples}: this run searches level by level, by --level-samples")
         for i, seed in enumerate(seeds):
             x = self.condition(batch["input"][i : i + 1])
-            wanted = self.distance.features(batch["target"][i : i + 1])
-            mask = None if masks is None else masks[i : i + 1]
-            parts = []
-            for start in range(0, count, r.search_batch):
-                candidates = torch.arange(start, min(start + r.search_batch, count))
-                z = self.noise(torch.full_like(candidates, seed), candidates, x.shape[2:]).to(x)
-                fake = self.picture(x.expand(len(z), -1, -1, -1), z)
-                parts.append(self.distance.total(self.distance.features(fake), wanted, mask).float())
-            every = torch.cat(parts).cpu()
-            if not bool(every.isfinite().all()):
-                raise FloatingPointError(
-                    f"candidate {int((~every.isfinite()).nonzero()[0])} of seed {seed}: not finite"
-                )
-            order = every.argsort(stable=True)
-            winners.append(order[0])
-            lists.append(F.pad(every[order[: RUNNERS_UP + 1]], (0, max(0, RUNNERS_UP + 1 - count)), value=torch.inf))
-        ranked = torch.stack(lists)
+            target, mask = batch["target"][i : i + 1], None if masks is None else masks[i : i + 1]
+            if r.level_samples:
+                found.append(level_by_level(self, x, target, mask, seed))
+            else:
+                found.append(nearest(self, x, target, mask, seed, samples or r.samples))
         return {
             "seed": torch.tensor(list(seeds)),
-            "candidate": torch.stack(winners),
-            "distance": ranked[:, 0].contiguous(),
-            "runners_up": ranked[:, 1:].contiguous(),
+            "candidate": torch.tensor([list(one.candidate) for one in found]),
+            "distance": torch.tensor([one.distance for one in found]),
+            "runners_up": torch.stack([one.runners_up for one in found]),
+            "rejected": torch.tensor([one.rejected for one in found]),
         }
 
+    # Noise and condition ---------------------------------------------------------------------------------------------
+
+    def _sizes(self, size: Sequence[int]) -> list[tuple[int, ...]]:
+        """(height, width) of the noise of each level, coarse to fine."""
+        return [tuple(side >> k for side in size) for k in range(self._heads - 1, -1, -1)]
+
     def noise(
-        self, seeds: Int[Tensor, " b"], candidates: Int[Tensor, " b"], size: Sequence[int]
+        self, seeds: Int[Tensor, " b"], candidates: Int[Tensor, "b l"], size: Sequence[int]
+    ) -> list[Float[Tensor, "b n h w"]]:
+        """Raw noise N(0, 1) of candidates, a map a level: a function of seed, candidate and level alone."""
+        return [self.level_noise(seeds, candidates[:, level], level, size) for level in range(self._heads)]
+
+    def level_noise(
+        self, seeds: Int[Tensor, " b"], candidates: Int[Tensor, " b"], level: int, size: Sequence[int]
     ) -> Float[Tensor, "b n h w"]:
-        """Raw noise N(0, 1) of candidates: a function of seed and candidate alone, drawn on the CPU."""
-        shape = (self.recipe.noise, *size)
-        drawn = [_normal(shape, s, c) for s, c in zip(seeds.tolist(), candidates.tolist(), strict=True)]
+        """One level's, for pictures of `size`; drawn on the CPU."""
+        shape = (self.recipe.noise, *self._sizes(size)[level])
+        own = ("level", level) if level else ()
+        drawn = [_normal(shape, s, c, *own) for s, c in zip(seeds.tolist(), candidates.tolist(), strict=True)]
         return torch.stack(drawn).to(next(self.generator.parameters()))
+
+    def _moved(self, z: Float[Tensor, "b n h w"], level: int, images: int, rows: Tensor) -> Float[Tensor, "b n h w"]:
+        """Fresh N(0, 1), for each row of the table its own."""
+        own = ("level", level) if level else ()
+        drawn = [_normal(z.shape[1:], self.recipe.seed, "jitter", images, int(k), *own) for k in rows]
+        return torch.stack(drawn).to(z)
 
     def condition(self, x: Tensor) -> Float[Tensor, "b c h w"]:
         """The generator's condition: label ids as one-hot channels, or the picture as it is.
@@ -282,9 +357,10 @@ class IMLE(Family):
         x = self.condition(given["input"])
         drawn = []
         for _ in range(count):
-            z = torch.randn(len(x), self.recipe.noise, *x.shape[2:], generator=generator).to(x) * self.noisy
-            code = self.average_encoder.net(x, z) if self._encodes else z
-            drawn.append(self.average_generator.net(x, code).clamp(-1, 1))
+            shapes = [(len(x), self.recipe.noise, *size) for size in self._sizes(x.shape[2:])]
+            z = [torch.randn(shape, generator=generator).to(x) * self.noisy for shape in shapes]
+            codes = [self.average_encoder.net(x, one) if self._encodes else one for one in z]
+            drawn.append(self.average_generator.net(x, *codes).clamp(-1, 1))
         return torch.stack(drawn, 1)
 
     @torch.no_grad()
@@ -329,6 +405,12 @@ def check(recipe: Config, perceptual: nn.Module | None) -> None:
         raise ValueError(f"--size {r.size}: {len(r.widths)} --widths refine from {BASE} to {height}")
     if r.samples < 1 or r.refresh_steps < 1:
         raise ValueError(f"--samples {r.samples}, --refresh-steps {r.refresh_steps}: give at least 1")
+    if r.search_batch < 1 or r.rerank < 1 or r.projection < 1:
+        raise ValueError(f"--rerank {r.rerank}, --projection {r.projection}: give at least 1")
+    if not 0 <= r.adaptive_gamma < 1:
+        raise ValueError(f"--adaptive-gamma {r.adaptive_gamma}: from 0 (off) to below 1")
+    if r.level_samples:
+        _check_levels(r)
     if r.set_size < 1 or r.set_size % r.set_batch:
         raise ValueError(f"--set-size {r.set_size} is not a multiple of --set-batch {r.set_batch}")
     if r.perceptual_factors == "paper":
@@ -342,3 +424,15 @@ def check(recipe: Config, perceptual: nn.Module | None) -> None:
         layers: Sequence[str] = getattr(perceptual, "layers", ())
         if missing := [name for name in r.perceptual_layers if name not in layers]:
             raise ValueError(f"--perceptual-layers {' '.join(missing)}: not among the VGG's ({' '.join(layers)})")
+
+
+def _check_levels(r: Config) -> None:
+    option = f"--level-samples {' '.join(map(str, r.level_samples))}"
+    if min(r.level_samples) < 1 or len(r.level_samples) > len(r.widths):
+        raise ValueError(f"{option}: at least 1 each, and at most one for each of the {len(r.widths)} --widths")
+    if r.noise_encoder or r.epsilon or r.search != "exact":
+        raise ValueError(f"{option}: goes with --search exact, without noise encoder and epsilon")
+    deepest = max((int(name[4]) for name in r.perceptual_layers), default=1)
+    coarsest = r.size >> (len(r.level_samples) - 1)
+    if coarsest < 1 << (deepest - 1):
+        raise ValueError(f"{option}: its coarsest pictures, {coarsest} pixels, are too small for VGG's block {deepest}")

@@ -46,7 +46,7 @@ def test_labels_shrink_by_averages_and_noise_by_leaving_pixels_out() -> None:
             block = x[0, 1, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
             assert float(coarse[0, 1, row, column]) == pytest.approx(float(block.mean()), rel=1e-6)
     z = torch.randn(1, 4, 256, 256, generator=seeded(1))
-    levels = noise_pyramid(z, 5)
+    levels = noise_pyramid([z], 5)
     assert [tuple(level.shape[2:]) for level in levels] == [(16, 16), (32, 32), (64, 64), (128, 128), (256, 256)]
     assert float(levels[1][0, 3, 5, 7]) == float(z[0, 3, 40, 56])
     for level in levels:  # averages of 2 x 2 would halve it from one level to the next

@@ -132,7 +132,7 @@ def test_search_ties_missing_runners_up_and_not_a_number() -> None:
     with torch.no_grad():
         own.generator.rgb.weight.zero_()
         found = own.search(batch, [5] * 4)
-        assert found["candidate"].tolist() == [0] * 4  # all alike: the first
+        assert found["candidate"].tolist() == [[0]] * 4  # all alike: the first
         assert found["runners_up"][:, 2:].isinf().all() and found["runners_up"][:, :2].isfinite().all()
         own.generator.rgb.weight.fill_(float("nan"))
         with pytest.raises(FloatingPointError, match="candidate 0 of seed 5"):
@@ -148,6 +148,229 @@ def test_refresh_gives_a_pair_that_comes_twice_other_candidates() -> None:
         assert seed == noise_seed(0, 40, index, seen.get(index, 0))
         seen[index] = seen.get(index, 0) + 1
     assert max(seen.values()) > 1 and len(set(table["seed"].tolist())) == 12
+
+
+def measured(own: IMLE, batch: Batch, i: int, seed: int, candidate: int) -> float:
+    """The distance of one candidate, by the plainest way."""
+    z = torch.randn(2, 16, 16, generator=seeded(seed, candidate))[None]
+    with torch.no_grad():
+        x = batch["input"][i : i + 1]
+        fake = own.generator(x, own.encoder(x, z))
+    return float((127.5 * (fake - batch["target"][i : i + 1])).abs().double().mean())
+
+
+def test_rejection_against_a_loop() -> None:
+    """Each pair's nearest candidate at epsilon or beyond; where all are nearer, the furthest, and the count says so."""
+    data = Data()
+    batch = data("set")
+    every = [[measured(family(), batch, i, 7, c) for c in range(9)] for i in range(4)]
+    epsilon = sum(sorted(every[0])[2:4]) / 2
+    found = family(samples=9, epsilon=epsilon).search(batch, [7] * 4)
+    kinds = set()
+    for i, distances in enumerate(every):
+        allowed = sorted(d for d in distances if d >= epsilon)
+        wanted = allowed[0] if allowed else max(distances)
+        assert float(found["distance"][i]) == pytest.approx(wanted, rel=1e-5)
+        assert int(found["candidate"][i, 0]) == distances.index(wanted)
+        assert int(found["rejected"][i]) == 9 - len(allowed)
+        following = [*allowed[1:5], *[float("inf")] * 4][:4]
+        assert found["runners_up"][i].tolist() == pytest.approx(following, rel=1e-5)
+        kinds.add("all" if not allowed else "some" if len(allowed) < 9 else "none")
+    assert kinds == {"all", "some"}
+    everything = family(samples=9, epsilon=1e6).search(batch, [7] * 4)
+    assert everything["candidate"][:, 0].tolist() == [d.index(max(d)) for d in every]
+    assert everything["rejected"].tolist() == [9] * 4 and everything["runners_up"].isinf().all()
+    assert family(samples=9).search(batch, [7] * 4)["rejected"].tolist() == [0] * 4
+
+
+def test_rejection_is_counted_in_the_log() -> None:
+    own, data = family(epsilon=1e6), Data()
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    logged = own.update(data, 0)
+    assert (logged["rejected"], logged["all_rejected"]) == (TINY.samples, 1.0)
+
+
+def test_identical_targets_and_candidates_find_the_first() -> None:
+    own, data = family(samples=6), Data()
+    batch = data("set")
+    batch["input"], batch["target"] = (batch[name][:1].expand(4, -1, -1, -1) for name in ("input", "target"))
+    found = own.search(batch, [3] * 4)
+    for name, column in found.items():
+        assert (column == column[:1]).all(), name
+    assert float(found["distance"].max()) < float(found["runners_up"].min())
+
+
+@pytest.mark.parametrize("rerank", [1, 3, 12])
+def test_projected_search_measures_what_it_nominates(rerank: int) -> None:
+    """It decides by exact distances among the `rerank` nearest sketches; all nominated: the exact search's choice."""
+    data = Data()
+    batch = data("set")
+    own = family(samples=12, search="projected", rerank=rerank, projection=600, search_batch=5)
+    found, exact = own.search(batch, [2] * 4), family(samples=12).search(batch, [2] * 4)
+    for i in range(4):
+        each = [measured(own, batch, i, 2, c) for c in range(12)]
+        chosen = int(found["candidate"][i, 0])
+        assert float(found["distance"][i]) == pytest.approx(each[chosen], rel=1e-5)
+        assert int(found["runners_up"][i].isfinite().sum()) == min(4, rerank - 1)
+        assert each[chosen] <= sorted(each)[12 - rerank] * (1 + 1e-6)
+    if rerank == 12:
+        assert torch.equal(found["candidate"], exact["candidate"])
+    if rerank == 3:  # a sketch of 600 numbers ranks as the whole does, nearly: chance would miss half
+        assert float((found["distance"] / exact["distance"]).max()) < 1.02
+
+
+def test_projected_search_goes_on_where_all_nominated_are_rejected() -> None:
+    batch = Data()("set")
+    every = sorted(measured(family(), batch, 0, 7, c) for c in range(12))
+    one = {name: value[:1] for name, value in batch.items()}
+    own = family(samples=12, search="projected", rerank=2, projection=600, epsilon=(every[5] + every[6]) / 2)
+    assert float(own.search(one, [7])["distance"]) >= own.recipe.epsilon
+    all_rejected = family(samples=12, search="projected", rerank=5, epsilon=1e6).search(one, [7])
+    assert float(all_rejected["distance"]) == pytest.approx(every[-1], rel=1e-5) and int(all_rejected["rejected"]) == 12
+
+
+LEVELS: dict[str, Any] = {"level_samples": (5, 3, 4), "noise_encoder": False}
+
+
+def test_levels_are_searched_one_after_the_other() -> None:
+    """Against a greedy loop over whole pictures; 12 partial ones stand for 60."""
+    own, data = family(**LEVELS, search_batch=2), Data()
+    batch = data("set")
+    found = own.search(batch, [11, 12, 13, 14])
+    refined: list[int] = []
+    for number, level in enumerate(own.generator.levels):
+        level.register_forward_pre_hook(lambda _, given, n=number: refined.extend([n] * len(given[0])))
+    own.search(batch, [11, 12, 13, 14])
+    assert [refined.count(n) for n in range(3)] == [4 * 5, 4 * 3, 4 * 4]  # each candidate costs its own level alone
+    for i, seed in enumerate((11, 12, 13, 14)):
+        chosen = [0, 0, 0]
+        for level, count in enumerate((5, 3, 4)):
+            side = 4 << level
+            wanted = torch.nn.functional.adaptive_avg_pool2d(batch["target"][i : i + 1], side)
+            distances = []
+            for candidate in range(count):
+                trial = torch.tensor([[*chosen[:level], candidate, *chosen[level + 1 :]]])
+                z = own.noise(torch.tensor([seed]), trial, (16, 16))
+                assert [tuple(one.shape) for one in z] == [(1, 2, 4, 4), (1, 2, 8, 8), (1, 2, 16, 16)]
+                with torch.no_grad():
+                    fake = own.pictures(batch["input"][i : i + 1], z)[level]
+                distances.append(float((127.5 * (fake - wanted)).abs().double().mean()))
+            chosen[level] = min(range(count), key=lambda j: distances[j])
+        assert found["candidate"][i].tolist() == chosen
+        assert float(found["distance"][i]) == pytest.approx(min(distances), rel=1e-5)
+        assert found["runners_up"][i, :3].tolist() == pytest.approx(sorted(distances)[1:], rel=1e-5)
+    with pytest.raises(ValueError, match="--samples 3: this run searches level by level"):
+        own.search(batch, [1] * 4, 3)
+
+
+def test_levels_train_and_sample() -> None:
+    """A step's loss is the sum of the levels' distances, each of its own picture; each level's noise shows."""
+    own, data = family(**LEVELS), Data()
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    count = data.count
+    rows = data("pairs")
+    data.count = count
+    with torch.no_grad():
+        fakes = own.pictures(rows["input"], own.noise(rows["seed"], rows["candidate"], (16, 16)))
+    apart = [
+        127.5 * (fake - torch.nn.functional.adaptive_avg_pool2d(rows["target"], 4 << level)).abs().mean()
+        for level, fake in enumerate(fakes)
+    ]
+    assert own.update(data, 0)["loss"] == pytest.approx(float(sum(apart)), rel=1e-5)
+    assert float(apart[-1]) == pytest.approx(float(rows["distance"].mean()), rel=1e-5)
+    assert all(p.grad is None for p in own.encoder.parameters())
+    x = rows["input"][:1]
+    base = own.noise(torch.tensor([1]), torch.tensor([[0, 0, 0]]), (16, 16))
+    for level in range(3):
+        other = own.noise(torch.tensor([1]), torch.tensor([[int(level == k) for k in range(3)]]), (16, 16))
+        assert [not torch.equal(a, b) for a, b in zip(base, other, strict=True)] == [level == k for k in range(3)]
+        assert not torch.equal(own.picture(x, base), own.picture(x, other))
+    drawn = own.sample(rows, 2, seeded(1))
+    assert drawn.shape == (4, 2, 3, 16, 16) and not torch.equal(drawn[:, 0], drawn[:, 1])
+
+
+def test_preset_chimle_has_430_partial_pictures() -> None:
+    recipe = imle.PRESETS["chimle"]
+    imle.check(recipe, None)
+    assert sum(recipe.level_samples) == 430
+    with torch.device("meta"):
+        own = imle.networks.Generator(12, 5, recipe.widths, torch.Generator(), 4)
+    assert [head.weight.shape[1] for head in own.rgb_before] == [1024, 1024, 512]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"level_samples": (3, 0)}, "--level-samples 3 0: at least 1 each"),
+        ({"level_samples": (3, 3, 3, 3)}, "at most one for each of the 3 --widths"),
+        ({"level_samples": (3, 3)}, "without noise encoder"),
+        ({"level_samples": (3, 3), "noise_encoder": False, "epsilon": 1.0}, "without noise encoder and epsilon"),
+        ({"level_samples": (3, 3), "noise_encoder": False, "search": "projected"}, "--search exact"),
+        ({**LEVELS, "perceptual_layers": ("relu4_1",)}, "4 pixels, are too small for VGG's block 4"),
+        ({"samples": 0}, "--samples 0"),
+        ({"rerank": 0}, "--rerank 0"),
+        ({"epsilon": float("inf")}, "--epsilon inf"),
+        ({"adaptive_gamma": 1.0}, "--adaptive-gamma 1.0"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        family(**change)
+
+
+class Rows(Data):
+    """The table's rows too, four at a time, in order."""
+
+    at = 0
+
+    def __call__(self, stream: str) -> Batch:
+        if stream != "rows":
+            return super().__call__(stream)
+        table = self.tables["imle"]
+        rows = (torch.arange(4) + self.at) % len(table["index"])
+        self.at += 4
+        index = table["index"][rows]
+        found: Batch = {"row": rows, **{k: v[rows] for k, v in table.items()}}
+        return {**found, "input": self.input[index].float(), "target": self.target[index].float()}
+
+
+def test_adaptive_thresholds_against_a_loop() -> None:
+    """Distances are set by hand (a shift of all pictures), so that each rule decides somewhere."""
+    recipe: dict[str, Any] = {"adaptive_gamma": 0.25, "adaptive_staleness": 2, "adaptive_force": 4, "set_size": 12}
+    own, data = family(**recipe), Rows()
+    assert list(own.streams("imle")) == ["pairs", "set", "rows"] and own.streams("imle")["rows"].order == "fixed"
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    first = data.tables["imle"]
+    torch.testing.assert_close(first["threshold"], 0.75 * first["distance"])
+    wanted = [
+        {name: first[name][i].tolist() for name in ("index", "time", "seed", "candidate", "threshold", "age")}
+        for i in range(12)
+    ]
+    shifts, kinds = (0.6, -1.2, 0.6, 0.6, -0.6, 0.3), set()
+    for refresh, shift in enumerate(shifts, 1):
+        with torch.no_grad():
+            own.generator.rgb.bias += shift
+        step = 4 * refresh
+        picture: Batch = {"input": data.input.float(), "target": data.target.float()}
+        for row in wanted:
+            now = measured(own, picture, row["index"], row["seed"], row["candidate"][0])
+            row["age"] += 1
+            row["distance"] = now
+            if row["age"] >= 4 or (row["age"] >= 2 and now < row["threshold"]):
+                kinds.add("forced" if row["age"] >= 4 else "near")
+                row["seed"] = noise_seed(0, step, row["index"], row["time"])
+                each = [measured(own, picture, row["index"], row["seed"], c) for c in range(TINY.samples)]
+                row |= {"age": 0, "threshold": 0.75 * now, "distance": min(each), "candidate": [each.index(min(each))]}
+            elif now < row["threshold"]:
+                kinds.add("too soon")
+        data.tables["imle"] = own.refresh(data, data.tables, no_match, step)
+        for i, row in enumerate(wanted):
+            for name, value in row.items():
+                assert data.tables["imle"][name][i].tolist() == pytest.approx(value, rel=1e-4), (refresh, i, name)
+    assert kinds == {"forced", "near", "too soon"}
+    assert own.update(data, 0)["searches_ago"] >= 0
+    with pytest.raises(ValueError, match="--matches and --adaptive-gamma"):
+        own.take("matches", {})
 
 
 # Steps ---------------------------------------------------------------------------------------------------------------
