@@ -1,7 +1,9 @@
 """Matches on actors, in training and by a double loop: the same. And every refusal."""
 
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +122,63 @@ def test_a_killed_search_goes_on_and_ends_the_same(
     first = (tmp_path / "cut" / "00000.parquet").stat().st_mtime_ns
     assert match.run(config(work, trained, tmp_path / "cut")) == whole
     assert (tmp_path / "cut" / "00000.parquet").stat().st_mtime_ns == first
+
+
+def test_a_killed_actors_share_is_done_again(
+    work: dict[str, str], trained: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = match.run(config(work, trained, tmp_path / "whole"))
+    make, marker = matches.make, str(tmp_path / "killed")
+
+    def dies_once(*given: Any) -> Any:
+        search = make(*given)
+
+        def work(shard: int) -> dict[str, Any]:
+            if shard == 1 and not Path(marker).exists():
+                open(marker, "x").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return search(shard)
+
+        return work
+
+    monkeypatch.setattr(matches, "make", dies_once)
+    assert match.run(config(work, trained, tmp_path / "killed-once")) == whole
+    assert Path(marker).exists()
+    assert parts(tmp_path / "killed-once") == parts(tmp_path / "whole")
+
+
+FOLLOW_UPS: dict[str, dict[str, Any]] = {
+    "adaptive": {"adaptive_gamma": 0.1, "adaptive_staleness": 1, "adaptive_force": 2, "refresh_steps": 2},
+    "levels": {"level_samples": (3, 2), "noise_encoder": False},
+    "projected": {"search": "projected", "rerank": 2, "projection": 64, "epsilon": 60.0},
+}
+
+
+@pytest.mark.parametrize("kind", FOLLOW_UPS)
+def test_follow_ups_resume_and_match_alike(work: dict[str, str], tmp_path: Path, kind: str, no_ray: None) -> None:
+    """A run stopped between two searches ends as an undisturbed one; jobs.match finds what its own search finds."""
+    recipe = replace(TINY, settle_images=0, **FOLLOW_UPS[kind])
+    fit(job(work, tmp_path / "whole", recipe=recipe))
+    with pytest.raises(Stopped):
+        fit(job(work, tmp_path / "cut", recipe=recipe, stop_after=5))
+    fit(job(work, tmp_path / "cut", recipe=recipe))
+    assert (tmp_path / "cut" / "weights.pt").read_bytes() == (tmp_path / "whole" / "weights.pt").read_bytes()
+
+    card = match.run(config(work, tmp_path / "whole", tmp_path / "m", samples=0, step=4))
+    data = DataSet(work["data"])
+    table, _ = matches.load(str(tmp_path / "m"), data)
+    path = checkpoint.latest_path(str(tmp_path / "whole"))
+    assert path is not None
+    family, _ = checkpoint.revive(str(tmp_path / "whole"), path)
+    assert isinstance(family, IMLE)
+    pair = Images(data).centred([5], ("input", "target"), TINY.frame)
+    for name, column in family.search(pair, [noise_seed(0, 4, 5)]).items():
+        assert torch.equal(column[0], table[name][5]), name
+    fit(job(work, tmp_path / "on", recipe=replace(recipe, adaptive_gamma=0.0), matches=str(tmp_path / "m")))
+    assert ("all_rejected" in card["notes"]) == (kind == "projected")
+    if kind == "levels":
+        with pytest.raises(ValueError, match="--samples 6: this run searches level by level"):
+            match.run(config(work, tmp_path / "whole", tmp_path / "x"))
 
 
 def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
