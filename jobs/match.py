@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from jobs import command
+from models.imle import check
 from pipeline import artifacts, checkpoint, matches, storage, workers
 from pipeline.shards import DataSet
 
@@ -39,6 +40,8 @@ class Config:
     split: str = "train"
     samples: int = 0
     """m: candidates of each pair; 0: the recipe's (which may be of a search level by level)."""
+    search: Literal["", "exact", "projected"] = ""
+    """How; none: as the recipe says (exact, unless changed)."""
     step: int = 0
     """Part of the noise's seeds: that of one of the training's own searches, or any other number."""
     workers: int = 2
@@ -71,9 +74,11 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     if config.samples and family.recipe.level_samples:
         raise ValueError(f"--samples {config.samples}: this run searches level by level, by its own --level-samples")
     levels = family.recipe.level_samples
+    family.recipe = replace(family.recipe, search=config.search or family.recipe.search)
+    check(family.recipe, None)
     samples = config.samples or (0 if levels else family.recipe.samples)
     inputs = {**given, "checkpoint": storage.sha256_file(path)}
-    options = {"samples": samples, "step": config.step}
+    options = {"samples": samples, "step": config.step, "search": family.recipe.search}
     with storage.lease(output):
         card = artifacts.begin(output, "matches", matches.VERSION, inputs, options)
         if card is None:

@@ -212,6 +212,9 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         match.run(config(work, tmp_path / "none", tmp_path / "x"))
     assert match.run(config(work, trained, tmp_path / "one", samples=1))["notes"].keys() == {"distance"}
+    guessed = match.run(config(work, trained, tmp_path / "guessed", search="projected"))
+    assert guessed["options"]["search"] == "projected"
+    assert card["notes"]["distance"] <= guessed["notes"]["distance"] < 1.02 * card["notes"]["distance"]
     with pytest.raises(ValueError, match="--samples -1"):
         config(work, trained, output, samples=-1)
     left = [artifacts.read_part(str(output), part) for part in range(card["parts"])]
