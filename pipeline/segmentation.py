@@ -22,9 +22,9 @@ from pipeline.shards import DataSet
 
 VERSION = 1
 BATCH = 16
-RATE = 1e-2
-"""Adam's first rate; it falls to 0 along half a cosine. High, as the weights are of equalised size."""
-JITTER = 0.2
+RATE = 6e-2
+"""Adam's first rate; it falls to 0 along half a cosine. High: equalised weights are of size 1."""
+JITTER = 0.1
 """Largest change of brightness, of contrast and of each colour's gain, as a share."""
 LARGEST = 256
 """Label maps may have ids below this."""

@@ -16,18 +16,16 @@ from models.common.blocks import EqualisedConv
 
 WIDTHS = (16, 32, 64, 64)
 """Channels at full size, half, a quarter, ..."""
-GROUPS = 4
-"""Of the group normalisation: of all alike, so that a picture's colours are not normalised away channel by channel."""
 
 
 class Convolutions(nn.Module):
-    """3 x 3 convolutions, each with group normalisation and a ReLU."""
+    """3 x 3 convolutions, each with batch normalisation and a ReLU."""
 
     def __init__(self, channels: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
         pairs = list(pairwise(channels))
         self.convs = nn.ModuleList(EqualisedConv(a, b, 3, generator, slope=0.0) for a, b in pairs)
-        self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, b) for _, b in pairs)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for _, b in pairs)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
         for conv, norm in zip(self.convs, self.norms, strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import models.imle
 from jobs import match, shard
@@ -120,6 +121,27 @@ def test_a_killed_search_goes_on_and_ends_the_same(
     first = (tmp_path / "cut" / "00000.parquet").stat().st_mtime_ns
     assert match.run(config(work, trained, tmp_path / "cut")) == whole
     assert (tmp_path / "cut" / "00000.parquet").stat().st_mtime_ns == first
+
+
+def test_the_sheet_shows_the_samples_that_the_distances_are_of(
+    work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(match.pictures, "to_uint8", lambda x: x)
+    page = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(match.pictures, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
+    match.run(config(work, trained, tmp_path / "m", sheet=5))
+    data = DataSet(work["data"])
+    table, _ = matches.load(str(tmp_path / "m"), data)
+    assert len(shown["rows"]) == 5
+    for (_, target, sample), name in zip(shown["rows"], shown["names"], strict=True):
+        key, told = name.split("\ndistance ")
+        distance = float(table["distance"][data.keys.index(key)])
+        assert float(told) == pytest.approx(distance, rel=1e-3)
+        assert float(127.5 * (sample - target).abs().mean()) == pytest.approx(distance, rel=0.05)  # shown clipped
+    assert (tmp_path / "m" / "nearest.png").exists()
+    match.run(config(work, trained, tmp_path / "none", sheet=0))
+    assert not (tmp_path / "none" / "nearest.png").exists()
 
 
 def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
