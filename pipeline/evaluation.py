@@ -66,9 +66,10 @@ def labels_of(labels: DataSet, data: DataSet, count: int, frame: tuple[int, int]
     Raises:
         ValueError: no label maps, or not of the same photographs in the same size; the message says which.
     """
-    if labels.fields["input"].kind != "labels":
+    if not {"input", "target"} <= set(labels.fields) or labels.fields["input"].kind != "labels":
         raise ValueError(
-            f"--labels {labels.root}: its inputs are no label maps (jobs.shard: folder labels/, --palette)"
+            f"--labels {labels.root}: wanted label maps as inputs (jobs.shard: folder labels/, --palette) and "
+            "photographs as targets"
         )
     place = {key: i for i, key in enumerate(labels.keys)}
     keys = data.keys[:count]

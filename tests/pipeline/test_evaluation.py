@@ -168,7 +168,7 @@ def test_labels_of_other_photographs_are_refused(sets: dict[str, str]) -> None:
         ("fewer", "1 keys are missing: 00000005"),
         ("others", "6 photographs are others"),
         ("small", "6 photographs are others .*or of another size: 00000000"),
-        ("pictures", "its inputs are no label maps"),
+        ("pictures", "wanted label maps as inputs"),
     ):
         with pytest.raises(ValueError, match=told):
             evaluation.labels_of(DataSet(sets[name], "val"), data, 6, (16, 16))
