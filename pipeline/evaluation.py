@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class Protocol:
     inputs: int
     samples: int
     """Of each input."""
-    pairs: metrics.Pairs
+    pairs: Literal["consecutive", "disjoint"]
 
     @property
     def compared(self) -> int:

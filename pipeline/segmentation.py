@@ -1,7 +1,7 @@
 """Can the labels be read back from a picture? A segmenter trained on the data set's own pairs, photograph to labels.
 
-It is trained on the training split and measured on held-out photographs first: what it reads from those bounds what
-samples can reach. Its weights are kept with the fingerprint of the data set, and read for no other.
+It is trained on the training split and measured on held-out photographs first: that is what samples are compared with,
+for it reads neither perfectly. Its weights are kept with the fingerprint of the data set, and read for no other.
 """
 
 from __future__ import annotations

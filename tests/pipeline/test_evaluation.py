@@ -20,6 +20,7 @@ from pipeline import evaluation, metrics
 from pipeline.loop import Job, Run, fit
 from pipeline.palettes import KNOWN
 from pipeline.shards import DataSet
+from pipeline.tracking import Tracker
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -131,7 +132,12 @@ def config(run: str, data: str, output: Path, **changes: Any) -> evaluate.Config
 
 
 def test_evaluation_of_a_run_on_label_maps(run: dict[str, str], sets: dict[str, str], tmp_path: Path) -> None:
-    figures = evaluate.run(config(run["labels"], sets["labels"], tmp_path, inputs=4, samples=3, sheet=2))
+    with Tracker(str(tmp_path / "tracked"), None, job="evaluation", name="evaluation") as tracker:
+        figures = evaluate.run(config(run["labels"], sets["labels"], tmp_path, inputs=4, samples=3, sheet=2), tracker)
+    lines = [json.loads(line) for line in (tmp_path / "tracked" / "metrics.jsonl").read_text().splitlines()]
+    told = {name: value for line in lines for name, value in line.get("values", {}).items()}
+    assert told == {name: value for name, value in figures.items() if isinstance(value, float)}
+    assert (tmp_path / "tracked" / "pictures" / "samples-prior-0.png").exists()
     assert json.loads((tmp_path / "evaluation.json").read_text())["figures"] == figures
     perceptual = "vgg_perceptual-vgg19-relu1_2-random0"
     names = {f"prior/{n}_{d}" for n in ("diversity_own-4x2", "nearest_of_3") for d in ("pixels_l1", perceptual)}
