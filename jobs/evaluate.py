@@ -1,38 +1,42 @@
 """How good, how different, how faithful: a run's figures on held-out samples.
 
-    python -m jobs.evaluate --run RUN --data DATASET --output DIR --weights vgg19.pth
+    python -m jobs.evaluate --run RUN --data DATASET --output DIR --weights vgg19.pth --protocol bicyclegan
 
-Reconstruction at the end of each stage that trains on samples; diversity, precision and recall of each sampler. LPIPS
-needs its own weights (`--lpips`); the perceptual distance goes by a name that says which network it used.
+Reconstruction at the end of each stage that trains on samples; of each sampler diversity, distance to the truth,
+precision, recall and a sheet. Where there are label maps: how well a segmenter, trained here, reads them back from the
+samples. LPIPS needs its own weights (`--lpips`); the perceptual distance goes by a name that says by which network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 import models
 from jobs import command
-from jobs.sample import seeded
+from jobs.sample import note, seeded
 from models.common.lpips import BACKBONES, Version, open_lpips
+from models.common.segmenter import Segmenter
 from models.common.vgg import VGG
 from models.family import Family, PerceptualRecipe
-from pipeline import checkpoint, metrics, storage
-from pipeline.batches import Images, picks, whole_batches
+from pipeline import checkpoint, decode, evaluation, metrics, pictures, segmentation, storage
+from pipeline.batches import Images, picks
+from pipeline.evaluation import Distances, Protocol
 from pipeline.shards import DataSet, require_inputs
 from pipeline.weights import Weights, load_weights, of_recipe
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
 
-BATCH = 8
 VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
+SHEET_SAMPLES, SHEET_COLUMNS = 9, 3
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Config:
     data: str
     """Data set folder."""
     output: str
-    """Folder of evaluation.json."""
+    """Folder of evaluation.json, the sheets and the segmenter."""
     weights: str = "torchvision"
     """VGG checkpoint of the perceptual distance and of the features: path, URL, `torchvision`, or `random`."""
     net: Literal["", "vgg16", "vgg19"] = ""
@@ -54,29 +58,50 @@ class Config:
     split: str = "val"
     limit: int = 200
     """Held-out samples measured, from the first."""
-    inputs: int = 20
-    """Inputs of the diversity figure (BicycleGAN's protocol: 100)."""
-    samples: int = 10
-    """Samples of each (BicycleGAN's protocol: 20), compared with their neighbours in the order drawn."""
+    protocol: Literal["own", "bicyclegan", "imle"] = "own"
+    """Of diversity: `bicyclegan`, 100 inputs x 20 samples, each with the next; `imle`, 100 inputs x 80 samples in 40
+    pairs; `own`, --inputs x --samples, each with the next."""
+    inputs: int = 0
+    """--protocol own: inputs; 0: 20."""
+    samples: int = 0
+    """--protocol own: samples of each; 0: 10."""
     samplers: tuple[str, ...] = ()
     """Ways to draw codes; none: all that the family has."""
     swaps: int = 24
     """Samples among which every code is tried on every input."""
+    sheet: int = 4
+    """Inputs on each sampler's sheet; 0: no sheet."""
+    labels: str = ""
+    """Data set with the label maps of the same photographs; none: the run's own, where its inputs are label maps."""
+    segmenter: str = ""
+    """segmenter.pt of another evaluation on the same label maps; none: trained on them, or this folder's."""
+    segmenter_steps: int = 600
+    """Batches of 16 that it is trained with; 0: no segmenter."""
     lpips: tuple[Literal["alex", "vgg", "squeeze"], ...] = ()
     """LPIPS networks to measure with, versions 0.0 and 0.1."""
     lpips_weights: str = ""
     """Folder of LPIPS' own weights: torchvision's backbone files, and the linear layers as v0.1/alex.pth."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.protocol != "own" and (self.inputs or self.samples):
+            raise ValueError(f"--protocol {self.protocol} has its own --inputs and --samples: leave them out")
+        if self.inputs < 0 or self.samples < 0 or self.samples == 1:
+            raise ValueError(f"--inputs {self.inputs}, --samples {self.samples}: give at least 1 and 2, or 0")
+        if self.sheet < 0 or self.segmenter_steps < 0 or self.limit < 1:
+            given = f"--limit {self.limit}, --sheet {self.sheet}, --segmenter-steps {self.segmenter_steps}"
+            raise ValueError(f"{given}: give at least 1, 0, 0")
+
 
 Figures = dict[str, float | str]
 
 
 def run(config: Config, tracker: Tracker | None = None) -> Figures:
-    """Measure and write evaluation.json; returns the figures.
+    """Measure; write evaluation.json and the sheets; returns the figures.
 
     Raises:
-        ValueError: an unfinished run, no held-out samples, or weights that are not there.
+        ValueError: an unfinished run, no held-out samples, weights that are not there, or labels or a segmenter of
+            another data set.
     """
     folder = storage.absolute(config.run, "--run")
     output = storage.absolute(config.output, "--output")
@@ -84,33 +109,39 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     family, facts = checkpoint.restore(folder)
     require_inputs(images.data, models.load(facts["family"]).input_kind(family.recipe))
     vgg, origin = _network(config, family)
-    distances: dict[str, metrics.Distance] = {
-        metrics.perceptual_name(vgg, origin.identity): partial(metrics.perceptual_distance, vgg)
-    }
-    for net in config.lpips:
-        for version in VERSIONS:
-            linear = f"{config.lpips_weights}/v{version}/{net}.pth"
-            measure = open_lpips(net, version, f"{config.lpips_weights}/{BACKBONES[net][0]}", linear)
-            distances[measure.name] = measure
-    pairs = _pairs(images, config.limit, family.recipe.frame)
+    distances = _distances(config, vgg, origin)
+    pairs = evaluation.held_out(images, config.limit, family.recipe.frame)
     figures: Figures = {"images": float(len(pairs["target"]))}
+    segmenter, labels, segmented_by = None, None, None
+    if found := _labels(config, images.data, len(pairs["target"]), family.recipe.frame):
+        labelled, labels = found
+        segmenter, segmented_by = _segmenter(config, labelled, str(facts["inputs"]["split"]), family.recipe.frame)
+        figures |= _agreement("segmenter_{}_real", segmenter, pairs["target"], labels)
+    sheets = {}
     with torch.no_grad():
         for stage in family.stages:
             if not {"input", "target"} <= set(next(iter(family.streams(stage.name).values())).fields):
                 continue  # a stage that makes no pictures
             there, _ = checkpoint.restore(folder, stage.name)
-            rebuilt = reconstruction(there, pairs, distances, config.swaps)
+            rebuilt = evaluation.reconstruction(there, pairs, distances, config.swaps)
             figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
         for sampler in config.samplers or family.samplers:
-            found = sampling(family, pairs, distances, vgg, sampler, config)
-            figures.update({f"{sampler}/{name}": value for name, value in found.items()})
-    storage.publish_json(
-        storage.join(output, "evaluation.json"),
-        {"figures": figures, "split": config.split, "weights": str(origin), "inputs": facts["inputs"]},
-    )
+            measured, one, rows = sampling(family, pairs, distances, vgg, sampler, config)
+            if segmenter is not None and labels is not None:
+                measured |= _agreement("segmentation_{}", segmenter, one, labels)
+            figures.update({f"{sampler}/{name}": value for name, value in measured.items()})
+            if rows:
+                sheets[f"samples-{sampler}"] = _sheet(rows, f"Samples: {sampler}", note(facts))
+    path = storage.join(output, "evaluation.json")
+    made_of = {"split": config.split, "weights": str(origin), "inputs": facts["inputs"], "segmenter": segmented_by}
+    storage.publish_json(path, {"figures": figures, **made_of})
+    for name, picture in sheets.items():
+        storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
     if tracker:
         tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
-        tracker.file(storage.join(output, "evaluation.json"))
+        tracker.file(path)
+        for name, picture in sheets.items():
+            tracker.picture(name, picture, 0)
     return figures
 
 
@@ -122,91 +153,87 @@ def _network(config: Config, family: Family) -> tuple[VGG, Weights]:
     return load_weights(config.weights, net, config.layers or ("relu1_2", "relu2_2", "relu3_1"))
 
 
-def reconstruction(
-    family: Family, pairs: dict[str, Tensor], distances: dict[str, metrics.Distance], swaps: int
-) -> dict[str, float]:
-    """PSNR (dB), SSIM and distances of the output with the target's own code; how often that code is the best one for
-    its target (chance 0.5); how often E finds the code that a picture was made with, among ten (chance 0.1)."""
-    rebuilt = [family.reconstruct(batch) for batch in _batches(pairs)]
-    if any(x is None for x in rebuilt):
-        return {}
-    made, target = torch.cat([x for x in rebuilt if x is not None]), pairs["target"]
-    found = {"psnr": metrics.psnr(made, target), "ssim": metrics.ssim(made, target)}
-    for name, distance in distances.items():
-        found[name] = _mean(distance, made, target)
-    codes = family.codes(target)
-    if codes is None:
-        return found
-    chosen = picks(len(target), swaps)
-    n = len(chosen)
-    x, y, z = pairs["input"][chosen], target[chosen], codes[chosen]
-    apart = torch.zeros(n, n)
-    recovered = torch.zeros(n, n, z.shape[1])
-    for j in range(n):
-        out = family.generate({"input": x}, z[j : j + 1].expand(n, -1))
-        assert out is not None
-        apart[:, j] = (out - y).square().mean((1, 2, 3))
-        seen = family.codes(out)
-        assert seen is not None
-        recovered[:, j] = seen
-    found["own_code_beats_others"] = metrics.own_code_share(apart)
-    ten = [[(i + k * max(1, n // 10)) % n for k in range(min(10, n))] for i in range(n)]
-    rows = torch.arange(n)[:, None]
-    found["code_found_among_ten"] = metrics.code_recovery(z[torch.tensor(ten)], recovered[rows, torch.tensor(ten)])
-    return found
+def _distances(config: Config, vgg: VGG, origin: Weights) -> Distances:
+    found: dict[str, metrics.Distance] = {
+        "pixels_l1": metrics.pixel_distance,
+        metrics.perceptual_name(vgg, origin.identity): partial(metrics.perceptual_distance, vgg),
+    }
+    for net in config.lpips:
+        for version in VERSIONS:
+            linear = f"{config.lpips_weights}/v{version}/{net}.pth"
+            measure = open_lpips(net, version, f"{config.lpips_weights}/{BACKBONES[net][0]}", linear)
+            found[measure.name] = measure
+    return {name: evaluation.batched(distance) for name, distance in found.items()}
+
+
+def _labels(config: Config, data: DataSet, count: int, frame: tuple[int, int]) -> tuple[DataSet, Tensor] | None:
+    """Where label maps are, and those of the held-out samples; None where there are none, or without a segmenter."""
+    if not config.segmenter and not config.segmenter_steps:
+        return None
+    if not config.labels and data.fields["input"].kind != "labels":
+        return None
+    labelled = DataSet(storage.absolute(config.labels, "--labels"), config.split) if config.labels else data
+    return labelled, evaluation.labels_of(labelled, data, count, frame)
+
+
+def _segmenter(
+    config: Config, labelled: DataSet, split: str, frame: tuple[int, int]
+) -> tuple[Segmenter, dict[str, Any]]:
+    data = DataSet(labelled.root, split)
+    if config.segmenter:
+        return segmentation.given(storage.absolute(config.segmenter, "--segmenter"), data, frame)
+    path = storage.join(storage.absolute(config.output, "--output"), "segmenter.pt")
+    return segmentation.kept(path, data, frame, config.segmenter_steps, config.seed)
+
+
+def _agreement(name: str, segmenter: Segmenter, images: Tensor, labels: Tensor) -> dict[str, float]:
+    accuracy, overlap = metrics.agreement(segmentation.read_labels(segmenter, images), labels)
+    return {name.format("accuracy"): accuracy, name.format("miou"): overlap}
 
 
 def sampling(
-    family: Family,
-    pairs: dict[str, Tensor],
-    distances: dict[str, metrics.Distance],
-    vgg: VGG,
-    sampler: str,
-    config: Config,
-) -> Figures:
-    """Diversity over `config.inputs` inputs; precision and recall of one sample per input among the true images."""
-    found: Figures = {}
-    chosen = picks(len(pairs["input"]), config.inputs)
-    drawn = [
-        family.sample(
-            {"input": pairs["input"][i : i + 1]}, config.samples, seeded(config.seed, sampler, str(i)), sampler
-        )[0]
-        for i in chosen
-    ]
-    for name, distance in distances.items():
-        measured = metrics.diversity(iter(drawn), distance)
-        found[f"diversity_{name}"] = measured.mean
-        found["diversity_protocol"] = f"{measured.inputs} inputs x {measured.samples} samples, {measured.pairs} pairs"
-    fake = torch.cat(
+    family: Family, pairs: Mapping[str, Tensor], distances: Distances, vgg: VGG, sampler: str, config: Config
+) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
+    """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the true
+    images; those samples (`N 3 H W`); the sheet's rows."""
+    own = Protocol(config.inputs or 20, config.samples or 10, "consecutive")
+    protocol = evaluation.PROTOCOLS.get(config.protocol, own)
+    chosen = picks(len(pairs["input"]), protocol.inputs)
+    rows: list[list[np.ndarray]] = []
+
+    def drawn() -> Iterator[tuple[Tensor, Tensor]]:
+        for i in chosen:
+            generator = seeded(config.seed, sampler, str(i))
+            samples = evaluation.draw(family, pairs["input"][i : i + 1], protocol.samples, generator, sampler)
+            if len(rows) < config.sheet:
+                cells = [pictures.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
+                shown = [pictures.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
+                rows.append([*cells, pictures.mosaic(shown, SHEET_COLUMNS)])
+            yield samples, pairs["target"][i]
+
+    means, seen = evaluation.judge(drawn(), distances, protocol.pairs, vgg)
+    mark = f"diversity_{config.protocol}-{len(chosen)}x{protocol.compared}_"
+    found: Figures = {name.replace("diversity_", mark, 1): value for name, value in means.items()}
+    found["diversity_protocol"] = (
+        f"{config.protocol}: {len(chosen)} inputs x {protocol.samples} samples, {protocol.compared} {protocol.pairs} "
+        f"pairs of each, {len(chosen) * protocol.compared} in all"
+    )
+    true = evaluation.features(vgg, pairs["target"])
+    found[f"recall_vgg_k3_of_{protocol.samples}"] = metrics.covered(true[chosen], seen)
+    one = torch.cat(
         [
             family.sample(batch, 1, seeded(config.seed, sampler, "one", str(i)), sampler)[:, 0]
-            for i, batch in enumerate(_batches(pairs))
+            for i, batch in enumerate(evaluation.batches(pairs))
         ]
     )
-    precision, recall = metrics.precision_recall(_features(vgg, pairs["target"]), _features(vgg, fake))
-    return {**found, "precision_vgg_k3": precision, "recall_vgg_k3": recall}
+    precision, recall = metrics.precision_recall(true, evaluation.features(vgg, one))
+    return {**found, "precision_vgg_k3": precision, "recall_vgg_k3": recall}, one, rows
 
 
-def _features(vgg: VGG, images: Tensor) -> Tensor:
-    """`N C`: mean activations of the deepest layer."""
-    return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in images.chunk(-(-len(images) // BATCH))])
-
-
-def _mean(distance: metrics.Distance, a: Tensor, b: Tensor) -> float:
-    parts = [distance(x, y) for x, y in zip(a.chunk(-(-len(a) // BATCH)), b.chunk(-(-len(b) // BATCH)), strict=True)]
-    return float(torch.cat(parts).double().mean())
-
-
-def _batches(pairs: dict[str, Tensor]) -> Iterator[dict[str, Any]]:
-    for start in range(0, len(pairs["target"]), BATCH):
-        yield {name: value[start : start + BATCH] for name, value in pairs.items()}
-
-
-def _pairs(images: Images, limit: int, frame: tuple[int, int]) -> dict[str, Tensor]:
-    if not {"input", "target"} <= set(images.data.fields):
-        raise ValueError(f"--data {images.data.root}: needs input and target, has {', '.join(images.data.fields)}")
-    batches = list(islice(whole_batches(images, BATCH, frame, 0, 1), -(-limit // BATCH)))
-    return {name: torch.cat([b[name] for b in batches])[:limit] for name in ("input", "target")}
+def _sheet(rows: list[list[np.ndarray]], title: str, note: str) -> Image.Image:
+    side = max(rows[0][-1].shape[:2])
+    cell = side * max(1, round(320 / side))  # a whole multiple: no pixel of a mosaic is drawn wider than another
+    return pictures.sheet(rows, [], ["input", "truth", "samples"], title, note, cell)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,15 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+import torch
+from PIL import Image
+
 from jobs import command
-from models.imle import check
-from pipeline import artifacts, checkpoint, matches, storage, workers
+from jobs.sample import note
+from models.imle import IMLE, check
+from pipeline import artifacts, checkpoint, decode, matches, pictures, storage, workers
+from pipeline.batches import Images, picks
 from pipeline.shards import DataSet
 
 if TYPE_CHECKING:
@@ -44,16 +50,17 @@ class Config:
     """How; none: as the recipe says (exact, unless changed)."""
     step: int = 0
     """Part of the noise's seeds: that of one of the training's own searches, or any other number."""
+    sheet: int = 16
+    """Pairs on nearest.png, a fixed choice: input, target and the nearest sample found; 0: no sheet."""
     workers: int = 2
     """Ray actors; does not change a byte."""
     threads: int = 1
     """CPU threads of each actor."""
 
     def __post_init__(self) -> None:
-        if self.samples < 0 or self.workers < 1 or self.threads < 1:
-            raise ValueError(
-                f"--samples {self.samples}, --workers {self.workers}, --threads {self.threads}: at least 0, 1, 1"
-            )
+        if self.samples < 0 or self.sheet < 0 or self.workers < 1 or self.threads < 1:
+            given = f"--samples {self.samples}, --sheet {self.sheet}"
+            raise ValueError(f"{given}, --workers {self.workers}, --threads {self.threads}: at least 0, 0, 1, 1")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
@@ -87,13 +94,33 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             for _, done in workers.each(matches.make, made, missing, config.workers, config.threads):
                 artifacts.record(output, job="match", **done)
             card = artifacts.finish(output, data.shards, _notes(output, data, samples))
+        picture = nearest(family, data, output, config.sheet) if config.sheet else None
+        if picture is not None:
+            storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
     print(f"{len(data)} pairs matched among {samples or ' + '.join(map(str, levels))} samples each: {output}")
     print(", ".join(f"{name} {value:.4g}" for name, value in card["notes"].items()))
     if tracker is not None:
         tracker.scalars({f"match/{name}": value for name, value in card["notes"].items()}, 0)
         tracker.file(storage.join(output, "card.json"))
+        if picture is not None:
+            tracker.picture("nearest", picture, 0)
     artifacts.record(output, job="match", event="end", seconds=time.perf_counter() - began, **asdict(config))
     return card
+
+
+@torch.no_grad()
+def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image:
+    """Of `count` pairs: input, target and the nearest sample, made again from the noise that the match names."""
+    table, card = matches.load(output, data)
+    images, rows, names = Images(data), [], []
+    for i in picks(len(data), count):
+        pair = images.centred([i], ("input", "target"), family.recipe.frame)
+        x = family.condition(pair["input"])
+        z = family.noise(table["seed"][i : i + 1], table["candidate"][i : i + 1], x.shape[2:])
+        sample = family.picture(x, z).clamp(-1, 1)
+        rows.append([pictures.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
+        names.append(f"{data.keys[i]}\ndistance {float(table['distance'][i]):.4g}")
+    return pictures.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
 
 
 def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:

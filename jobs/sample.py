@@ -79,18 +79,20 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     kind = models.load(str(facts["family"])).input_kind(family.recipe)
     inputs = _inputs(config, frame, kind)
     styles = _styles(config, frame)
-    note = _note(facts)
+    warning = note(facts)
     sheets = {}
     some = [inputs[i] for i in picks(len(inputs), config.limit)]
     for sampler in config.samplers or family.samplers:
         drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
         cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
         columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
-        sheets[f"samples-{sampler}"] = pictures.sheet(cells, [n for n, _ in some], columns, f"Samples: {sampler}", note)
+        sheets[f"samples-{sampler}"] = pictures.sheet(
+            cells, [n for n, _ in some], columns, f"Samples: {sampler}", warning
+        )
         if config.files:
             _write_all(family, inputs, sampler, config, output)
     if styles:
-        sheets.update(_style_sheets(family, some, styles, note, config.limit))
+        sheets.update(_style_sheets(family, some, styles, warning, config.limit))
     paths = []
     for name, picture in sheets.items():
         path = storage.join(output, f"{name}.png")
@@ -197,7 +199,8 @@ def _of_data(
     return [(data.keys[i], fit(images(i, field), frame, 1.0, (0.5, 0.5), nearest)) for i in every]
 
 
-def _note(facts: dict[str, object]) -> str:
+def note(facts: dict[str, object]) -> str:
+    """What a run's pictures must say of its perceptual weights."""
     inputs = facts["inputs"]
     assert isinstance(inputs, dict)
     return "perceptual network with RANDOM weights" if str(inputs["weights"]).startswith("random") else ""

@@ -41,10 +41,23 @@ def publish(path: str, state: State, facts: dict[str, Any]) -> None:
 
 
 def load(path: str) -> State:
-    """The state in `path` (a .pt file), on the CPU, checked against the sha256 beside it where there is one.
+    """The state of a run in `path`, as `read`.
 
     Raises:
         ValueError: damaged, or not a checkpoint of this project.
+        FileNotFoundError: there is none.
+    """
+    state = read(path)
+    if "family" not in state:
+        raise ValueError(f"{path} is no checkpoint: it has no 'family' entry")
+    return state
+
+
+def read(path: str) -> State:
+    """What `publish` wrote to `path` (a .pt file), on the CPU, checked against the sha256 beside it where there is one.
+
+    Raises:
+        ValueError: damaged, or no dictionary of weights.
         FileNotFoundError: there is none.
     """
     data = storage.read(path)
@@ -55,8 +68,8 @@ def load(path: str) -> State:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip or pickle raises a dozen different types
         raise ValueError(f"{path} cannot be read as weights: {error}") from error
-    if not isinstance(state, dict) or "family" not in state:
-        raise ValueError(f"{path} is no checkpoint: it has no 'family' entry")
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} is no checkpoint: it holds no dictionary")
     return state
 
 

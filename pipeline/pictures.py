@@ -105,6 +105,24 @@ def sheet(
     return page
 
 
+def mosaic(images: Sequence[Array], columns: int) -> Array:
+    """Images of one size (uint8 `H W 3` each) as one, in reading order with white lines between: a cell for `sheet`.
+
+    Raises:
+        ValueError: no image, or images of several sizes.
+    """
+    if len({image.shape for image in images}) != 1:
+        raise ValueError(f"a mosaic is of images of one size, got {sorted({image.shape for image in images})}")
+    height, width = images[0].shape[:2]
+    gap = max(1, round(GAP * width / 96))
+    rows = -(-len(images) // columns)
+    page = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), PAPER, np.uint8)
+    for i, image in enumerate(images):
+        y, x = i // columns * (height + gap), i % columns * (width + gap)
+        page[y : y + height, x : x + width] = image
+    return page
+
+
 def strip(
     images: Sequence[Array], names: Sequence[str] = (), title: str = "", note: str = "", cell: int = 96
 ) -> Image.Image:

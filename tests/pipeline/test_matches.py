@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 import models.imle
 from jobs import match, shard
@@ -179,6 +180,27 @@ def test_follow_ups_resume_and_match_alike(work: dict[str, str], tmp_path: Path,
     if kind == "levels":
         with pytest.raises(ValueError, match="--samples 6: this run searches level by level"):
             match.run(config(work, tmp_path / "whole", tmp_path / "x"))
+
+
+def test_the_sheet_shows_the_samples_that_the_distances_are_of(
+    work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(match.pictures, "to_uint8", lambda x: x)
+    page = Image.new("RGB", (8, 8))
+    monkeypatch.setattr(match.pictures, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
+    match.run(config(work, trained, tmp_path / "m", sheet=5))
+    data = DataSet(work["data"])
+    table, _ = matches.load(str(tmp_path / "m"), data)
+    assert len(shown["rows"]) == 5
+    for (_, target, sample), name in zip(shown["rows"], shown["names"], strict=True):
+        key, told = name.split("\ndistance ")
+        distance = float(table["distance"][data.keys.index(key)])
+        assert float(told) == pytest.approx(distance, rel=1e-3)
+        assert float(127.5 * (sample - target).abs().mean()) == pytest.approx(distance, rel=0.05)  # shown clipped
+    assert (tmp_path / "m" / "nearest.png").exists()
+    match.run(config(work, trained, tmp_path / "none", sheet=0))
+    assert not (tmp_path / "none" / "nearest.png").exists()
 
 
 def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:

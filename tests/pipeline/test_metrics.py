@@ -101,6 +101,53 @@ def test_diversity_over_all_pairs() -> None:
         metrics.diversity([], _mean_gap)
 
 
+def test_diversity_over_disjoint_pairs() -> None:
+    """Conditional IMLE's protocol: 40 pairs of each of 100 inputs."""
+    seen = []
+
+    def count(a: Tensor, b: Tensor) -> Tensor:
+        seen.append(len(a))
+        return _mean_gap(a, b)
+
+    result = metrics.diversity((_images(80, i, 4) for i in range(100)), count, pairs="disjoint")
+    assert (result.inputs, result.samples, result.pairs, sum(seen)) == (100, 80, 4000, 4000)
+    loop = [
+        float((s[2 * j] - s[2 * j + 1]).abs().mean())
+        for s in (_images(80, i, 4) for i in range(100))
+        for j in range(40)
+    ]
+    assert result.mean == pytest.approx(np.mean(loop), rel=1e-5)
+    with pytest.raises(ValueError, match="even number of samples: 3"):
+        metrics.diversity([_images(3, 0, 4)], _mean_gap, pairs="disjoint")
+
+
+def test_pixel_distance_is_of_8_bit_values() -> None:
+    a, b = torch.full((2, 3, 4, 4), -1.0), torch.full((2, 3, 4, 4), -1.0)
+    b[0, :, :2] = 1.0
+    b[1] += 0.003  # what 8 bits cannot show
+    assert metrics.pixel_distance(a, b).tolist() == [127.5, 0.0]
+
+
+def test_agreement_equals_the_double_loop() -> None:
+    wanted = torch.from_numpy(np.random.default_rng(0).integers(0, 4, (3, 6, 7)))
+    labels = torch.where(
+        _normal(3, 6, 7) > 0.3, torch.from_numpy(np.random.default_rng(1).integers(0, 6, (3, 6, 7))), wanted
+    )
+    right, both, either = 0, dict.fromkeys(range(6), 0), dict.fromkeys(range(6), 0)
+    for w, g in zip(wanted.flatten().tolist(), labels.flatten().tolist(), strict=True):
+        right += w == g
+        for c in range(6):
+            both[c] += w == g == c
+            either[c] += c in (w, g)
+    assert set(labels.flatten().tolist()) > set(range(4)), "ids that are read but never wanted: no class of the mean"
+    expected = np.mean([both[c] / either[c] for c in range(4)])
+    assert metrics.agreement(labels, wanted) == pytest.approx((right / wanted.numel(), expected))
+    assert metrics.agreement(wanted, wanted) == (1.0, 1.0)
+    assert metrics.agreement(wanted + 1, wanted)[0] == 0
+    with pytest.raises(ValueError, match="one shape"):
+        metrics.agreement(labels[:1], wanted)
+
+
 def _naive_covered(points: Tensor, centres: Tensor, k: int) -> float:
     inside = 0
     for p in points:
@@ -121,6 +168,7 @@ def test_precision_and_recall_equal_the_loop(k: int, monkeypatch: pytest.MonkeyP
     assert precision == _naive_covered(fake, real, k)
     assert recall == _naive_covered(real, fake, k)
     assert precision != recall
+    assert metrics.covered(real[:5], fake, k) == _naive_covered(real[:5], fake, k)
 
 
 def test_precision_falls_with_bad_and_recall_with_few_kinds() -> None:

@@ -50,6 +50,18 @@ def test_cells_stand_in_reading_order_and_keep_their_aspect() -> None:
     assert b[1] > r[3]
 
 
+def test_mosaic_stands_in_reading_order() -> None:
+    colours = [(10 * i, 5, 5) for i in range(5)]
+    page = pictures.mosaic([_flat(c, 4, 6) for c in colours], 3)
+    assert page.shape == (4 * 2 + 1, 6 * 3 + 2, 3)
+    for i, colour in enumerate(colours):
+        x, y = i % 3 * 7, i // 3 * 5
+        assert _where(page, colour) == (x, y, x + 5, y + 3)
+    assert (page[5:, 14:] == 255).all() and (page[4] == 255).all()
+    with pytest.raises(ValueError, match="images of one size"):
+        pictures.mosaic([_flat((0, 0, 0)), _flat((0, 0, 0), 4, 4)], 3)
+
+
 def test_random_weights_are_loud() -> None:
     def loud(note: str) -> bool:
         page = np.asarray(pictures.sheet([[_flat((0, 0, 0))]], note=note))
