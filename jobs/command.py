@@ -17,7 +17,11 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
 
     Exit codes: 0 done, 1 the job failed as its message says, 2 the command line was wrong, 130 interrupted.
     """
-    parsed: C = tyro.cli(config, description=description, args=arguments)
+    try:
+        parsed: C = tyro.cli(config, description=description, args=arguments)
+    except ValueError as error:  # a number out of range
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
     try:
         run(parsed)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:

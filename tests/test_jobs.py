@@ -139,6 +139,19 @@ def test_an_unreachable_cluster_is_named() -> None:
     assert done.returncode != 0 and "RAY_ADDRESS=127.0.0.1:1: no cluster answers there" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "jobs.train imle tiny --data d --output o --epsilon -1",
+        "jobs.match --run r --data d --output o --workers 0",
+    ],
+)
+def test_a_number_out_of_range_is_one_clear_line(line: str) -> None:
+    done = subprocess.run([sys.executable, "-m", *line.split()], cwd=REPOSITORY, capture_output=True, text=True)
+    told = done.stderr + done.stdout
+    assert done.returncode == 2 and "at" in told and "least" in told and "Traceback" not in told
+
+
 def test_a_full_disk_names_the_output_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     @dataclass(frozen=True)
     class Config:
