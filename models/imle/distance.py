@@ -80,8 +80,7 @@ class MaskedDistance(Perceptual):
         self, got: Sequence[Tensor], wanted: Sequence[Tensor], mask: Float[Tensor, "k 1 h w"] | None = None
     ) -> Float[Tensor, " b"]:
         """d a picture."""
-        found: Tensor = self.compare(got, wanted, mask) @ self.factors
-        return found
+        return (self.compare(got, wanted, mask) * self.factors).sum(1)  # a product of matrices would be autocast
 
     def sketch(
         self, features: Sequence[Tensor], numbers: int, mask: Float[Tensor, "k 1 h w"] | None = None
@@ -100,8 +99,7 @@ class MaskedDistance(Perceptual):
         """An estimate of sum_l lambda_l (mean of (M_l (Phi_l(y) - Phi_l(g)))^2)^(1/2) from sketches: a sketch keeps
         Euclidean distances, not d's sums of absolute values; the two rank alike, not the same."""
         norms = torch.stack([torch.linalg.vector_norm(a - b, dim=1) for a, b in zip(got, wanted, strict=True)], 1)
-        found: Tensor = norms @ self.factors
-        return found
+        return (norms * self.factors).sum(1)
 
 
 def _shrunk(mask: Float[Tensor, "k 1 h w"], like: Tensor) -> Tensor:

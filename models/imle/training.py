@@ -222,7 +222,7 @@ class IMLE(Family):
             if r.adaptive_gamma:
                 age = torch.zeros_like(found["seed"])
                 found |= {"time": batch["time"], "age": age, "threshold": (1 - r.adaptive_gamma) * found["distance"]}
-            parts.append({k: self.group.gather(v).cpu() for k, v in found.items()})
+            parts.append({k: self._gather(v) for k, v in found.items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _renew(self, draw: Draw, last: Table, step: int) -> Table:
@@ -233,20 +233,24 @@ class IMLE(Family):
         r, table = self.recipe, {name: column.clone() for name, column in last.items()}
         for _ in range(r.set_size // r.set_batch):
             batch = draw("rows")
-            now = self._distances(batch)
-            age = batch["age"] + 1
-            due = ((now < batch["threshold"]) & (age >= r.adaptive_staleness)) | (age >= r.adaptive_force)
-            found = {**{name: batch[name].clone() for name in last}, "distance": now, "age": age}
+            row = {name: batch[name].cpu() for name in ("row", *last)}
+            now, age = self._distances(batch), row["age"] + 1
+            due = ((now < row["threshold"]) & (age >= r.adaptive_staleness)) | (age >= r.adaptive_force)
+            found = {**{name: row[name].clone() for name in last}, "distance": now, "age": age}
             if bool(due.any()):
                 some = {name: value[due] for name, value in batch.items()}
                 searched = self.search(some, self._seeds(some, step))
                 tau = (1 - r.adaptive_gamma) * now[due]
                 for name, column in {**searched, "threshold": tau, "age": torch.zeros_like(age[due])}.items():
                     found[name][due] = column
-            rows = self.group.gather(batch["row"]).cpu()
+            rows = self._gather(row["row"])
             for name, column in found.items():
-                table[name][rows] = self.group.gather(column).cpu()
+                table[name][rows] = self._gather(column)
         return table
+
+    def _gather(self, column: Tensor) -> Tensor:
+        """All ranks' rows, on the CPU; what gathers on GPUs wants it there."""
+        return self.group.gather(column.to(self.noisy.device)).cpu()
 
     def _distances(self, batch: Batch) -> Float[Tensor, " b"]:
         """Of each row's chosen sample now; one pair at a time, as in a search, so that no batch size shows."""

@@ -84,6 +84,17 @@ def test_distance_against_a_loop() -> None:
         assert float(got[i]) == pytest.approx(wanted, rel=1e-5)
 
 
+def test_distances_are_summed_in_full_precision_under_autocast() -> None:
+    distance = MaskedDistance(VGG("vgg19", LAYERS).random(0), LAYERS, paper=False)
+    distance.factors.copy_(torch.tensor([0.5, 2.0, 3.0]))
+    got, wanted = (distance.features(torch.rand(3, 3, 8, 8, generator=seeded(k)) * 2 - 1) for k in (0, 1))
+    sketches = [distance.sketch(features, 60) for features in (got, wanted)]
+    plain = distance.total(got, wanted), distance.sketched(*sketches)
+    with torch.autocast("cpu", torch.bfloat16):
+        for a, b in zip(plain, (distance.total(got, wanted), distance.sketched(*sketches)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
+
+
 def test_papers_factors_and_calibrated_ones() -> None:
     paper = MaskedDistance(None, ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2"), paper=True)
     assert paper.calibrated
