@@ -187,18 +187,18 @@ class TestNearest:
         queries = torch.randn(30, dimension, generator=generator) + 1000
         pool[40], pool[50], queries[0] = pool[3], pool[3], pool[3]  # a tie: the lower row
         wide = (queries.double()[:, None] - pool.double()[None]).square().sum(-1)
-        found = search.nearest(queries, pool)
+        found = search.match(queries, pool).index
         assert found.dtype == torch.int64 and found.tolist() == wide.argmin(dim=1).tolist() and found[0] == 3
 
     def test_identical_pool_and_pool_of_one(self) -> None:
-        assert search.nearest(torch.randn(4, 8), torch.ones(200, 8)).tolist() == [0] * 4
-        assert search.nearest(torch.randn(4, 8), torch.ones(1, 8)).tolist() == [0] * 4
-        assert search.nearest(torch.zeros(0, 8), torch.ones(3, 8)).tolist() == []
+        assert search.match(torch.randn(4, 8), torch.ones(200, 8)).index.tolist() == [0] * 4
+        assert search.match(torch.randn(4, 8), torch.ones(1, 8)).index.tolist() == [0] * 4
+        assert search.match(torch.zeros(0, 8), torch.ones(3, 8)).index.tolist() == []
 
     @pytest.mark.parametrize("wrong", [torch.zeros(0, 8), torch.zeros(3, 7), torch.full((3, 8), torch.nan)])
     def test_wrong_pools(self, wrong: torch.Tensor) -> None:
-        with pytest.raises(ValueError, match="nearest"):
-            search.nearest(torch.zeros(2, 8), wrong)
+        with pytest.raises(ValueError, match="match"):
+            search.match(torch.zeros(2, 8), wrong)
 
 
 def test_hubs_and_labels() -> None:
