@@ -40,7 +40,7 @@ SCORES = 1 << 24
 """Scores of a block of `match`: 64 MB of float32."""
 BLOCK = 1024
 """Pool rows of a block of `match` at most: scores that the caches hold are read again for little."""
-KEPT = 8
+KEPT = 4
 """Pool rows that `match` keeps of each query; where they do not prove the nearest, float64 does."""
 LARGEST = 1e18
 """Norm of a centred row at most: float32 holds its square."""
@@ -266,33 +266,30 @@ def _solve(x: Array, y: Array, epsilon: float) -> tuple[Array, Array, int]:
     bounds = Bounds(x, _centre(y), np.float32)
     margin = 1e-12 * epsilon * epsilon + float(np.finfo(np.float64).tiny)  # of its square's rounding
     limit = epsilon * epsilon + margin if epsilon else 0.0
-    candidates, norms, lowest = _nominate(bounds, y, limit)
+    nominees = _Nominees(bounds, len(y))
+    every = np.arange(len(y))
+    lowest = nominees.stream(y, every, limit)
     allowed = np.ones(len(y), bool)
     if epsilon:
-        highest = lowest + bounds.widths(bounds.norms.max(), norms)
+        highest = lowest + bounds.widths(bounds.norms.max(), nominees.norms)
         allowed = highest >= epsilon * epsilon - margin
-        unsure = np.flatnonzero(allowed & (lowest < limit))
+        unsure = every[allowed & (lowest < limit)]
         if len(unsure):
             allowed[unsure] = np.sqrt(_solve(y[unsure], x, 0.0)[1]) >= epsilon
             late = unsure[allowed[unsure]]
-            more, _, _ = _nominate(bounds, y[late], 0.0)
-            more.columns = np.append(late, -1)[more.columns]
-            candidates = Candidates.merge([candidates, more])
+            nominees.stream(y[late], late, 0.0)
         if not allowed.any():
-            far = np.flatnonzero(highest >= lowest.max())
+            far = every[highest >= lowest.max()]
             chosen = np.full(len(x), far[_solve(y[far], x, 0.0)[1].argmax()])
             return chosen, _exact(x, y, np.arange(len(x)), chosen), len(y)
-    candidates.widths = bounds.widths(bounds.norms[:, None], norms[candidates.columns])
-    reach, finalists, certified = candidates.judge(1)
     best = _Best(len(x))
-    rows, places = np.nonzero(finalists & certified[:, None])
-    columns = candidates.columns[rows, places]
+    rows, columns, rest = nominees.decide()
     best.take(rows, columns, _exact(x, y, rows, columns))
-    if len(rest := np.flatnonzero(~certified)):
-        kept = np.flatnonzero(allowed)
-        kept = kept[_distinct(y, kept, norms[kept])]
+    if len(rest):
+        kept = every[allowed]
+        kept = kept[_distinct(y, kept, nominees.norms[kept])]
         for some in np.array_split(rest, -(-len(rest) // BLOCK)):
-            _settle(best, x, y, some, kept, reach[some])
+            _settle(best, x, y, some, kept, nominees.reach[some])
     return best.columns, best.squares, int((~allowed).sum())
 
 
@@ -307,23 +304,46 @@ def _step(rows: int, dimension: int) -> int:
     return max(1, min(BLOCK, SCORES // max(rows, dimension + 2)))
 
 
-def _nominate(bounds: Bounds, y: Array, limit: float) -> tuple[Candidates, Array, Array]:
-    """(of each query the rows of y with the lowest bounds, widths left out; norms of y; of each row of y its lowest
-    bound). Rows of y that have one below `limit`, a squared distance, are not nominated; 0: all are, and no row's
-    lowest bound is taken."""
-    heaps = Heaps(len(bounds.left), KEPT)
-    norms, lowest = np.zeros(len(y)), np.zeros(len(y))
-    step = _step(len(bounds.left), y.shape[1])
-    out = torch.empty(len(bounds.left) * min(step, len(y)))
-    for start in range(0, len(y), step):
-        block = slice(start, start + step)
-        scores, norms[block] = bounds.lower(y[block], out)
-        if limit:
-            lowest[block] = scores.amin(dim=0).numpy()
-            scores[:, torch.from_numpy(lowest[block] < limit)] = torch.inf
-        heaps.add(scores.numpy(), start)
-    values, columns = heaps.result()
-    return Candidates(values.astype(np.float64), np.zeros(values.shape), columns), norms, lowest
+class _Nominees:
+    """Of each query the pool rows with the lowest bounds, while the pool streams past."""
+
+    def __init__(self, bounds: Bounds, pool: int) -> None:
+        queries = len(bounds.norms)
+        self.bounds, self.norms = bounds, np.zeros(pool)
+        self.values, self.columns = np.full((queries, KEPT), np.inf), np.full((queries, KEPT), -1)
+        self.reach = np.full(queries, np.inf)  # upper bound of each query's smallest squared distance
+
+    def stream(self, y: Array, columns: Array, limit: float) -> Array:
+        """Take `y`, these rows of the pool, and return the lowest bound of each over the queries. Those that have one
+        below `limit`, a squared distance, are not nominated; 0: all are, and no lowest bound is taken."""
+        queries, lowest = len(self.reach), np.zeros(len(columns))
+        step = _step(queries, y.shape[1])
+        out = torch.empty(queries * min(step, len(columns)))
+        for start in range(0, len(columns), step):
+            some = columns[start : start + step]
+            scores, self.norms[some] = self.bounds.lower(y[start : start + step], out)
+            if limit:
+                lowest[start : start + step] = scores.amin(dim=0).numpy()
+                close = np.flatnonzero(lowest[start : start + step] < limit)
+                scores.index_fill_(1, torch.from_numpy(close), torch.inf)
+            self._add(scores, some)
+        return lowest
+
+    def _add(self, scores: Tensor, columns: Array) -> None:
+        rows = np.flatnonzero(scores.amin(dim=1).numpy() <= self.reach)  # after some blocks there are few
+        found, places = scores[torch.from_numpy(rows)].topk(min(KEPT, len(columns)), largest=False)
+        values = np.hstack([self.values[rows], found.numpy()])
+        columns = np.hstack([self.columns[rows], columns[places.numpy()]])
+        order = np.argsort(values, axis=1)[:, :KEPT]
+        self.values[rows], self.columns[rows] = (np.take_along_axis(v, order, 1) for v in (values, columns))
+        widths = self.bounds.widths(self.bounds.norms[rows, None], self.norms[self.columns[rows]])
+        self.reach[rows] = (self.values[rows] + widths).min(axis=1)
+
+    def decide(self) -> tuple[Array, Array, Array]:
+        """(rows, columns of the pairs that may be the nearest; rows for which pairs were left out that may be)."""
+        proved = self.values[:, -1] > self.reach
+        rows, places = np.nonzero((self.values <= self.reach[:, None]) & proved[:, None])
+        return rows, self.columns[rows, places], np.flatnonzero(~proved)
 
 
 class _Best:
