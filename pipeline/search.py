@@ -171,7 +171,8 @@ class Bounds:
         return room.numpy(), norms
 
     def lower(self, y: Array, out: Tensor | None = None) -> tuple[Tensor, Array]:
-        """m D -> (bounds n m, norms of the centred rows float64 m)."""
+        """m D -> (bounds n m, norms of the centred rows float64 m). `out`: room of at least n m; float32 needs
+        it: without one autocast would turn its products into bfloat16's."""
         right, norms = self._rows(y)
         right[:, -2], right[:, -1] = (1 - 2 * self.kappa) * norms**2, -2 * self.kappa * norms
         if out is not None:
@@ -228,13 +229,13 @@ def match(
         x, y = x.double(), y.double()
     index, squares = torch.zeros(len(x), dtype=torch.int64), torch.zeros(len(x), dtype=torch.float64)
     rejected = forced = 0
-    with torch.autocast("cpu", enabled=False):  # bfloat16's products would break the bounds
-        for mine, theirs in _groups(x, y, query_groups, pool_groups):
-            found, square, out = _solve(x[mine].contiguous().numpy(), y[theirs].contiguous().numpy(), epsilon)
-            index[mine] = torch.arange(len(y))[theirs][torch.from_numpy(found)]
-            squares[mine] = torch.from_numpy(square)
-            rejected += out
-            forced += len(found) if out == len(y[theirs]) else 0
+    for mine, theirs in _groups(x, y, query_groups, pool_groups):
+        own = y[theirs].contiguous().numpy()
+        found, square, out = _solve(x[mine].contiguous().numpy(), own, epsilon)
+        index[mine] = torch.arange(len(y))[theirs][torch.from_numpy(found)]
+        squares[mine] = torch.from_numpy(square)
+        rejected += out
+        forced += len(found) if out == len(own) else 0
     return Matched(index, squares.sqrt(), rejected, forced)
 
 
