@@ -19,18 +19,24 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 import models
 from models.common.vgg import VGG
 from models.family import Batch, Family, Group, PerceptualRecipe, Stage, Table
 from pipeline import checkpoint, matches, neighbours, rarity, storage
 from pipeline.batches import Feed, Images, Sources, join_rows, to_device, whole_batches
-from pipeline.search import nearest
+from pipeline.search import match
 from pipeline.shards import DataSet, require_inputs
 from pipeline.tracking import Tracker
 from pipeline.triplets import Triplets
 from pipeline.watch import Clock, Watch, Window
 from pipeline.weights import of_recipe
+
+
+def nearest(queries: Tensor, pool: Tensor) -> Tensor:
+    """The families' `Match`."""
+    return match(queries, pool).index
 
 
 class Stopped(RuntimeError):

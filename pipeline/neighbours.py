@@ -29,7 +29,6 @@ import torch
 
 from pipeline import artifacts, descriptors, pictures, search, storage
 from pipeline.search import Array, Candidates
-from pipeline.search import nearest as nearest
 from pipeline.shards import DataSet
 
 PAIRS = 32

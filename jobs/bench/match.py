@@ -1,9 +1,13 @@
-"""The search of conditional IMLE against the bare computing it needs: generator, feature network, distances.
+"""The searches of IMLE against the bare computing they need. Conditional: generator, feature network, distances.
 
 overhead: 1 - (time of the bare computing) / (time of `IMLE.search`), median over rounds in which both sides take turns;
 the bare side has its noise drawn before, and computes each target's features once, too. memory_growth_10x: peak memory
 of a fresh process with ten times the candidates, against it. scaling_2_actors: the gain of two Ray actors of one thread
 over one, divided by the gain of two plain processes of the same kernel.
+
+Unconditional: unconditional_ratio is the time of `pipeline.search.match` with rejection over that of torch.matmul, row
+minima and column minima of the same blocks; unconditional_ratio_epsilon_0 the same without rejection and column minima.
+Gaussian vectors; epsilon rejects about a tenth of the pool.
 """
 
 from __future__ import annotations
@@ -13,9 +17,12 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 import models.imle
 from jobs.bench._scaling import scaling
@@ -23,6 +30,7 @@ from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.family import Batch, Group
 from models.imle import IMLE
+from pipeline import search
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_1")
 
@@ -39,28 +47,27 @@ class Config:
     """Pairs searched a round."""
     samples: int = 20
     """m."""
+    queries: int = 2000
+    """n of the unconditional search."""
+    pool: int = 20_000
+    """Samples that all its queries share."""
+    dimension: int = 1000
+    """Of its vectors."""
     rounds: int = 5
     threads: int = 2
 
 
 def run(config: Config) -> dict[str, float]:
-    """Returns overhead, candidates_per_second, memory_growth_10x, peak_mb, scaling_2_actors, gain_2_processes."""
+    """Returns overhead, candidates_per_second, memory_growth_10x, peak_mb, scaling_2_actors, gain_2_processes,
+    unconditional_ratio, unconditional_ratio_epsilon_0."""
     torch.set_num_threads(config.threads)
+    return {**unconditional(config), **conditional(config)}
+
+
+def conditional(config: Config) -> dict[str, float]:
+    """The figures of `IMLE.search`."""
     family, batch, seeds = family_of(config), pairs(config), list(range(config.pairs))
-    computing = bare(family, batch, seeds)
-    computing()
-    rounds = []
-    for number in range(config.rounds):
-        times = {}
-        for side in ("search", "bare") if number % 2 else ("bare", "search"):
-            began = time.perf_counter()
-            if side == "bare":
-                computing()
-            else:
-                family.search(batch, seeds)
-            times[side] = time.perf_counter() - began
-        rounds.append((times["bare"], times["search"]))
-        print(f"round {number}: bare {times['bare']:.3f} s, search {times['search']:.3f} s", flush=True)
+    rounds = compare(bare(family, batch, seeds), lambda: family.search(batch, seeds), config.rounds)
     few, many = (_peak(replace(config, samples=m)) for m in (config.samples, 10 * config.samples))
     gains = scaling(make, [replace(config, pairs=1)], 8)
     return {
@@ -71,6 +78,49 @@ def run(config: Config) -> dict[str, float]:
         "scaling_2_actors": gains["scaling_2"],
         "gain_2_processes": gains["gain_2_processes"],
     }
+
+
+def unconditional(config: Config) -> dict[str, float]:
+    """The figures of `pipeline.search.match`."""
+    generator = seeded("unconditional")
+    queries, pool = (torch.randn(n, config.dimension, generator=generator) for n in (config.queries, config.pool))
+    closest = torch.cdist(pool[:500], queries).amin(dim=1)
+    ratios = {}
+    for name, epsilon in (("", float(closest.quantile(0.1))), ("_epsilon_0", 0.0)):
+        sides = partial(minima, queries, pool, epsilon > 0), partial(search.match, queries, pool, epsilon)
+        rounds = compare(*sides, config.rounds)
+        ratios[f"unconditional_ratio{name}"] = statistics.median(mine / bare for bare, mine in rounds)
+    return ratios
+
+
+def minima(queries: Tensor, pool: Tensor, columns: bool) -> None:
+    """The products of both, the minima of their rows and where they are, and with `columns` those of their columns."""
+    room = torch.empty(len(queries) * search.BLOCK)
+    least, place = torch.full((len(queries),), torch.inf), torch.zeros(len(queries), dtype=torch.int64)
+    for number, block in enumerate(torch.split(pool, search.BLOCK)):
+        scores = room[: len(queries) * len(block)].view(len(queries), len(block))
+        torch.matmul(queries, block.T, out=scores)
+        found, at = scores.min(dim=1)
+        place = torch.where(found < least, at + number * search.BLOCK, place)
+        least = torch.minimum(found, least)
+        if columns:
+            scores.amin(dim=0)
+
+
+def compare(bare: Callable[[], Any], mine: Callable[[], Any], rounds: int) -> list[tuple[float, float]]:
+    """Seconds (bare, mine) of each round, after one of both that is not counted; they take turns to be first."""
+    bare()
+    mine()
+    found = []
+    for number in range(rounds):
+        times = {}
+        for side in (mine, bare) if number % 2 else (bare, mine):
+            began = time.perf_counter()
+            side()
+            times[side] = time.perf_counter() - began
+        found.append((times[bare], times[mine]))
+        print(f"round {number}: bare {times[bare]:.3f} s, search {times[mine]:.3f} s", flush=True)
+    return found
 
 
 def family_of(config: Config) -> IMLE:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from PIL import Image
 
 from jobs import describe, neighbours, shard
@@ -177,28 +176,6 @@ def test_a_row_is_certified_only_when_what_was_left_out_is_out_of_reach() -> Non
     assert reach.tolist() == [2.5, 2.5, 2.5]
     assert finalists.tolist() == [[True, True, False], [True, True, True], [True, True, False]]
     assert certified.tolist() == [True, False, True]
-
-
-class TestNearest:
-    @pytest.mark.parametrize("dimension", [1, 8, 700])
-    def test_equals_the_double_loop(self, dimension: int) -> None:
-        generator = torch.Generator().manual_seed(dimension)
-        pool = torch.randn(60, dimension, generator=generator) + 1000  # the mean dwarfs the differences
-        queries = torch.randn(30, dimension, generator=generator) + 1000
-        pool[40], pool[50], queries[0] = pool[3], pool[3], pool[3]  # a tie: the lower row
-        wide = (queries.double()[:, None] - pool.double()[None]).square().sum(-1)
-        found = search.nearest(queries, pool)
-        assert found.dtype == torch.int64 and found.tolist() == wide.argmin(dim=1).tolist() and found[0] == 3
-
-    def test_identical_pool_and_pool_of_one(self) -> None:
-        assert search.nearest(torch.randn(4, 8), torch.ones(200, 8)).tolist() == [0] * 4
-        assert search.nearest(torch.randn(4, 8), torch.ones(1, 8)).tolist() == [0] * 4
-        assert search.nearest(torch.zeros(0, 8), torch.ones(3, 8)).tolist() == []
-
-    @pytest.mark.parametrize("wrong", [torch.zeros(0, 8), torch.zeros(3, 7), torch.full((3, 8), torch.nan)])
-    def test_wrong_pools(self, wrong: torch.Tensor) -> None:
-        with pytest.raises(ValueError, match="nearest"):
-            search.nearest(torch.zeros(2, 8), wrong)
 
 
 def test_hubs_and_labels() -> None:
