@@ -122,6 +122,8 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
         for stage in family.stages:
             if not {"input", "target"} <= set(next(iter(family.streams(stage.name).values())).fields):
                 continue  # a stage that makes no pictures
+            if not storage.exists(checkpoint.stage_path(folder, stage.name) + ".json"):
+                continue  # taken over from another run
             there, _ = checkpoint.restore(folder, stage.name)
             rebuilt = evaluation.reconstruction(there, pairs, distances, config.swaps)
             figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})

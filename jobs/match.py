@@ -49,7 +49,8 @@ class Config:
     search: Literal["", "exact", "projected"] = ""
     """How; none: as the recipe says (exact, unless changed)."""
     step: int = 0
-    """Part of the noise's seeds: that of one of the training's own searches, or any other number."""
+    """Part of the noise's seeds: that of one of the training's own searches (those of `settle` count on from `imle`),
+    or any other number."""
     sheet: int = 16
     """Pairs on nearest.png, a fixed choice: input, target and the nearest sample found; 0: no sheet."""
     workers: int = 2
@@ -86,6 +87,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     samples = config.samples or (0 if levels else family.recipe.samples)
     inputs = {**given, "checkpoint": storage.sha256_file(path)}
     options = {"samples": samples, "step": config.step, "search": family.recipe.search}
+    options |= matches.noise_of(family.recipe)
     with storage.lease(output):
         card = artifacts.begin(output, "matches", matches.VERSION, inputs, options)
         if card is None:
@@ -93,7 +95,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             made = [family, root, config.split, output, samples, config.step]
             for _, done in workers.each(matches.make, made, missing, config.workers, config.threads):
                 artifacts.record(output, job="match", **done)
-            card = artifacts.finish(output, data.shards, _notes(output, data, samples))
+            card = artifacts.finish(output, data.shards, _notes(output, data, samples, family.recipe.epsilon))
         picture = nearest(family, data, output, config.sheet) if config.sheet else None
         if picture is not None:
             storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
@@ -111,7 +113,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
 @torch.no_grad()
 def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image:
     """Of `count` pairs: input, target and the nearest sample, made again from the noise that the match names."""
-    table, card = matches.load(output, data)
+    table, card = matches.load(output, data, family.recipe)
     images, rows, names = Images(data), [], []
     for i in picks(len(data), count):
         pair = images.centred([i], ("input", "target"), family.recipe.frame)
@@ -123,16 +125,16 @@ def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image
     return pictures.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
 
 
-def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
+def _notes(output: str, data: DataSet, samples: int, epsilon: float) -> dict[str, float]:
     """Mean distances of the matches and, where there were several candidates, of the first runners-up; share of the
-    candidates that were rejected, and of the pairs whose candidates all were."""
+    candidates that were measured and rejected, and of the pairs whose candidates all were."""
     total, second, rejected, forced, count = 0.0, 0.0, 0, 0, 0
     for shard in data.shards:
         part = artifacts.read_part(output, shard)
         total += sum(part["distance"].to_pylist())
         second += sum(row[0] for row in part["runners_up"].to_pylist())
         rejected += sum(part["rejected"].to_pylist())
-        forced += sum(n == samples for n in part["rejected"].to_pylist())
+        forced += sum(distance < epsilon for distance in part["distance"].to_pylist())
         count += part.num_rows
     found = {"distance": total / count, "second_distance": second / count}
     if rejected:

@@ -29,6 +29,8 @@ class Config:
     classes: int
     """Number of classes: ids 0 ... classes - 1."""
     split: str = "train"
+    other: bool = False
+    """The last class takes every id from there on, as the recipe's `--other` does."""
     least: int = rarity.LEAST
     """Pictures that have a class, from which on its colours' density is estimated."""
     workers: int = 2
@@ -53,12 +55,16 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     inputs = {"dataset": data.fingerprint, "split": config.split}
     with storage.lease(folder):
         card = artifacts.begin(
-            folder, "rarity", rarity.VERSION, inputs, {"classes": config.classes, "least": config.least}
+            folder,
+            "rarity",
+            rarity.VERSION,
+            inputs,
+            {"classes": config.classes, "other": config.other, "least": config.least},
         )
         if card is None:
             missing = [shard for shard in data.shards if shard not in artifacts.done_parts(folder)]
             for _, done in workers.each(
-                rarity.make, [root, config.split, folder, config.classes], missing, config.workers
+                rarity.make, [root, config.split, folder, config.classes, config.other], missing, config.workers
             ):
                 artifacts.record(folder, job="rarity", **done)
             card = rarity.finish(folder, data, config.classes, config.least)

@@ -111,7 +111,7 @@ class Stage:
 
     name: str
     images: int
-    """Length: images seen (the leading stream's batch size x steps)."""
+    """Length: images seen (the leading stream's batch size x steps). 0: the stage is not entered, only harvested."""
     batch: int
     """Global batch size that one `update` counts as."""
     refresh_every: int = 0

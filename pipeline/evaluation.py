@@ -45,8 +45,8 @@ class Protocol:
 
 
 PROTOCOLS = {"bicyclegan": Protocol(100, 20, "consecutive"), "imle": Protocol(100, 80, "disjoint")}
-"""BicycleGAN's (Zhu et al., NeurIPS 2017): 1,900 pairs. Conditional IMLE's (Li et al., ICCV 2019): 40 pairs of each
-input, 4,000; which pairs it does not say (see `metrics.diversity`)."""
+"""BicycleGAN's (Zhu et al., NeurIPS 2017): 1,900 pairs. Conditional IMLE's (Li et al., ICCV 2019), as reported: 40
+pairs of each input, 4,000 (see `metrics.diversity`)."""
 
 
 def held_out(images: Images, limit: int, frame: tuple[int, int]) -> dict[str, Tensor]:

@@ -163,7 +163,7 @@ def given(job: Job, data: DataSet) -> dict[str, tuple[Table, dict[str, Any]]]:
     if job.rarity:
         found["rarity"] = rarity.load(job.rarity, data)
     if job.matches:
-        found["matches"] = matches.load(job.matches, data)
+        found["matches"] = matches.load(job.matches, data, job.recipe)
     return found
 
 
@@ -348,7 +348,8 @@ class Trainer:
                 self._take_over(stage.name, self.job.start[stage.name])
             elif stage.name not in self.finished:
                 resumed = state if state is not None and state["stage"] == stage.name else None
-                self.train(stage, resumed)
+                if stage.images:  # entering one may begin a network anew: nothing would train it
+                    self.train(stage, resumed)
                 self._finish(stage)
             index += 1
         self._publish_final()

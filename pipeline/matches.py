@@ -91,13 +91,23 @@ def make(family: IMLE, root: str, split: str, folder: str, samples: int, step: i
     return work
 
 
-def load(folder: str, data: DataSet) -> tuple[Table, artifacts.Card]:
+def noise_of(recipe: Config) -> dict[str, Any]:
+    """What candidates are a function of, beside seed and number: part of an artifact's identity."""
+    return {"noise": recipe.noise, "frame": list(recipe.frame), "levels": max(1, len(recipe.level_samples))}
+
+
+def load(folder: str, data: DataSet, recipe: Config) -> tuple[Table, artifacts.Card]:
     """Rows by position, as `IMLE.refresh` gives them: index, crop and `COLUMNS`; and the card.
 
     Raises:
-        ValueError: not finished, damaged, of another data set, or without some of its keys.
+        ValueError: not finished, damaged, of another data set, of other noise than the recipe's, or without some keys.
     """
+    if not isinstance(recipe, Config):
+        raise ValueError(f"--matches {folder}: this family has no use for it")
     card = artifacts.load_card(folder, "matches")
+    for name, value in noise_of(recipe).items():
+        if card["options"][name] != value:
+            raise ValueError(f"--matches {folder} are of {name} {card['options'][name]}, this run's is {value}")
     if card["inputs"]["dataset"] != data.fingerprint or card["inputs"]["split"] != data.split:
         raise ValueError(f"--matches {folder} are of another data set or split than {data.root}: run jobs.match on it")
     whole = pa.concat_tables([artifacts.read_part(folder, part) for part in range(card["parts"])])

@@ -1,7 +1,7 @@
 """How good, how different, how faithful: pure functions of images, features and codes.
 
-Images are float `B C H W` in [-1, 1] and are first rounded to the 8 bits that a saved picture has. A distance is a
-function of two such batches that gives one number a pair, `B`.
+Images are float `B C H W` in [-1, 1]; PSNR, SSIM and pixel distances round them to the 8 bits that a saved picture has.
+A distance is a function of two such batches that gives one number a pair, `B`.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ def diversity(samples: Iterable[Tensor], distance: Distance, pairs: Pairs = "con
 
     `consecutive` is BicycleGAN's protocol: 100 inputs x 20 samples, the 19 neighbouring pairs of each: 1,900 distances.
     `disjoint` pairs the first sample with the second, the third with the fourth, ...: no sample counts twice, so the
-    distances are independent and for their number tell the mean most exactly. Conditional IMLE's protocol is 40 pairs
-    for each of 100 inputs and does not say which: here those of 80 samples, 4,000 distances.
+    distances are independent and for their number tell the mean most exactly. Conditional IMLE's protocol is
+    reported as 40 pairs for each of 100 inputs (the paper's text was not checked): here of 80 samples, 4,000 distances.
 
     Raises:
         ValueError: no input, fewer than two samples, an odd number for `disjoint`, or inputs with different numbers.

@@ -1,7 +1,8 @@
 """How rare each class's look is in each picture: what conditional IMLE re-balances data set and loss by.
 
-Li et al., ICCV 2019, section 4 (there for GTA-5). For each class the density of its mean colours over the pictures that
-have it is estimated (Gaussian kernels, Scott's bandwidth, three dimensions); the rarity of class c in picture i is
+Li et al., ICCV 2019, as its released code has it (there for GTA-5). For each class the density of its mean colours over
+the pictures that have it is estimated (Gaussian kernels, Scott's bandwidth, three dimensions); the rarity of class c in
+picture i is
 
     r(i, c) = 1 / density_c(mean colour of c in i),    0 where c does not occur.
 
@@ -76,8 +77,9 @@ def mask_weights(found: Array, known: Array) -> Array:
     return np.asarray(weights * there, dtype=np.float32)
 
 
-def make(root: str, split: str, folder: str, classes: int) -> Callable[[int], dict[str, Any]]:
-    """For `workers.each`: counts and mean colours of one shard, published as a part."""
+def make(root: str, split: str, folder: str, classes: int, other: bool) -> Callable[[int], dict[str, Any]]:
+    """For `workers.each`: counts and mean colours of one shard, published as a part. `other`: ids above the last class
+    are of it."""
     data = DataSet(root, split)
 
     def work(shard: int) -> dict[str, Any]:
@@ -85,7 +87,8 @@ def make(root: str, split: str, folder: str, classes: int) -> Callable[[int], di
         for i in data.shard_rows(shard):
             sample = data.sample(i, ("input", "target"))
             try:
-                counts, means = colours(sample["input"], sample["target"], classes)
+                ids = sample["input"].clip(max=classes - 1) if other else sample["input"]
+                counts, means = colours(ids, sample["target"], classes)
             except ValueError as error:
                 raise ValueError(f"sample {data.keys[i]}: {error}") from error
             rows.append((data.keys[i], counts.tolist(), means.reshape(-1).tolist()))

@@ -17,7 +17,7 @@ from torch import Tensor
 PIECE = 1 << 20
 """Positions whose signs are held at once."""
 MULTIPLIERS = (-7046029254386353131, -4658895280553007687)
-"""Odd, of splitmix64's finaliser (0x9E3779B97F4A7C15 and 0xBF58476D1CE4E5B9, as signed numbers)."""
+"""Odd: splitmix64's increment and first multiplier, 0x9E3779B97F4A7C15 and 0xBF58476D1CE4E5B9, as signed numbers."""
 
 
 def signs(first: int, count: int, seed: int, device: torch.device | str = "cpu") -> Float[Tensor, " n"]:

@@ -61,7 +61,7 @@ class Config(PerceptualRecipe):
     noise: int = 10
     """Noise channels. Source: released code."""
     noise_encoder: bool = True
-    """Whether a small network encodes the noise beside the condition. Source: the paper, section 3.4."""
+    """Whether a small network encodes the noise beside the condition. Source: the paper."""
     encoder_width: int = ENCODER_WIDTH
     """Its channels. Source: released code."""
 
@@ -101,7 +101,7 @@ class Config(PerceptualRecipe):
     """Above 0: S is drawn once, and a pair is searched again when its distance falls below its threshold, which is then
     lowered by this share. Source: Adaptive IMLE (Aghabozorgi, Peng, Li, ICML 2023), released code: 0.01 to 0.04."""
     adaptive_staleness: int = 5
-    """Searches that a pair skips at least, with thresholds. Source: the same."""
+    """Searches after which a pair may be due at the earliest, with thresholds. Source: the same."""
     adaptive_force: int = 15
     """Searches after which it is due in any case. Source: the same (15 to 30)."""
     level_samples: tuple[int, ...] = ()
@@ -111,7 +111,7 @@ class Config(PerceptualRecipe):
     """With a rarity artifact, S is drawn by the rarity of so many classes in turn, the largest by area; 0: evenly.
     Source: released code (road, building, sky, other, sidewalk)."""
     rarity_mask: bool = True
-    """With a rarity artifact, whether it weighs the distance's pixels too. Source: the paper, section 4."""
+    """With a rarity artifact, whether it weighs the distance's pixels too. Source: the paper."""
     jitter: float = 0.0
     """Deviation of the noise added to the chosen noise at each step. Source: IMLE (Li & Malik, 2018): 0.01."""
     average_decay: float = 0.0

@@ -1,4 +1,4 @@
-"""The masked perceptual distance of conditional IMLE (Li et al., ICCV 2019, section 3.3, as its released code has it):
+"""The masked perceptual distance of conditional IMLE (Li et al., ICCV 2019, as its released code has it):
 
     d(y, g) = sum_l lambda_l mean over (c, h, w) of M_l |Phi_l(y) - Phi_l(g)|,
 

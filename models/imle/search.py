@@ -35,7 +35,7 @@ class Found:
     """The next `RUNNERS_UP` distances that could have been chosen, ascending, float32; infinite where there are fewer
     (or, with a projection, where they were not measured)."""
     rejected: int
-    """Candidates that were nearer than epsilon; all of them: the furthest was taken."""
+    """Candidates nearer than epsilon, of those measured (unless projected: all). All of them: the furthest is taken."""
 
 
 def nearest(

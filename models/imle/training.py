@@ -74,15 +74,19 @@ class IMLE(Family):
         chosen = Stream(source="table", table=stage, order="weighted", batch=r.batch, fields=fields)
         drawn = Stream(batch=r.set_batch, fields=fields, augment=r.augment)
         if self.rarity and r.rarity_classes:
-            # Section 4, data set: places of S take turns between the largest classes, each picture by its rarity there.
-            largest = self.rarity["classes"][0, : r.rarity_classes]
-            drawn = replace(drawn, order="weighted", weights=self.rarity["rarity"][:, largest].T.contiguous())
+            # The data set's: places of S take turns between the largest classes, each picture by its rarity there.
+            weights = self.rarity["rarity"][:, self.rarity["classes"][0, : r.rarity_classes]].T
+            weights = weights[weights.sum(1) > 0].contiguous()  # a class may occur nowhere
+            drawn = replace(drawn, order="weighted", weights=weights)
+            if self.matches and stage == "imle":  # their rows are all pictures, not a set drawn by rarity
+                chosen = replace(chosen, weights=weights)
         if not r.adaptive_gamma:
             return {"pairs": chosen, "set": drawn}
         return {"pairs": chosen, "set": drawn, "rows": replace(chosen, order="fixed", batch=r.set_batch)}
 
     def take(self, artifact: str, table: Table) -> None:
-        """`rarity`: what data set and loss are re-balanced by. `matches`: trained on in place of own searches."""
+        """`rarity`: what data set and loss are re-balanced by. `matches`: trained on in stage `imle`, in place of own
+        searches (`settle` has another encoder, for which they are none)."""
         if artifact == "matches":
             if self.recipe.adaptive_gamma:
                 raise ValueError("--matches and --adaptive-gamma: thresholds belong to searches within training")
@@ -95,7 +99,7 @@ class IMLE(Family):
         self.rarity = table
 
     def mask(self, batch: Batch) -> Float[Tensor, "b 1 h w"] | None:
-        """Section 4, loss: each pixel's weight is its class's in this picture, the rarest class's is 1."""
+        """The loss' re-balancing: each pixel's weight is its class's in this picture, the rarest class's is 1."""
         if not self.rarity or not self.recipe.rarity_mask:
             return None
         ids = batch["input"].clamp(max=self.recipe.labels - 1)
@@ -103,20 +107,21 @@ class IMLE(Family):
         return weights.gather(1, ids.flatten(1)).view(len(ids), 1, *ids.shape[1:])
 
     def parts(self, stage: str) -> tuple[str, ...]:
-        return ("generator.", "encoder.", "average_generator.", "average_encoder.", "distance.")
+        return ("generator.", "encoder.", "average_generator.", "average_encoder.", "distance.", "noisy")
 
     def enter(self, stage: str) -> None:
-        """Fresh Adam states. `settle` begins with a fresh noise encoder too: against overfitting, says the released
-        code, which does so after six of its sixteen rounds, with a tenth of the rate from then on."""
+        """Fresh Adam states. Weights that were trained without noise get it now. `settle` begins with a fresh noise
+        encoder too: against overfitting, says the released code, which does so after six of its sixteen rounds, with a
+        tenth of the rate from then on."""
         r, self.stage = self.recipe, stage
+        if stage != "crn" and not bool(self.noisy):
+            self.generator.open_noise(seeded(r.seed, "generator", "imle"))
+            self.average_generator.restart(self.generator)
         self.noisy.fill_(int(stage != "crn"))
-        if stage == "settle" and r.imle_images:
+        if stage == "settle":
             fresh = NoiseEncoder(self.encoder.condition, r.noise, seeded(r.seed, "encoder", stage), r.encoder_width)
             self.encoder.load_state_dict(fresh.state_dict())
             self.average_encoder.restart(self.encoder)
-        if stage == "imle" and r.crn_images:
-            self.generator.open_noise(seeded(r.seed, "generator", stage))
-            self.average_generator.restart(self.generator)
         params = [*self.generator.parameters(), *(self.encoder.parameters() if self._encodes else ())]
         self.optimisers = {"main": torch.optim.Adam(params, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)}
 
@@ -175,7 +180,7 @@ class IMLE(Family):
         found = {"loss": values[-1], **dict(zip(names, values[:-1], strict=True))}
         if "rejected" in batch and r.epsilon:
             found["rejected"] = float(batch["rejected"].double().mean())
-            found["all_rejected"] = float((batch["rejected"] == r.samples).double().mean())
+            found["all_rejected"] = float((batch["distance"] < r.epsilon).double().mean())
         if "age" in batch:
             found["searches_ago"] = float(batch["age"].double().mean())
         return found
@@ -199,7 +204,7 @@ class IMLE(Family):
         """Fill the set S with `set_size` pairs and find each one's nearest candidate; a rank searches its own share.
         With adaptive thresholds S stays, and only the pairs that are due are searched again."""
         r, parts, seen = self.recipe, list[Table](), dict[int, int]()
-        if self.matches:
+        if self.matches and self.stage == "imle":
             return self.matches
         if not self.distance.calibrated:
             self._calibrate(draw)
@@ -264,8 +269,11 @@ class IMLE(Family):
         return torch.cat(found).float().cpu()
 
     def _seeds(self, batch: Batch, step: int) -> list[int]:
+        """`settle` counts its steps on from those of `imle`: its candidates are others."""
+        r = self.recipe
+        first = r.imle_images // r.batch if self.stage == "settle" else 0
         pairs = zip(batch["index"].tolist(), batch["time"].tolist(), strict=True)
-        return [noise_seed(self.recipe.seed, step, index, time) for index, time in pairs]
+        return [noise_seed(r.seed, first + step, index, time) for index, time in pairs]
 
     @torch.no_grad()
     def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0) -> Table:
@@ -320,7 +328,7 @@ class IMLE(Family):
     def _moved(self, z: Float[Tensor, "b n h w"], level: int, images: int, rows: Tensor) -> Float[Tensor, "b n h w"]:
         """Fresh N(0, 1), for each row of the table its own."""
         own = ("level", level) if level else ()
-        drawn = [_normal(z.shape[1:], self.recipe.seed, "jitter", images, int(k), *own) for k in rows]
+        drawn = [_normal(z.shape[1:], self.recipe.seed, "jitter", self.stage, images, int(k), *own) for k in rows]
         return torch.stack(drawn).to(z)
 
     def condition(self, x: Tensor) -> Float[Tensor, "b c h w"]:
@@ -407,10 +415,9 @@ def check(recipe: Config, perceptual: nn.Module | None) -> None:
     height = BASE << (len(r.widths) - 1)
     if r.size != height:
         raise ValueError(f"--size {r.size}: {len(r.widths)} --widths refine from {BASE} to {height}")
-    if r.samples < 1 or r.refresh_steps < 1:
-        raise ValueError(f"--samples {r.samples}, --refresh-steps {r.refresh_steps}: give at least 1")
-    if r.search_batch < 1 or r.rerank < 1 or r.projection < 1:
-        raise ValueError(f"--rerank {r.rerank}, --projection {r.projection}: give at least 1")
+    for name in ("noise", "samples", "refresh_steps", "rerank", "projection"):
+        if getattr(r, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {getattr(r, name)}: give at least 1")
     if not 0 <= r.adaptive_gamma < 1:
         raise ValueError(f"--adaptive-gamma {r.adaptive_gamma}: from 0 (off) to below 1")
     if r.level_samples:

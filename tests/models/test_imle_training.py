@@ -319,6 +319,7 @@ def test_preset_chimle_has_430_partial_pictures() -> None:
         ({"level_samples": (3, 3), "noise_encoder": False, "search": "projected"}, "--search exact"),
         ({**LEVELS, "perceptual_layers": ("relu4_1",)}, "4 pixels, are too small for VGG's block 4"),
         ({"samples": 0}, "--samples 0"),
+        ({"noise": 0}, "--noise 0"),
         ({"rerank": 0}, "--rerank 0"),
         ({"epsilon": float("inf")}, "--epsilon inf"),
         ({"adaptive_gamma": 1.0}, "--adaptive-gamma 1.0"),
@@ -379,7 +380,10 @@ def test_adaptive_thresholds_against_a_loop() -> None:
             for name, value in row.items():
                 assert data.tables["imle"][name][i].tolist() == pytest.approx(value, rel=1e-4), (refresh, i, name)
     assert kinds == {"forced", "near", "too soon"}
-    assert own.update(data, 0)["searches_ago"] >= 0
+    count = data.count
+    wanted_age = float(data("pairs")["age"].double().mean())
+    data.count = count
+    assert own.update(data, 0)["searches_ago"] == wanted_age
     with pytest.raises(ValueError, match="--matches and --adaptive-gamma"):
         own.take("matches", {})
 
@@ -455,6 +459,11 @@ def test_rarity_weighs_the_pixels_and_chooses_the_pairs() -> None:
     drawn = own.streams("imle")["set"]
     assert drawn.order == "weighted" and drawn.weights is not None
     assert torch.equal(drawn.weights, torch.stack([rarity[:, 2], rarity[:, 0]]))  # the two largest classes in turn
+    rarity[:, 0] = 0  # a class that occurs nowhere is not drawn by
+    assert torch.equal(own.streams("imle")["set"].weights, rarity[:, 2:].T)  # type: ignore[arg-type]
+    own.matches = {"index": torch.arange(10)}
+    assert torch.equal(own.streams("imle")["pairs"].weights, rarity[:, 2:].T)  # type: ignore[arg-type]
+    assert own.streams("settle")["pairs"].weights is None
     data = Data()
     ids = torch.randint(0, 3, (4, 16, 16), generator=seeded("ids"))
     batch: Batch = {**data("set"), "input": ids}

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import models.imle
-from jobs import match, shard
+from jobs import evaluate, match, shard
 from models.common.seeds import seeded
 from models.imle import noise_seed
 from models.imle.training import IMLE
@@ -70,7 +70,7 @@ def test_one_two_and_three_actors_training_and_a_double_loop_agree(
     assert parts(tmp_path / "1") == parts(tmp_path / "2") == parts(tmp_path / "3")
 
     data = DataSet(work["data"])
-    table, _ = matches.load(str(tmp_path / "1"), data)
+    table, _ = matches.load(str(tmp_path / "1"), data, TINY)
     path = checkpoint.latest_path(str(trained))
     assert path is not None
     family, _ = checkpoint.revive(str(trained), path)
@@ -167,7 +167,7 @@ def test_follow_ups_resume_and_match_alike(work: dict[str, str], tmp_path: Path,
 
     card = match.run(config(work, tmp_path / "whole", tmp_path / "m", samples=0, step=4))
     data = DataSet(work["data"])
-    table, _ = matches.load(str(tmp_path / "m"), data)
+    table, _ = matches.load(str(tmp_path / "m"), data, recipe)
     path = checkpoint.latest_path(str(tmp_path / "whole"))
     assert path is not None
     family, _ = checkpoint.revive(str(tmp_path / "whole"), path)
@@ -191,7 +191,7 @@ def test_the_sheet_shows_the_samples_that_the_distances_are_of(
     monkeypatch.setattr(match.pictures, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
     match.run(config(work, trained, tmp_path / "m", sheet=5))
     data = DataSet(work["data"])
-    table, _ = matches.load(str(tmp_path / "m"), data)
+    table, _ = matches.load(str(tmp_path / "m"), data, TINY)
     assert len(shown["rows"]) == 5
     for (_, target, sample), name in zip(shown["rows"], shown["names"], strict=True):
         key, told = name.split("\ndistance ")
@@ -207,10 +207,60 @@ def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path
     match.run(config(work, trained, tmp_path / "m"))
     fit(job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=replace(TINY, settle_images=0)))
     state = checkpoint.latest(str(tmp_path / "run"))
-    table, _ = matches.load(str(tmp_path / "m"), DataSet(work["data"]))
+    table, _ = matches.load(str(tmp_path / "m"), DataSet(work["data"]), TINY)
     assert state is not None and torch.equal(state["tables"]["imle"]["seed"], table["seed"])
     facts = json.loads((tmp_path / "run" / "recipe.json").read_text())
     assert facts["inputs"]["matches"] == artifacts.load_card(str(tmp_path / "m"))["content"]
+
+
+@pytest.mark.parametrize("lengths", [(0, 16, 0), (16, 0, 0)])
+def test_a_stage_of_no_pictures_changes_nothing(
+    work: dict[str, str], tmp_path: Path, lengths: tuple[int, int, int]
+) -> None:
+    """Entering `imle` opens the noise, entering `settle` begins the encoder anew: only where something trains them."""
+    crn, imle, settle = lengths
+    recipe = replace(TINY, crn_images=crn, imle_images=imle, settle_images=settle)
+    fit(job(work, tmp_path, recipe=recipe))
+    final, _ = checkpoint.restore(str(tmp_path))
+    trained, _ = checkpoint.restore(str(tmp_path), "crn" if crn else "imle")
+    for name, value in trained.state_dict().items():
+        assert torch.equal(final.state_dict()[name], value), name
+    assert bool(final.noisy) == (not crn)
+
+
+def test_starting_from_another_runs_stage(work: dict[str, str], tmp_path: Path) -> None:
+    """From `crn` the noise is opened; from a stage with noise it is kept. Such a run can be evaluated."""
+    first = replace(TINY, crn_images=16, imle_images=16, settle_images=0)
+    fit(job(work, tmp_path / "first", recipe=first))
+    for stage in ("crn", "imle"):
+        start = {"crn": str(tmp_path / "first" / "stages" / f"{stage}.pt")}
+        run = tmp_path / f"from-{stage}"
+        with pytest.raises(Stopped):
+            fit(job(work, run, recipe=replace(first, crn_images=0), start=start, stop_after=1))
+        there, _ = checkpoint.restore(str(tmp_path / "first"), stage)
+        state = checkpoint.latest(str(run))
+        assert state is not None
+        before, after = (s["generator.levels.0.first.weight"] for s in (there.state_dict(), state["family"]))
+        moved = (after - before)[:, -2:].abs().max() / before[:, :-2].square().mean().sqrt()
+        assert bool(moved > 3) == (stage == "crn")  # N(0, (5 r)^2); a step of Adam moves by its rate
+    fit(job(work, tmp_path / "from-imle", recipe=replace(first, crn_images=0), start=start))
+    plain = evaluate.Config(str(tmp_path / "from-imle"), work["data"], str(tmp_path / "e"), "random", net="vgg19")
+    figures = evaluate.run(replace(plain, layers=("relu1_1",), limit=6, inputs=2, samples=2))
+    assert "prior/precision_vgg_k3" in figures
+
+
+def test_settle_searches_by_itself(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
+    """Its encoder is another one: the matches are of none of its samples. Its candidates are not those of `imle`."""
+    match.run(config(work, trained, tmp_path / "m"))
+    recipe = replace(TINY, imle_images=16, settle_images=16)
+    with pytest.raises(Stopped):
+        fit(job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=recipe, stop_after=5))
+    state = checkpoint.latest(str(tmp_path / "run"))
+    assert state is not None and state["stage"] == "settle"
+    table = state["tables"]["settle"]
+    assert len(table["index"]) == TINY.set_size
+    seeds = {noise_seed(0, 4, i, time) for i in table["index"].tolist() for time in range(3)}
+    assert set(table["seed"].tolist()) <= seeds
 
 
 def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
@@ -221,7 +271,7 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
     with pytest.raises(ValueError, match=r"options\.samples is 6 there, 7 wanted"):
         match.run(config(work, trained, output, samples=7))
     with pytest.raises(ValueError, match="another data set or split"):
-        matches.load(str(output), DataSet(work["other"]))
+        matches.load(str(output), DataSet(work["other"]), TINY)
     with pytest.raises(ValueError, match=r"--data: the run in .* was trained with \w+, not with"):
         match.run(config(work, trained, tmp_path / "x", data=work["other"]))
     facts = json.loads((trained / "recipe.json").read_text())
@@ -239,6 +289,10 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
     assert card["notes"]["distance"] <= guessed["notes"]["distance"] < 1.02 * card["notes"]["distance"]
     with pytest.raises(ValueError, match="--samples -1"):
         config(work, trained, output, samples=-1)
+    with pytest.raises(ValueError, match=r"are of noise 2, this run's is 3"):
+        matches.load(str(output), DataSet(work["data"]), replace(TINY, noise=3))
+    with pytest.raises(ValueError, match=r"are of levels 1, this run's is 2"):
+        matches.load(str(output), DataSet(work["data"]), replace(TINY, level_samples=(2, 2), noise_encoder=False))
     left = [artifacts.read_part(str(output), part) for part in range(card["parts"])]
     left[0] = left[0].slice(1)
     shutil.rmtree(output)
@@ -247,7 +301,7 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
         artifacts.publish_part(str(output), part, table)
     artifacts.finish(str(output), range(card["parts"]), {})
     with pytest.raises(ValueError, match=r"1 keys are missing \(00000000\)"):
-        matches.load(str(output), DataSet(work["data"]))
+        matches.load(str(output), DataSet(work["data"]), TINY)
 
 
 def test_not_a_number_names_the_sample(
