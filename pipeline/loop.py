@@ -150,10 +150,15 @@ def inputs(job: Job) -> dict[str, Any]:
                 f"but --data {job.data} is {data.fingerprint[:12]}: run jobs.neighbours for it"
             )
         made["neighbours"] = card["content"]
-    for name, (_, card) in given(job, data).items():
-        made[name] = card["content"]
     if job.start:
         made["start"] = {s: storage.sha256_file(path) for s, path in sorted(job.start.items())}
+    for name, (_, card) in given(job, data).items():
+        made[name] = card["content"]
+        if name == "matches" and card["inputs"]["checkpoint"] not in made.get("start", {}).values():
+            raise ValueError(
+                f"--matches {job.matches} are samples of the checkpoint with sha256 "
+                f"{card['inputs']['checkpoint'][:12]}: begin from it (--start crn CHECKPOINT)"
+            )
     return made
 
 

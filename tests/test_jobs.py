@@ -89,7 +89,7 @@ def test_readme_s_commands_of_conditional_imle(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = readme_lines("Conditional IMLE")
-    assert len(lines) == 4
+    assert len(lines) == 5
     run_lines(lines, tmp_path, {"jobs.train": SMALL_IMLE}, monkeypatch, capsys)
     assert (tmp_path / "data" / "matches" / "card.json").exists()
     assert list((tmp_path / "data" / "imle" / "pictures").glob("settle-preview-*.png"))  # label maps are shown too

@@ -49,6 +49,13 @@ def config(work: dict[str, str], run: Path, output: Path, **changes: Any) -> mat
     return replace(match.Config(run=str(run), data=work["data"], output=str(output), samples=6, step=8), **changes)
 
 
+def begun(run: Path) -> dict[str, str]:
+    """From the newest checkpoint of `run`: the one that its matches are of."""
+    path = checkpoint.latest_path(str(run))
+    assert path is not None
+    return {"crn": path}
+
+
 def parts(folder: Path) -> list[bytes]:
     return [p.read_bytes() for p in sorted(folder.glob("*.parquet"))]
 
@@ -175,7 +182,8 @@ def test_follow_ups_resume_and_match_alike(work: dict[str, str], tmp_path: Path,
     pair = Images(data).centred([5], ("input", "target"), TINY.frame)
     for name, column in family.search(pair, [noise_seed(0, 4, 5)]).items():
         assert torch.equal(column[0], table[name][5]), name
-    fit(job(work, tmp_path / "on", recipe=replace(recipe, adaptive_gamma=0.0), matches=str(tmp_path / "m")))
+    further = job(work, tmp_path / "on", recipe=replace(recipe, adaptive_gamma=0.0), matches=str(tmp_path / "m"))
+    fit(replace(further, start=begun(tmp_path / "whole")))
     assert ("all_rejected" in card["notes"]) == (kind == "projected")
     if kind == "levels":
         with pytest.raises(ValueError, match="--samples 6: this run searches level by level"):
@@ -205,7 +213,13 @@ def test_the_sheet_shows_the_samples_that_the_distances_are_of(
 
 def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
     match.run(config(work, trained, tmp_path / "m"))
-    fit(job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=replace(TINY, settle_images=0)))
+    further = job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=replace(TINY, settle_images=0))
+    for start in ({}, {"crn": str(trained / "stages" / "imle.pt")}):
+        with pytest.raises(
+            ValueError, match=r"--matches .* are samples of the checkpoint with sha256 \w+: begin from it"
+        ):
+            fit(replace(further, start=start))
+    fit(replace(further, start=begun(trained)))
     state = checkpoint.latest(str(tmp_path / "run"))
     table, _ = matches.load(str(tmp_path / "m"), DataSet(work["data"]), TINY)
     assert state is not None and torch.equal(state["tables"]["imle"]["seed"], table["seed"])
@@ -254,7 +268,8 @@ def test_settle_searches_by_itself(work: dict[str, str], trained: Path, tmp_path
     match.run(config(work, trained, tmp_path / "m"))
     recipe = replace(TINY, imle_images=16, settle_images=16)
     with pytest.raises(Stopped):
-        fit(job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=recipe, stop_after=5))
+        further = job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=recipe, stop_after=5)
+        fit(replace(further, start=begun(trained)))
     state = checkpoint.latest(str(tmp_path / "run"))
     assert state is not None and state["stage"] == "settle"
     table = state["tables"]["settle"]
