@@ -40,7 +40,7 @@ SCORES = 1 << 24
 """Scores of a block of `match`: 64 MB of float32."""
 BLOCK = 1024
 """Pool rows of a block of `match` at most: scores that the caches hold are read again for little."""
-KEPT = 4
+KEPT = 8
 """Pool rows that `match` keeps of each query; where they do not prove the nearest, float64 does."""
 LARGEST = 1e18
 """Norm of a centred row at most: float32 holds its square."""
