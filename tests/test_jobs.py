@@ -95,7 +95,9 @@ def test_readme_s_commands_of_conditional_imle(
     assert list((tmp_path / "data" / "imle" / "pictures").glob("settle-preview-*.png"))  # label maps are shown too
 
 
-@pytest.mark.parametrize("line", readme_lines() + readme_lines("Conditional IMLE"))
+@pytest.mark.parametrize(
+    "line", readme_lines() + readme_lines("Conditional IMLE") + readme_lines("Measured: conditional IMLE")
+)
 def test_readme_s_options_exist(line: str) -> None:
     """Each --option of the line stands in the help of its command."""
     words = shlex.split(line)
