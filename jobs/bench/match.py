@@ -53,7 +53,7 @@ class Config:
     """Samples that all its queries share."""
     dimension: int = 1000
     """Of its vectors."""
-    rounds: int = 5
+    rounds: int = 15
     threads: int = 2
 
 
