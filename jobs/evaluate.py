@@ -139,6 +139,9 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     storage.publish_json(path, {"figures": figures, **made_of})
     for name, picture in sheets.items():
         storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
+    for name, value in figures.items():
+        print(f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}")
+    print(path)
     if tracker:
         tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
         tracker.file(path)

@@ -73,7 +73,10 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     for c, (pictures, area, known) in enumerate(
         zip(notes["pictures_with_class"], notes["area"], notes["estimated"], strict=True)
     ):
-        print(f"  class {c}: {pictures} pictures, {area:.1%} of the area" + ("" if known else ", not estimated"))
+        print(
+            f"  class {c}: {pictures} pictures, {area:.1%} of the area"
+            + ("" if known else f", not estimated: fewer than --least {config.least} pictures, or colours in a plane")
+        )
     if tracker is not None:
         tracker.scalars({"rarity/classes_estimated": float(sum(notes["estimated"]))}, 0)
         tracker.file(storage.join(folder, "card.json"))

@@ -154,7 +154,7 @@ def inputs(job: Job) -> dict[str, Any]:
         made["start"] = {s: storage.sha256_file(path) for s, path in sorted(job.start.items())}
     for name, (_, card) in given(job, data).items():
         made[name] = card["content"]
-        if name == "matches" and card["inputs"]["checkpoint"] not in made.get("start", {}).values():
+        if name == "matches" and made.get("start") != {"crn": card["inputs"]["checkpoint"]}:
             raise ValueError(
                 f"--matches {job.matches} are samples of the checkpoint with sha256 "
                 f"{card['inputs']['checkpoint'][:12]}: begin from it (--start crn CHECKPOINT)"

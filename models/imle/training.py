@@ -442,7 +442,7 @@ def _check_levels(r: Config) -> None:
     if min(r.level_samples) < 1 or len(r.level_samples) > len(r.widths):
         raise ValueError(f"{option}: at least 1 each, and at most one for each of the {len(r.widths)} --widths")
     if r.noise_encoder or r.epsilon or r.search != "exact":
-        raise ValueError(f"{option}: goes with --search exact, without noise encoder and epsilon")
+        raise ValueError(f"{option}: goes with --no-noise-encoder, --search exact and --epsilon 0")
     deepest = max((int(name[4]) for name in r.perceptual_layers), default=1)
     coarsest = r.size >> (len(r.level_samples) - 1)
     if coarsest < 1 << (deepest - 1):

@@ -314,8 +314,8 @@ def test_preset_chimle_has_430_partial_pictures() -> None:
     [
         ({"level_samples": (3, 0)}, "--level-samples 3 0: at least 1 each"),
         ({"level_samples": (3, 3, 3, 3)}, "at most one for each of the 3 --widths"),
-        ({"level_samples": (3, 3)}, "without noise encoder"),
-        ({"level_samples": (3, 3), "noise_encoder": False, "epsilon": 1.0}, "without noise encoder and epsilon"),
+        ({"level_samples": (3, 3)}, "goes with --no-noise-encoder"),
+        ({"level_samples": (3, 3), "noise_encoder": False, "epsilon": 1.0}, "--search exact and --epsilon 0"),
         ({"level_samples": (3, 3), "noise_encoder": False, "search": "projected"}, "--search exact"),
         ({**LEVELS, "perceptual_layers": ("relu4_1",)}, "4 pixels, are too small for VGG's block 4"),
         ({"samples": 0}, "--samples 0"),

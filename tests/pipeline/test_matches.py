@@ -308,6 +308,14 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
         matches.load(str(output), DataSet(work["data"]), replace(TINY, noise=3))
     with pytest.raises(ValueError, match=r"are of levels 1, this run's is 2"):
         matches.load(str(output), DataSet(work["data"]), replace(TINY, level_samples=(2, 2), noise_encoder=False))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(output, damaged)
+    part = damaged / "00001.parquet"
+    whole = part.read_bytes()
+    at = len(whole) // 3
+    part.write_bytes(whole[:at] + bytes(64) + whole[at + 64 :])
+    with pytest.raises(ValueError, match=r"--matches .*damaged: a part is damaged"):
+        matches.load(str(damaged), DataSet(work["data"]), TINY)
     left = [artifacts.read_part(str(output), part) for part in range(card["parts"])]
     left[0] = left[0].slice(1)
     shutil.rmtree(output)
