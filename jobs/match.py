@@ -96,7 +96,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             made = [family, root, config.split, output, samples, config.step]
             for _, done in workers.each(matches.make, made, missing, config.workers, config.threads):
                 artifacts.record(output, job="match", **done)
-            card = artifacts.finish(output, data.shards, _notes(output, data, samples, family.recipe.epsilon))
+            card = artifacts.finish(output, data.shards, _notes(output, data, samples))
         picture = nearest(family, data, output, config.sheet) if config.sheet else None
         if picture is not None:
             storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
@@ -126,7 +126,7 @@ def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image
     return pictures.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
 
 
-def _notes(output: str, data: DataSet, samples: int, epsilon: float) -> dict[str, float]:
+def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
     """Mean distances of the matches and, where there were several candidates, of the first runners-up; share of the
     candidates that were measured and rejected, and of the pairs whose candidates all were."""
     total, second, rejected, forced, count = 0.0, 0.0, 0, 0, 0
@@ -135,7 +135,7 @@ def _notes(output: str, data: DataSet, samples: int, epsilon: float) -> dict[str
         total += sum(part["distance"].to_pylist())
         second += sum(row[0] for row in part["runners_up"].to_pylist())
         rejected += sum(part["rejected"].to_pylist())
-        forced += sum(distance < epsilon for distance in part["distance"].to_pylist())
+        forced += sum(part["all_rejected"].to_pylist())
         count += part.num_rows
     found = {"distance": total / count, "second_distance": second / count}
     if rejected:

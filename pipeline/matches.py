@@ -4,7 +4,8 @@ training group: generator and data set in, a Parquet artifact out that a trainin
 The conditional case: a pair's candidates come from its own input, so a search is a reduction over them and needs no
 index. The family searches; here its pairs are dealt out, shard by shard. A part has the columns `key`, `seed` (of the
 noise; the noise itself is never kept), `candidate` (one number a level of the search, ordinarily one), `distance`,
-`runners_up` (the next distances, ascending) and `rejected` (candidates nearer than epsilon; all: the furthest one won).
+`runners_up` (the next distances, ascending), `rejected` (candidates nearer than epsilon) and `all_rejected` (then the
+furthest one won).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from pipeline.batches import Images
 from pipeline.shards import DataSet
 from pipeline.weights import of_recipe
 
-VERSION = 2
-COLUMNS = ("seed", "candidate", "distance", "runners_up", "rejected")
+VERSION = 3
+COLUMNS = ("seed", "candidate", "distance", "runners_up", "rejected", "all_rejected")
 CENTRE = (1.0, 0.5, 0.5)
 """Where the pictures are cut: (scale, top, left)."""
 

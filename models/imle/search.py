@@ -35,7 +35,9 @@ class Found:
     """The next `RUNNERS_UP` distances that could have been chosen, ascending, float32; infinite where there are fewer
     (or, with a projection, where they were not measured)."""
     rejected: int
-    """Candidates nearer than epsilon, of those measured (unless projected: all). All of them: the furthest is taken."""
+    """Candidates nearer than epsilon, of those measured (unless projected: all)."""
+    all_rejected: bool = False
+    """There was no other: the furthest was taken."""
 
 
 def nearest(
@@ -81,7 +83,7 @@ def nearest(
     measured, near = every.isfinite(), every < r.epsilon
     if bool((near | ~measured).all()):  # then all were measured
         winner = int(every.argmax())
-        return Found([winner], float(every[winner]), torch.full((RUNNERS_UP,), torch.inf), count)
+        return Found([winner], float(every[winner]), torch.full((RUNNERS_UP,), torch.inf), count, True)
     ranked = every.masked_fill(near, torch.inf)
     first = ranked.argsort(stable=True)[: RUNNERS_UP + 1]
     runners = F.pad(ranked[first[1:]], (0, max(0, RUNNERS_UP + 1 - count)), value=torch.inf)

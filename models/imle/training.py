@@ -180,7 +180,7 @@ class IMLE(Family):
         found = {"loss": values[-1], **dict(zip(names, values[:-1], strict=True))}
         if "rejected" in batch and r.epsilon:
             found["rejected"] = float(batch["rejected"].double().mean())
-            found["all_rejected"] = float((batch["distance"] < r.epsilon).double().mean())
+            found["all_rejected"] = float(batch["all_rejected"].double().mean())
         if "age" in batch:
             found["searches_ago"] = float(batch["age"].double().mean())
         return found
@@ -280,7 +280,8 @@ class IMLE(Family):
         """The nearest of `samples` (none: the recipe's) candidates to each target, one pair at a time.
 
         Returns columns `seed` (int64 `B`), `candidate` (int64 `B L`: one number a level, ordinarily L = 1), `distance`
-        (float32 `B`), `runners_up` (float32 `B 4`: ascending, infinite where there are fewer), `rejected` (int64 `B`).
+        (float32 `B`), `runners_up` (float32 `B 4`: ascending, infinite where there are fewer), `rejected` and
+        `all_rejected` (int64 `B`).
 
         Raises:
             ValueError: a number of samples for a search level by level.
@@ -302,6 +303,7 @@ class IMLE(Family):
             "distance": torch.tensor([one.distance for one in found]),
             "runners_up": torch.stack([one.runners_up for one in found]),
             "rejected": torch.tensor([one.rejected for one in found]),
+            "all_rejected": torch.tensor([int(one.all_rejected) for one in found]),
         }
 
     # Noise and condition ---------------------------------------------------------------------------------------------

@@ -184,6 +184,7 @@ def test_rejection_against_a_loop() -> None:
         assert float(found["distance"][i]) == pytest.approx(wanted, rel=1e-5)
         assert int(found["candidate"][i, 0]) == distances.index(wanted)
         assert int(found["rejected"][i]) == 9 - len(allowed)
+        assert int(found["all_rejected"][i]) == (not allowed)
         following = [*allowed[1:5], *[float("inf")] * 4][:4]
         assert found["runners_up"][i].tolist() == pytest.approx(following, rel=1e-5)
         kinds.add("all" if not allowed else "some" if len(allowed) < 9 else "none")
@@ -199,6 +200,11 @@ def test_rejection_is_counted_in_the_log() -> None:
     data.tables["imle"] = own.refresh(data, {}, no_match, 0)
     logged = own.update(data, 0)
     assert (logged["rejected"], logged["all_rejected"]) == (TINY.samples, 1.0)
+    # Between two searches a sample comes nearer than epsilon: that is no rejection.
+    own, data = family(epsilon=1e-3, adaptive_gamma=0.5), Rows()
+    data.tables["imle"] = own.refresh(data, {}, no_match, 0)
+    data.tables["imle"]["distance"].fill_(0)
+    assert own.update(data, 0)["all_rejected"] == 0
 
 
 def test_identical_targets_and_candidates_find_the_first() -> None:
