@@ -9,12 +9,12 @@ from __future__ import annotations
 import resource
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from jobs import command
-from pipeline import artifacts, descriptors, storage, weights, workers
+from pipeline import artifacts, descriptors, sketches, storage, weights, workers
 from pipeline.descriptors import DescribeOptions
 from pipeline.shards import DataSet
 
@@ -36,6 +36,8 @@ class Config:
     """The file's hash, or its first digits; checked."""
     weights_seed: int = 0
     """For `random`."""
+    sketch: str = ""
+    """Folder of a fitted sketch (jobs.sketch): its codes are kept in place of the vectors, which are never stored."""
     split: str = "train"
     """Split of the data set."""
     describe: Annotated[DescribeOptions, tyro.conf.arg(name="")] = field(default_factory=DescribeOptions)
@@ -74,17 +76,19 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         options.pooling,
     )
     inputs, hashed = descriptors.request(data, origin.identity, options)
+    sketch = storage.absolute(config.sketch, "--sketch") if config.sketch else ""
+    codec = sketches.check(sketch, inputs, hashed) if sketch else {}
     with storage.lease(folder):
         card = artifacts.begin(folder, "descriptors", descriptors.VERSION, inputs, hashed)
         done = artifacts.done_parts(folder)
         todo = [shard for shard in data.shards if shard not in done] if card is None else []
-        arguments = [root, config.split, folder, options, net]
+        arguments = [root, config.split, folder, options, net, sketch]
         for _, counts in (
             workers.each(descriptors.make, arguments, todo, config.workers, config.threads) if todo else ()
         ):
             artifacts.record(folder, job="describe", **counts)
         if card is None:
-            card = _finish(config, folder, data, origin)
+            card = _finish(config, folder, data, origin, codec)
         seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         artifacts.record(folder, job="describe", event="end", parts_written=len(todo), seconds=seconds, driver_kb=peak)
     print(
@@ -99,7 +103,9 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     return card
 
 
-def _finish(config: Config, folder: str, data: DataSet, origin: weights.Weights) -> artifacts.Card:
+def _finish(
+    config: Config, folder: str, data: DataSet, origin: weights.Weights, codec: dict[str, Any]
+) -> artifacts.Card:
     bad = descriptors.bad_rows(folder, range(len(data.shards)))
     if len(bad) > config.max_bad_share * len(data):
         raise ValueError(
@@ -112,6 +118,7 @@ def _finish(config: Config, folder: str, data: DataSet, origin: weights.Weights)
         "random_weights": origin.random,
         "bad": len(bad),
         "bad_first": [f"{key}: {reason}" for key, reason in bad[:10]],
+        **codec,
     }
     return artifacts.finish(folder, data.shards, notes)
 

@@ -9,7 +9,8 @@ diagonal times sqrt 2 (they stand for two), times sqrt(w_l) / C_l.
 
 A descriptor artifact has one part a shard with the columns `key`, `vector` (float32, little-endian, as fixed-size
 binary: three times as fast to read as a list column; `Vectors` gives it as an array) and `error`: an image that cannot
-be described has a null vector and its reason there.
+be described has a null vector and its reason there. With a fitted sketch (pipeline.sketches) `vector` is its code, and
+`Vectors` gives what it decodes to.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -28,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.common import vgg
-from pipeline import artifacts
+from pipeline import artifacts, sketches
 from pipeline.shards import Damaged, DataSet
 from pipeline.weights import Weights as Weights
 from pipeline.weights import load_weights as load_weights
@@ -184,21 +186,27 @@ def _crowded(waiting: list[tuple[str, np.ndarray]], options: DescribeOptions) ->
     return bool((len(waiting) + 1) * h * w > options.batch * 256 * 256)
 
 
-def schema(dimension: int) -> pa.Schema:
-    fields = [("key", pa.string()), ("vector", pa.binary(4 * dimension)), ("error", pa.string())]
-    return pa.schema(fields, metadata={"vector": f"float32[{dimension}], little-endian"})
+def schema(dimension: int, kind: str = "<f4") -> pa.Schema:
+    """`kind`: of the stored numbers; codes are `uint8`."""
+    fields = [("key", pa.string()), ("vector", pa.binary(_bytes(dimension, kind))), ("error", pa.string())]
+    text = f"float32[{dimension}], little-endian" if kind == "<f4" else f"sketch of {dimension} bytes"
+    return pa.schema(fields, metadata={"vector": text})
 
 
-def group_rows(dimension: int) -> int:
-    """Rows of one row group."""
-    return max(1, GROUP_BYTES // (4 * dimension))
+def _bytes(dimension: int, kind: str) -> int:
+    return dimension * np.dtype(kind).itemsize
 
 
-def _groups(rows: Iterator[tuple[str, np.ndarray | None, str]], dimension: int) -> Iterator[pa.Table]:
+def group_rows(dimension: int, kind: str = "<f4") -> int:
+    """Rows of one row group; a byte of a code becomes some eight when it is decoded."""
+    return max(1, GROUP_BYTES // (_bytes(dimension, kind) * (8 if kind == "uint8" else 1)))
+
+
+def groups(rows: Iterator[tuple[str, np.ndarray | None, str]], dimension: int, kind: str = "<f4") -> Iterator[pa.Table]:
     """Tables of one row group each. Vectors are gathered in the memory that the table and the writer then use."""
-    size = group_rows(dimension)
+    size = group_rows(dimension, kind)
     while held := list(islice(rows, 1)):
-        vectors = np.zeros((size, dimension), "<f4")
+        vectors = np.zeros((size, dimension), kind)
         keys: list[str] = []
         errors: list[str | None] = []
         for key, vector, reason in chain(held, islice(rows, size - 1)):
@@ -208,20 +216,36 @@ def _groups(rows: Iterator[tuple[str, np.ndarray | None, str]], dimension: int) 
             errors.append(reason or None)
         valid = np.packbits([error is None for error in errors], bitorder="little")
         buffers = [pa.py_buffer(valid), pa.py_buffer(vectors)]
-        column = pa.Array.from_buffers(pa.binary(4 * dimension), len(keys), buffers)
-        yield pa.table([pa.array(keys), column, pa.array(errors, pa.string())], schema=schema(dimension))
+        column = pa.Array.from_buffers(pa.binary(_bytes(dimension, kind)), len(keys), buffers)
+        yield pa.table([pa.array(keys), column, pa.array(errors, pa.string())], schema=schema(dimension, kind))
 
 
-def make(root: str, split: str, folder: str, options: DescribeOptions, net: vgg.VGG) -> Callable[[int], dict[str, Any]]:
+def sketched(
+    rows: Iterator[tuple[str, np.ndarray | None, str]], sketch: sketches.Sketch
+) -> Iterator[tuple[str, np.ndarray | None, str]]:
+    """The same with codes for vectors. Some are coded together, as the directions are much to read for each."""
+    while held := list(islice(rows, group_rows(sketch.basis.shape[1]))):
+        vectors = [vector for _, vector, _ in held if vector is not None]
+        codes = iter(sketch(np.stack(vectors)) if vectors else ())
+        for key, vector, reason in held:
+            yield key, None if vector is None else next(codes), reason
+
+
+def make(
+    root: str, split: str, folder: str, options: DescribeOptions, net: vgg.VGG, sketch_folder: str = ""
+) -> Callable[[int], dict[str, Any]]:
     """For `workers.each`: describe one shard, publish its part, return counts and seconds."""
     data = DataSet(root, split)
     describer = Describer(net, options.layer_weights, options.precision)
+    sketch = sketches.load(sketch_folder)[0] if sketch_folder else None
+    form = (describer.dimension, "<f4") if sketch is None else (sketch.codec.bytes, "uint8")
 
     def work(shard: int) -> dict[str, Any]:
         began = time.perf_counter()
         seconds = {"reading": 0.0, "computing": 0.0}
         rows = _vectors(data, shard, describer, options, seconds)
-        artifacts.publish_rows(folder, shard, schema(describer.dimension), _groups(rows, describer.dimension))
+        rows = rows if sketch is None else sketched(rows, sketch)
+        artifacts.publish_rows(folder, shard, schema(*form), groups(rows, *form))
         spent = time.perf_counter() - began
         writing = spent - sum(seconds.values())
         return {"part": shard, "images": len(data.shard_rows(shard)), "seconds": spent, **seconds, "writing": writing}
@@ -230,11 +254,12 @@ def make(root: str, split: str, folder: str, options: DescribeOptions, net: vgg.
 
 
 def _arrays(table: pa.Table) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(keys, stored bytes uint8 n W, valid bool n)."""
     column = table["vector"].combine_chunks()
     width = column.type.byte_width
     flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
     valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-    return table["key"].to_pylist(), flat.view("<f4").reshape(len(column), width // 4), valid
+    return table["key"].to_pylist(), flat.reshape(len(column), width), valid
 
 
 class Vectors:
@@ -259,7 +284,11 @@ class Vectors:
                 start += file.metadata.row_group(group).num_rows
             self.part_rows.append(file.metadata.num_rows)
         self._starts = np.array([first for first, _, _ in self._groups])
-        self.dimension: int = self._files[0].schema_arrow.field("vector").type.byte_width // 4
+        width = self._files[0].schema_arrow.field("vector").type.byte_width
+        self.codec = sketches.codec_of(card["notes"]) if "codec" in card["notes"] else None
+        self.bytes: int = width
+        """Of an image, as stored."""
+        self.dimension: int = self.codec.dimension if self.codec else width // 4
 
     def __len__(self) -> int:
         return sum(self.part_rows)
@@ -270,7 +299,21 @@ class Vectors:
             if p == part:
                 yield self._group(part, group)
 
+    @cached_property
+    def private(self) -> np.ndarray:
+        """float64 N: what a row adds to its squared distance to any other (a sketch's rest; 0 for exact vectors)."""
+        found = np.zeros(len(self))
+        if self.codec is not None:
+            for start, part, group in self._groups:
+                _, codes, valid = self._stored(part, group)
+                found[start : start + len(codes)] = np.where(valid, self.codec.private(codes), 0.0)
+        return found
+
     def _group(self, part: int, group: int) -> tuple[list[str], np.ndarray, np.ndarray]:
+        keys, stored, valid = self._stored(part, group)
+        return keys, stored.view("<f4") if self.codec is None else self.codec.decode(stored), valid
+
+    def _stored(self, part: int, group: int) -> tuple[list[str], np.ndarray, np.ndarray]:
         try:
             return _arrays(self._files[part].read_row_group(group, use_threads=False))
         except (OSError, pa.ArrowInvalid) as error:
@@ -293,6 +336,25 @@ class Vectors:
             valid[a - start : b - start] = good[a - first : b - first]
         out[~valid] = 0
         return out, valid
+
+
+def code(source: str, folder: str, sketch_folder: str) -> Callable[[int], dict[str, Any]]:
+    """For `workers.each`: code the exact vectors of one part of `source`, publish it in `folder`."""
+    vectors, (sketch, _) = Vectors(source), sketches.load(sketch_folder)
+    form = (sketch.codec.bytes, "uint8")
+
+    def work(part: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        errors = dict(bad_rows(source, range(part, part + 1)))
+        rows = (
+            (key, vector if good else None, errors.get(key, ""))
+            for keys, some, valid in vectors.groups(part)
+            for key, vector, good in zip(keys, some, valid, strict=True)
+        )
+        artifacts.publish_rows(folder, part, schema(*form), groups(sketched(rows, sketch), *form))
+        return {"part": part, "images": vectors.part_rows[part], "seconds": time.perf_counter() - began}
+
+    return work
 
 
 def bad_rows(folder: str, parts: range) -> list[tuple[str, str]]:

@@ -134,13 +134,14 @@ class Worker:
         """Near and far candidates of a query block within a span, from one pass over each block product."""
         plan, at = self.plan, self.plan.blocks[block]
         x, valid = self._queries(at, centred=True)
-        a = search.squared_norms(x)
+        private = self.vectors.private
+        a = search.squared_norms(x) + private[at[0] : at[1]]
         heaps = search.Heaps(len(x), plan.near + plan.margin), search.Heaps(len(x), plan.far + plan.margin, True)
         norms = np.zeros(plan.rows)
         for start, stop in plan.span(span):
             y, good = self._block((start, stop), self._room[1], centred=True)
             if start not in self._norms:
-                self._norms[start] = search.squared_norms(y)
+                self._norms[start] = search.squared_norms(y) + private[start:stop]
             b = norms[start:stop] = self._norms[start]
             p = search.products(x, y)
             p *= -2
@@ -167,7 +168,8 @@ class Worker:
         sides = {}
         for name, k in (("near", plan.near), ("far", plan.far)):
             parts = [Candidates(*(t[f"{name}_{what}"] for what in ("bounds", "widths", "columns"))) for t in tiles]
-            sides[name] = _Side(Candidates.merge(parts), k, 1 if name == "near" else -1, tiles[0]["valid"], at[0])
+            sign = 1 if name == "near" else -1
+            sides[name] = _Side(Candidates.merge(parts), k, sign, tiles[0]["valid"], at[0], self.vectors.private)
         for start, stop in plan.blocks:
             extra = {name: self._unproved(side, at, (start, stop)) for name, side in sides.items() if len(side.open)}
             x, _ = self._queries(at, centred=False)
@@ -185,7 +187,9 @@ class Worker:
         """Row -> columns within its reach, for the rows that the candidates do not suffice for."""
         x, _ = self._queries(at, centred=True)
         y, good = self._block(other, self._room[1], centred=True)
-        a, b = search.squared_norms(x[side.open]), search.squared_norms(y)
+        private = self.vectors.private
+        a = search.squared_norms(x[side.open]) + private[at[0] + side.open]
+        b = search.squared_norms(y) + private[other[0] : other[1]]
         lower = side.sign * (a[:, None] + b - 2.0 * search.products(x, y, side.open))
         lower -= self.kappa * (a[:, None] + b)
         within = (lower <= side.reach[side.open][:, None]) & good
@@ -202,8 +206,8 @@ def _leave_out(bound: Array, at: tuple[int, int], start: int, good: Array, value
 class _Side:
     """One of the two lists of a query block while the database streams past: `sign` 1 near, -1 far."""
 
-    def __init__(self, candidates: Candidates, k: int, sign: int, valid: Array, first: int) -> None:
-        self.k, self.sign, self.candidates, self.first = k, sign, candidates, first
+    def __init__(self, candidates: Candidates, k: int, sign: int, valid: Array, first: int, private: Array) -> None:
+        self.k, self.sign, self.candidates, self.first, self.private = k, sign, candidates, first, private
         self.reach, self.finalists, certified = candidates.judge(k)
         self.finalists &= valid[:, None]
         self.open = np.flatnonzero(~certified & valid)
@@ -218,17 +222,23 @@ class _Side:
 
         def some(pairs: Array) -> None:
             at = rows[pairs], places[pairs]
-            self.exact[at] = search.distances(x, y, rows[pairs], c[at] - start)
+            self.exact[at] = self._distances(x, y, rows[pairs], c[at], start)
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets other threads run meanwhile
             list(threads.map(some, np.array_split(np.arange(len(rows)), -(-len(rows) // PAIRS) or 1)))
         for row, columns in extra.items():
             columns = columns[columns != row + self.first]
-            found = search.distances(x, y, np.full(len(columns), row), columns - start)
+            found = self._distances(x, y, np.full(len(columns), row), columns, start)
             known, there = self.rest[row]
             found, columns = np.concatenate([known, found]), np.concatenate([there, columns])
             best = np.lexsort((columns, self.sign * found))[: self.k]
             self.rest[row] = found[best], columns[best]
+
+    def _distances(self, x: Array, y: Array, rows: Array, columns: Array, start: int) -> Array:
+        """`y`: the database from row `start` on."""
+        found = search.distances(x, y, rows, columns - start)
+        found += self.private[self.first + rows] + self.private[columns]
+        return found
 
     def lists(self) -> tuple[Array, Array]:
         """(columns int64 n k, distances float64 n k), best first, ties by column; -1, infinity: none."""

@@ -1,0 +1,106 @@
+"""Fit small codes to style descriptors, or code them:
+python -m jobs.sketch --descriptors data/styles --output data/sketch
+python -m jobs.sketch --descriptors data/styles --sketch data/sketch --output data/codes
+
+The first fits a sketch to a sample of the descriptors; `jobs.describe --sketch data/sketch` then describes any number
+of images without ever storing a vector. The second codes vectors that are there. Codes are searched as descriptors are:
+`jobs.neighbours --descriptors data/codes`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import tyro
+
+from jobs import command
+from pipeline import artifacts, descriptors, sketches, storage, workers
+from pipeline.sketches import SketchOptions
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to fit to, or what to code with what."""
+
+    descriptors: str
+    """Folder of exact descriptors (jobs.describe), local or s3://."""
+    output: str
+    """Folder of the sketch, or of the codes; local or s3://."""
+    sketch: str = ""
+    """Folder of a fitted sketch: code the descriptors with it."""
+    fit: Annotated[SketchOptions, tyro.conf.arg(name="")] = field(default_factory=SketchOptions)
+    """Of a sketch to be fitted."""
+    workers: int = 2
+    """Ray actors that code; the fit runs in this process."""
+    threads: int = 1
+    """CPU threads an actor."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.threads < 1:
+            raise ValueError(f"--workers {self.workers}, --threads {self.threads}: give at least 1")
+
+
+def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+    """Fit, or code what is missing; returns the card.
+
+    Raises:
+        ValueError: no exact descriptors, a sketch of others, too few images, or another artifact in the folder.
+    """
+    began = time.perf_counter()
+    folder = storage.absolute(config.output, "--output")
+    source = storage.absolute(config.descriptors, "--descriptors")
+    described = artifacts.load_card(source, "descriptors")
+    if "codec" in described["notes"]:
+        raise ValueError(f"--descriptors {source} are codes already: give the exact ones")
+    with storage.lease(folder):
+        card = _code(config, folder, source, described) if config.sketch else _fit(config, folder, source, described)
+        seconds = time.perf_counter() - began
+        artifacts.record(folder, job="sketch", event="end", seconds=seconds)
+    codec = sketches.codec_of(card["notes"])
+    size = 4 * descriptors.Vectors(source).dimension
+    what = f"coded {card['rows']}" if config.sketch else f"fitted to {card['notes']['fitted']}"
+    print(
+        f"{what} images: {codec.bytes} bytes each, 1/{size / codec.bytes:.0f} of the descriptor, "
+        f"{len(codec.bits)} directions, {seconds:.1f} s: {folder}"
+    )
+    if tracker is not None:
+        tracker.scalars({"sketch/seconds": seconds, "sketch/bytes": codec.bytes}, 0)
+        tracker.file(storage.join(folder, "card.json"))
+    return card
+
+
+def _fit(config: Config, folder: str, source: str, described: artifacts.Card) -> artifacts.Card:
+    options = asdict(config.fit)
+    card = artifacts.begin(folder, "sketch", sketches.VERSION, sketches.origin(described), options)
+    if card is None:
+        vectors = descriptors.Vectors(source)
+        valid = np.concatenate([good for p in range(described["parts"]) for _, _, good in vectors.groups(p)])
+        sketch, notes = sketches.fit(vectors, valid, config.fit)
+        card = sketches.save(folder, sketch, notes)
+    return card
+
+
+def _code(config: Config, folder: str, source: str, described: artifacts.Card) -> artifacts.Card:
+    sketch = storage.absolute(config.sketch, "--sketch")
+    inputs: dict[str, Any] = {**described["inputs"], "descriptors": described["content"]}
+    codec = sketches.check(sketch, inputs, described["options"])
+    card = artifacts.begin(folder, "descriptors", descriptors.VERSION, inputs, described["options"])
+    if card is None:
+        parts = range(described["parts"])
+        done = artifacts.done_parts(folder)
+        todo = [part for part in parts if part not in done]
+        pool = workers.each(descriptors.code, [source, folder, sketch], todo, config.workers, config.threads)
+        for _, counts in pool if todo else ():
+            artifacts.record(folder, job="sketch", **counts)
+        card = artifacts.finish(folder, parts, {**described["notes"], **codec})
+    return card
+
+
+if __name__ == "__main__":
+    command.main(Config, run, __doc__)
