@@ -1,0 +1,372 @@
+"""Furthest lists in which no image is in more than a given share of them: a few outliers are everybody's furthest
+(hubs: Radovanović, Nanopoulos, Ivanović, JMLR 11, 2010), and as triplets' negatives they are all that an encoder sees.
+
+The lists solve a transportation problem: the most distance in total, sum_ij d(i, j) x_ij, where each row has k images
+and each image is in at most `limit` lists, never in its own. d is the rooted style distance: squared ones would let
+the outliers' distances outweigh all others. The dual gives each image a price, and a row's list is the k largest of
+d(i, j) - price_j; any prices bound the optimum from above (`bound`).
+
+1. Pool: only images that are far from many others can be worth a place, so the columns are the POOL k / cap images
+   furthest from the mean, whatever the number of rows. What the others would add is bounded on seeded rows; above
+   TOLERANCE the pool is doubled.
+2. Prices by auction (Bertsekas, "Auction algorithms for network flow problems", 1992) on all rows, or on a seeded
+   sample of so many that their distances to the pool are at most ENTRIES; lists of all rows are then done.
+3. Otherwise one pass over all rows gives each its k + MARGIN best of d - price; places are given out rank by rank, to
+   those who would lose most, and rows whose candidates are taken search again among the images with room.
+
+So the cost grows linearly with the rows for a fixed cap. Distances that decide are of vectors rounded to whole numbers
+of a step so coarse that float64 sums of their products are exact in any order: lists do not depend on blocks, threads
+or the library of products. The distances given are those of the vectors themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from pipeline import search
+
+Array = np.ndarray
+
+POOL = 4
+"""Columns, relative to the least that can fill the lists."""
+ENTRIES = 1 << 24
+"""Distances that the auction holds: 128 MB of float64."""
+SAMPLE = 4096
+"""Rows of the auction where it cannot hold all."""
+CHECKED = 256
+"""Rows that say what the images outside the pool would add."""
+TOLERANCE = 2e-3
+"""Of the total distance: what they may add."""
+MARGIN = 16
+"""Candidates beyond k."""
+EPSILON = 2e-3
+"""Least raise of a bid, relative to the mean furthest distance; the auction's total is within it of the optimum."""
+ROUNDS = 5000
+"""Of bids at most (where hardly any places are spare); what is then open takes the best places left."""
+CHUNK = 4096
+"""Numbers of a vector rounded at a time."""
+
+
+class Rows(Protocol):
+    """Vectors that are read a run at a time, as `descriptors.Vectors`."""
+
+    dimension: int
+
+    def __len__(self) -> int: ...
+
+    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
+        """(float32 n D, valid bool n)."""
+
+
+def limit_of(rows: int, k: int, cap: float) -> int:
+    """Lists that one image may be in: floor(cap x rows).
+
+    Raises:
+        ValueError: no share, more furthest than others, or too few places for all.
+    """
+    if not 0 < cap <= 1:
+        raise ValueError(f"--far-cap {cap}: give a share of the lists above 0, at most 1")
+    if not 0 < k < rows:
+        raise ValueError(f"--far {k}: {rows} described images have {max(0, rows - 1)} others each; ask for no more")
+    limit = int(Fraction(str(float(cap))) * rows)
+    if limit < k:
+        raise ValueError(
+            f"--far-cap {cap}: {rows} images, each in at most {limit} lists, cannot fill {rows} lists of {k}; "
+            f"give at least {k / rows:.4g}"
+        )
+    return limit
+
+
+def balanced(vectors: Rows, k: int, cap: float, seed: int = 0, block: int = 1024) -> tuple[Array, Array]:
+    """(far int64 N k, positions; far_distance float64 N k, squared distances): furthest first, ties by position, no
+    image in more than floor(cap x rows with a vector) lists. Rows without a vector: -1, NaN, and in nobody's list.
+
+    Memory: the pool, 4 D x POOL k / cap bytes (more where it is doubled), a block, 12 (k + MARGIN) bytes a row.
+
+    Raises:
+        ValueError: a cap that cannot be kept, fewer than k others.
+    """
+    grid, apart = _survey(vectors, block)
+    usable = np.flatnonzero(apart >= 0)
+    limit = limit_of(len(usable), k, cap)
+    size = min(len(usable), POOL * -(-k * len(usable) // limit))
+    while True:
+        pool = _Pool.of(vectors, grid, np.sort(np.lexsort((np.arange(len(apart)), -apart))[:size]), block)
+        number = len(usable)
+        if number * size > ENTRIES:
+            number = min(number, max(1, min(SAMPLE, ENTRIES // size)))
+        rows = np.sort(np.random.default_rng(seed).permutation(usable)[:number])
+        distance = np.concatenate([pool.distance(x, at) for at, x in _some(vectors, rows, block)])
+        held, prices = _auction(distance, k, max(k, limit * number // len(usable)))
+        if size == len(usable) or _outside(vectors, pool, prices, rows, k, block) <= TOLERANCE:
+            break
+        size = min(len(usable), 2 * size)
+    if number < len(usable):
+        del distance
+        held = _pass(vectors, pool, prices, usable, k, limit, block)
+    return _exact(vectors, pool, usable, held, block)
+
+
+def bound(distance: Array, prices: Array, k: int, limit: int) -> float:
+    """No lists of k have more total distance (n m, -infinity: not allowed) with each column in `limit` of them."""
+    top = np.partition(distance - prices, -k, axis=1)[:, -k:]
+    return float(top.sum() + limit * prices.sum())
+
+
+def _blocks(vectors: Rows, block: int) -> Iterator[tuple[int, Array, Array]]:
+    for start in range(0, len(vectors), block):
+        x, valid = vectors.rows(start, min(start + block, len(vectors)))
+        yield start, x, valid
+
+
+def _some(vectors: Rows, rows: Array, block: int) -> Iterator[tuple[Array, Array]]:
+    """(positions, vectors) of these rows, ascending; blocks without one are not read."""
+    for start in np.unique(rows // block) * block:
+        at = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + block)]
+        yield at, vectors.rows(int(start), min(int(start) + block, len(vectors)))[0][at - start]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What vectors are rounded to: whole multiples of `step` from `mean` (float64 D)."""
+
+    mean: Array
+    step: float
+
+    def whole(self, x: Array, start: int) -> torch.Tensor:
+        """float64 n CHUNK of whole numbers, from number `start` of the vectors on."""
+        shifted = x[:, start : start + CHUNK] - self.mean[start : start + CHUNK]
+        shifted /= self.step
+        return torch.from_numpy(np.rint(shifted, out=shifted))
+
+    def distance(self, x: Array, y: Array) -> Array:
+        """float64 n m: Euclidean distances of the rounded rows."""
+        products = torch.zeros(len(x), len(y), dtype=torch.float64)
+        norms = torch.zeros(len(x), 1, dtype=torch.float64), torch.zeros(len(y), dtype=torch.float64)
+        for start in range(0, x.shape[1], CHUNK):
+            a, b = self.whole(x, start), self.whole(y, start)
+            products.addmm_(a, b.T)
+            norms[0].add_(a.square().sum(1, keepdim=True))
+            norms[1].add_(b.square().sum(1))
+        squares = products.mul_(-2).add_(norms[0]).add_(norms[1])
+        return np.asarray(squares.clamp_(min=0).sqrt_().mul_(self.step).numpy())
+
+
+def _survey(vectors: Rows, block: int) -> tuple[_Grid, Array]:
+    """The grid, and each row's squared distance from the mean (-1: no vector)."""
+    total, count, largest = np.zeros(vectors.dimension), 0, 0.0
+    for _, x, valid in _blocks(vectors, block):
+        for row in x[valid]:  # row by row: the same sum for any blocks
+            total += row
+        count += int(valid.sum())
+    mean, apart = total / max(1, count), np.full(len(vectors), -1.0)
+    for start, x, valid in _blocks(vectors, block):
+        squares = np.zeros(len(x))
+        for first in range(0, x.shape[1], CHUNK):
+            shifted = x[:, first : first + CHUNK] - mean[first : first + CHUNK]
+            shifted[~valid] = 0
+            largest = max(largest, float(np.abs(shifted).max(initial=0)))
+            squares += np.square(shifted, out=shifted).sum(axis=1)
+        apart[start : start + len(x)][valid] = squares[valid]
+    # Sums of D products of numbers up to 2^bits stay below 2^53, where float64 holds every whole number.
+    bits = (53 - (vectors.dimension - 1).bit_length()) // 2
+    return _Grid(mean, largest / 2**bits or 1.0), apart
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The images that may be in lists."""
+
+    grid: _Grid
+    columns: Array
+    """int64 m: positions, ascending."""
+    vectors: Array
+    """float32 m D."""
+
+    @staticmethod
+    def of(vectors: Rows, grid: _Grid, columns: Array, block: int) -> _Pool:
+        held = np.empty((len(columns), vectors.dimension), np.float32)
+        for at, x in _some(vectors, columns, block):
+            held[np.searchsorted(columns, at)] = x
+        return _Pool(grid, columns, held)
+
+    def distance(self, x: Array, at: Array) -> Array:
+        """float64 n m; minus infinity where a row (positions `at`) meets itself."""
+        distance = self.grid.distance(x, self.vectors)
+        distance[at[:, None] == self.columns] = -np.inf
+        return distance
+
+
+def _best(values: Array, k: int) -> Array:
+    """Places of the k largest of each row, largest first, ties to the lower place; values are not NaN."""
+    k = min(k, values.shape[1])
+    if k < values.shape[1]:
+        least = np.partition(values, -k, axis=1)[:, -k, None]
+        above, equal = values > least, values == least
+        spare = k - above.sum(axis=1, keepdims=True)
+        places = np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= spare)))[1].reshape(len(values), k)
+    else:
+        places = np.tile(np.arange(k), (len(values), 1))
+    order = np.argsort(-np.take_along_axis(values, places, 1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, 1)
+
+
+class _Lists:
+    """Lists that fill: `held` int64 n k (places in the pool, -1: open), `count` of each row, `room` of each column."""
+
+    def __init__(self, n: int, m: int, k: int, limit: int) -> None:
+        self.held, self.count = np.full((n, k), -1), np.zeros(n, np.int64)
+        self.room = np.full(m, limit)
+
+    def take(self, rows: Array, columns: Array, places: Array) -> None:
+        """Columns for these places of rows."""
+        self.held[rows, places] = columns
+        self.count += np.bincount(rows, minlength=len(self.count))
+        self.room -= np.bincount(columns, minlength=len(self.room))
+
+    def fill(self, row: int, values: Array) -> None:
+        """The best columns with room, by `values` (float64 m, minus infinity: not allowed)."""
+        values = np.where(self.room > 0, values, -np.inf)
+        values[self.held[row, : self.count[row]]] = -np.inf
+        best = _best(values[None], self.held.shape[1] - self.count[row])[0]
+        best = best[np.isfinite(values[best])]
+        self.held[row, self.count[row] : self.count[row] + len(best)] = best
+        self.count[row] += len(best)
+        self.room[best] -= 1
+
+    def swap(self, own: Array) -> None:
+        """What is open although there is room: only images that the row has, or itself. A full row without such an
+        image takes it and gives up one of its own; as few rows have all images with room, there is one.
+        `own`: int64 n, each row's place in the pool, or -1."""
+        for row in np.flatnonzero(self.count < self.held.shape[1]):
+            while self.count[row] < self.held.shape[1]:
+                free = int(np.flatnonzero(self.room > 0)[0])
+                mine = np.append(self.held[row, : self.count[row]], own[row])
+                useful = ~np.isin(self.held, mine) & (self.held >= 0)
+                others = useful.any(axis=1) & ~(self.held == free).any(axis=1) & (own != free)
+                others[row] = False
+                other = int(np.flatnonzero(others)[0])
+                place = int(np.flatnonzero(useful[other])[0])
+                given, self.held[other, place] = self.held[other, place], free
+                self.held[row, self.count[row]] = given
+                self.count[row] += 1
+                self.room[free] -= 1
+
+
+def _auction(distance: Array, k: int, limit: int) -> tuple[Array, Array]:
+    """(held int64 n k, prices float64 m) for distances n m (minus infinity: not allowed). Rows bid for the columns that
+    they lack, up to where their next best would be as good, and epsilon; a column keeps the `limit` highest bids, and
+    its price is the least of them. All prices begin at 0: one that never rose is of a column with room."""
+    n, m = distance.shape
+    furthest = np.take_along_axis(distance, _best(distance, k), 1)
+    epsilon = EPSILON * (float(furthest[np.isfinite(furthest)].mean()) or 1.0)
+    prices, has = np.zeros(m), np.zeros((n, m), bool)
+    rows, columns, bids = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)  # those kept
+    for _ in range(ROUNDS):
+        lacks = k - np.bincount(rows, minlength=n)
+        active = np.flatnonzero(lacks)
+        if not len(active):
+            break
+        values = distance[active] - prices
+        values[has[active]] = -np.inf
+        best = _best(values, k + 1)
+        values = np.take_along_axis(values, best, 1)
+        lack = lacks[active, None]
+        # The next best; where there is none, the last: more is not needed to get it.
+        other = np.take_along_axis(values, np.minimum(lack, best.shape[1] - 1), 1)
+        least = np.where(np.isfinite(values), values, np.inf).min(axis=1, keepdims=True)
+        other = np.where(np.isfinite(other), other, least)
+        row, rank = np.nonzero((np.arange(best.shape[1]) < lack) & np.isfinite(values))
+        column = best[row, rank]
+        bid = distance[active[row], column] - other[row, 0] + epsilon
+        wanted = np.zeros(m, bool)
+        wanted[column] = True
+        there = wanted[columns]
+        row = np.concatenate([rows[there], active[row]])
+        column, bid = np.concatenate([columns[there], column]), np.concatenate([bids[there], bid])
+        order = np.lexsort((row, -bid, column))
+        row, column, bid = row[order], column[order], bid[order]
+        place = np.arange(len(column)) - np.searchsorted(column, column)
+        keep, last = place < limit, place == limit - 1
+        prices[column[last]] = np.maximum(prices[column[last]], bid[last])
+        has[row[~keep], column[~keep]] = False
+        has[row[keep], column[keep]] = True
+        rows = np.concatenate([rows[~there], row[keep]])
+        columns, bids = np.concatenate([columns[~there], column[keep]]), np.concatenate([bids[~there], bid[keep]])
+    lists = _Lists(n, m, k, limit)
+    order = np.lexsort((columns, rows))
+    rows, columns = rows[order], columns[order]
+    lists.take(rows, columns, np.arange(len(rows)) - np.searchsorted(rows, rows))
+    for i in np.flatnonzero(lists.count < k):
+        lists.fill(int(i), distance[i] - prices)
+    itself = np.isneginf(distance)
+    lists.swap(np.where(itself.any(axis=1), itself.argmax(axis=1), -1))
+    return lists.held, prices
+
+
+def _outside(vectors: Rows, pool: _Pool, prices: Array, rows: Array, k: int, block: int) -> float:
+    """Bound of what images outside the pool would add, relative to the total: a price of 0 for each of them gives
+    another bound of the optimum, and the mean of some rows says how much higher it is."""
+    rows = rows[:: -(-len(rows) // CHECKED)]
+    checked = np.concatenate([x for _, x in _some(vectors, rows, block)])
+    distance = pool.distance(checked, rows)
+    inside = -np.sort(prices - distance, axis=1)[:, :k]
+    best = inside
+    for start, x, valid in _blocks(vectors, block):
+        at = start + np.arange(len(x))
+        added = pool.grid.distance(checked, x)
+        added[:, ~valid | np.isin(at, pool.columns)] = -np.inf
+        added[rows[:, None] == at] = -np.inf
+        best = -np.sort(-np.concatenate([best, added], axis=1), axis=1)[:, :k]
+    return float((best - inside).sum() / max(float(-np.sort(-distance, axis=1)[:, :k].sum()), 1e-300))
+
+
+def _pass(vectors: Rows, pool: _Pool, prices: Array, usable: Array, k: int, limit: int, block: int) -> Array:
+    """held int64 n k of all rows, from the prices that a sample found."""
+    n, m = len(usable), len(pool.columns)
+    width = min(m, k + MARGIN)
+    candidates, values = np.empty((n, width), np.int32), np.empty((n, width))
+    for at, x in _some(vectors, usable, block):
+        some = slice(*np.searchsorted(usable, [at[0], at[-1] + 1]))
+        worth = pool.distance(x, at) - prices
+        candidates[some] = best = _best(worth, width)
+        values[some] = np.take_along_axis(worth, best, 1)
+    lists = _Lists(n, m, k, limit)
+    for rank in range(width):
+        # Who would lose a high place falls further; within a rank, those whose first candidate beyond k is worse.
+        rows = np.flatnonzero((lists.count < k) & np.isfinite(values[:, rank]))
+        columns = candidates[rows, rank].astype(np.int64)
+        loss = values[rows, rank] - values[rows, min(max(rank + 1, k), width - 1)]
+        order = np.lexsort((rows, -loss, columns))
+        rows, columns = rows[order], columns[order]
+        keep = np.arange(len(rows)) - np.searchsorted(columns, columns) < lists.room[columns]
+        lists.take(rows[keep], columns[keep], lists.count[rows[keep]])
+    for at, x in _some(vectors, usable[lists.count < k], block):
+        for row, worth in zip(np.searchsorted(usable, at), pool.distance(x, at) - prices, strict=True):
+            lists.fill(int(row), worth)
+    place = np.minimum(np.searchsorted(pool.columns, usable), m - 1)
+    lists.swap(np.where(pool.columns[place] == usable, place, -1))
+    return lists.held
+
+
+def _exact(vectors: Rows, pool: _Pool, usable: Array, held: Array, block: int) -> tuple[Array, Array]:
+    """The lists with their exact distances, in order."""
+    k = held.shape[1]
+    far, apart = np.full((len(vectors), k), -1), np.full((len(vectors), k), np.nan)
+    for at, x in _some(vectors, usable, block):
+        columns = held[slice(*np.searchsorted(usable, [at[0], at[-1] + 1]))]
+        rows, found = np.repeat(np.arange(len(at)), k), np.empty(columns.size)
+        step = max(1, (1 << 17) // min(search.PIECE, vectors.dimension))  # 1 MB of differences at a time
+        for p in range(0, len(rows), step):
+            some = slice(p, p + step)
+            found[some] = search.distances(x, pool.vectors, rows[some], columns.ravel()[some])
+        distance, positions = found.reshape(columns.shape), pool.columns[columns]
+        order = np.lexsort((positions, -distance), axis=1)
+        far[at], apart[at] = (np.take_along_axis(v, order, 1) for v in (positions, distance))
+    return far, apart
