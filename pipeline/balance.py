@@ -7,8 +7,8 @@ the outliers' distances outweigh all others. The dual gives each image a price, 
 d(i, j) - price_j; any prices bound the optimum from above (`bound`).
 
 1. Pool: only images that are far from many others can be worth a place, so the columns are the POOL k / cap images
-   furthest from the mean, whatever the number of rows. What the others would add is bounded on seeded rows; above
-   TOLERANCE the pool is doubled.
+   furthest from the mean (LEAST at least), whatever the number of rows. What the others would add is bounded on seeded
+   rows; above TOLERANCE the pool is doubled.
 2. Prices by auction (Bertsekas, "Auction algorithms for network flow problems", 1992) on all rows, or on a seeded
    sample of so many that their distances to the pool are at most ENTRIES; lists of all rows are then done.
 3. Otherwise one pass over all rows gives each its k + MARGIN best of d - price; places are given out rank by rank, to
@@ -35,6 +35,8 @@ Array = np.ndarray
 
 POOL = 4
 """Columns, relative to the least that can fill the lists."""
+LEAST = 512
+"""Columns at least: so few rows are all in the pool."""
 ENTRIES = 1 << 24
 """Distances that the auction holds: 128 MB of float64."""
 SAMPLE = 4096
@@ -87,7 +89,8 @@ def balanced(vectors: Rows, k: int, cap: float, seed: int = 0, block: int = 1024
     """(far int64 N k, positions; far_distance float64 N k, squared distances): furthest first, ties by position, no
     image in more than floor(cap x rows with a vector) lists. Rows without a vector: -1, NaN, and in nobody's list.
 
-    Memory: the pool, 4 D x POOL k / cap bytes (more where it is doubled), a block, 12 (k + MARGIN) bytes a row.
+    Memory: the pool, 4 D bytes for each of its LEAST or POOL k / cap images (more where it is doubled), a block, the
+    auction's ENTRIES, and about 12 (k + MARGIN) + 16 k bytes a row.
 
     Raises:
         ValueError: a cap that cannot be kept, fewer than k others.
@@ -95,7 +98,7 @@ def balanced(vectors: Rows, k: int, cap: float, seed: int = 0, block: int = 1024
     grid, apart = _survey(vectors, block)
     usable = np.flatnonzero(apart >= 0)
     limit = limit_of(len(usable), k, cap)
-    size = min(len(usable), POOL * -(-k * len(usable) // limit))
+    size = min(len(usable), max(LEAST, POOL * -(-k * len(usable) // limit)))
     while True:
         pool = _Pool.of(vectors, grid, np.sort(np.lexsort((np.arange(len(apart)), -apart))[:size]), block)
         number = len(usable)
