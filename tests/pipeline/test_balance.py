@@ -12,6 +12,7 @@ from scipy.optimize import linprog
 from jobs import neighbours
 from jobs.bench.balance import greedy
 from pipeline import artifacts, balance, storage
+from pipeline.auction import EPSILON, auction, bound
 from pipeline.balance import balanced, limit_of
 from pipeline.neighbours import hubs, load
 from tests.pipeline.test_neighbours import Made, part_bytes
@@ -88,14 +89,14 @@ def test_total_distance_is_the_optimum_within_epsilon(n: int, k: int, cap: float
         far, distance = balanced(Held(x), k, cap, block=16)
         check(x, far, distance, k, cap)
         best, total = optimum(apart, k, limit), float(np.sqrt(distance).sum())
-        allowed = balance.EPSILON * float(np.take_along_axis(apart, raw(apart, k), 1).sum())
+        allowed = EPSILON * float(np.take_along_axis(apart, raw(apart, k), 1).sum())
         assert best - allowed <= total <= best * (1 + 1e-9)
         assert np.sqrt(distance).sum() >= greedy(apart, k, limit).sum() * (1 - 1e-9)
 
 
 def test_the_greedy_cap_misses_that_tolerance() -> None:
     apart = np.sqrt(squares(with_hubs(60)))
-    allowed = balance.EPSILON * float(np.take_along_axis(apart, raw(apart, 5), 1).sum())
+    allowed = EPSILON * float(np.take_along_axis(apart, raw(apart, 5), 1).sum())
     assert greedy(apart, 5, 6).sum() < optimum(apart, 5, 6) - 2 * allowed
 
 
@@ -161,7 +162,7 @@ def test_prices_of_a_sample_serve_all_rows(cap: float, monkeypatch: pytest.Monke
     far, distance = balanced(Held(x), 5, cap, block=100)
     check(x, far, distance, 5, cap)
     total = np.sqrt(distance).sum()
-    assert 0.985 * best < total < best * (1 + balance.EPSILON)
+    assert 0.985 * best < total < best * (1 + EPSILON)
     assert total > greedy(apart, 5, limit).sum()
 
 
@@ -185,16 +186,16 @@ def test_a_pool_that_misses_much_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     far, distance = balanced(Held(x), 4, 0.2)
     check(x, far, distance, 4, 0.2)
     assert len(sizes) > 1 and sizes[0] == 20
-    assert np.sqrt(distance).sum() > (1 - balance.TOLERANCE - balance.EPSILON) * best
+    assert np.sqrt(distance).sum() > (1 - balance.TOLERANCE - EPSILON) * best
 
 
 def test_prices_bound_the_optimum() -> None:
     apart = np.sqrt(squares(with_hubs(40)))
     np.fill_diagonal(apart, -np.inf)
-    _, prices = balance._auction(apart, 4, 6)
+    _, prices = auction(apart, 4, 6)
     best = optimum(np.where(np.isinf(apart), 0, apart), 4, 6)
-    assert best <= balance.bound(apart, prices, 4, 6) * (1 + 1e-12) < 1.005 * best
-    assert balance.bound(apart, np.zeros(40), 4, 6) > 1.05 * best
+    assert best <= bound(apart, prices, 4, 6) * (1 + 1e-12) < 1.005 * best
+    assert bound(apart, np.zeros(40), 4, 6) > 1.05 * best
 
 
 def test_what_cannot_be_kept() -> None:
