@@ -407,7 +407,7 @@ def picture(near: Array, far: Array, data: DataSet, described: artifacts.Card, a
     closest, furthest = min(5, near.shape[1]), min(5, far.shape[1])
     top = Counter(far[rows].ravel().tolist()).most_common(furthest)
     cells.append([None] * (closest + 2) + [image(i) for i, _ in top])
-    shares = ", ".join(f"{100 * count / len(rows):.0f} %" for _, count in top)
+    shares = ", ".join(f"{100 * count / len(rows):.0f}%" for _, count in top)
     names.append(f"most frequent among the furthest: in {shares} of the lists")
     columns = ["anchor", *(f"close {n + 1}" for n in range(closest)), "", *(f"far {n + 1}" for n in range(furthest))]
     notes, options = described["notes"], described["options"]
