@@ -1,7 +1,8 @@
 """What a cap on the furthest lists costs, and how long balancing takes.
 
 Of vectors in a file (.npy, float32 N x D), or generated ones with hubs, for each cap: share of the raw furthest's mean
-distance that is kept (rooted, and squared), largest share of the lists that one image is in, distinct images, seconds.
+distance that is kept (rooted, and squared; on 256 rows where there are more than 4,096), largest share of the lists
+that one image is in, distinct images, seconds.
 Beside it the greedy cap (up to 4,096 rows): all pairs by falling distance, each image at most cap x N times.
 """
 
@@ -55,11 +56,12 @@ def run(config: Config) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     x = np.load(config.vectors, mmap_mode="r") if config.vectors else generated(config.n, config.d)
     vectors, k, figures = Memory(x), config.far, {"n": float(len(x)), "d": float(x.shape[1])}
-    rows = np.sort(np.random.default_rng(0).permutation(len(x))[:1024])
+    few = len(x) <= balance.SAMPLE
+    rows = np.arange(len(x)) if few else np.sort(np.random.default_rng(0).permutation(len(x))[:256])
     apart = _distances(x, rows)
-    raw = -np.sort(-apart, axis=1)[:, :k]  # of a sample of rows, where there are many
-    figures |= {f"1/{name}": value for name, value in hubs(np.argsort(-apart, axis=1)[:, :k]).items()}
-    every = _distances(x, np.arange(len(x))) if len(x) <= balance.SAMPLE else None
+    furthest = np.argsort(-apart, axis=1)[:, :k]
+    raw = np.take_along_axis(apart, furthest, 1)
+    figures |= {f"1/{name}": float(value) for name, value in hubs(furthest).items()}
     for cap in config.caps:
         try:
             limit = balance.limit_of(len(x), k, cap)
@@ -71,8 +73,8 @@ def run(config: Config) -> dict[str, float]:
         found = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - spent}
         found |= {"kept": np.sqrt(squares[rows]).mean() / raw.mean()}
         found |= {"kept_squared": squares[rows].mean() / np.square(raw).mean()}
-        if every is not None:
-            other = greedy(every, k, limit)[rows]
+        if few:
+            other = greedy(apart, k, limit)
             found |= {"greedy": other.mean() / raw.mean()}
             found |= {"greedy_squared": np.square(other).mean() / np.square(raw).mean()}
         figures |= {f"{cap}/{name}": round(float(v), 4) for name, v in {**found, **hubs(far)}.items()}
