@@ -2,6 +2,8 @@
 python -m jobs.neighbours --data data/demo --descriptors data/styles --output data/neighbours
 
 Exact; the lists do not depend on workers, blocks or schedule. The same command again resumes.
+
+--far-cap 0.1: no image in more than a tenth of the furthest lists, with as much distance as that leaves.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jobs import command
-from pipeline import artifacts, descriptors, neighbours, storage, workers
+from pipeline import artifacts, balance, descriptors, neighbours, storage, workers
 from pipeline.neighbours import Plan
 from pipeline.shards import DataSet
 
@@ -33,6 +37,8 @@ class Config:
     """k_c: closest images kept; the positives (StEP: 5)."""
     far: int = 13
     """k_f: furthest images kept; the negatives (StEP: 13, more than k_c to blunt outliers)."""
+    far_cap: float = 0.0
+    """Share of the furthest lists that one image may be in; 0 or 1: any, as StEP's (a few outliers are in most)."""
     split: str = "train"
     """Split of the data set."""
     block: int = 0
@@ -53,6 +59,12 @@ class Config:
         for option in ("block", "spans"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option} {getattr(self, option)}: give 0 (chosen for you) or more")
+        if not 0 <= self.far_cap <= 1:
+            raise ValueError(f"--far-cap {self.far_cap}: give a share of the lists, 0 to 1")
+
+    @property
+    def capped(self) -> bool:
+        return 0 < self.far_cap < 1
 
 
 def plan_of(config: Config, folder: str, rows: int, dimension: int) -> Plan:
@@ -69,7 +81,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     """Find what is missing; returns the card.
 
     Raises:
-        ValueError: descriptors of another data set, more neighbours wanted than there are, or another artifact there.
+        ValueError: descriptors of another data set, more neighbours wanted than there are, a cap that too few images
+            can keep, or another artifact there.
     """
     began = time.perf_counter()
     folder = storage.absolute(config.output, "--output")
@@ -84,11 +97,19 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
                 f"--{option} {getattr(config, option)}: {source} has {usable} described images, so each has "
                 f"{max(0, usable - 1)} others; ask for no more"
             )
+    if config.capped:
+        balance.limit_of(usable, config.far, config.far_cap)
     inputs = {"dataset": data.fingerprint, "split": data.split, "descriptors": described["content"]}
     with storage.lease(folder):
-        options = {"near": config.near, "far": config.far}
-        card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, options)
-        if card is None:
+        options: dict[str, Any] = {"near": config.near, "far": config.far}
+        capped = {**options, "far_cap": config.far_cap} if config.capped else options
+        card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, capped)
+        if card is None and config.capped:
+            exact = storage.join(folder, "exact")
+            if artifacts.begin(exact, "neighbours", neighbours.VERSION, inputs, options) is None:
+                _search(config, exact, described, data)
+            card = _cap(config, exact, folder, described, data)
+        elif card is None:
             card = _search(config, folder, described, data)
         seconds = time.perf_counter() - began
         artifacts.record(folder, job="neighbours", event="end", seconds=seconds)
@@ -119,6 +140,22 @@ def _search(config: Config, folder: str, described: artifacts.Card, data: DataSe
     for name in storage.names(folder):
         if name.startswith("tiles-"):
             storage.remove(storage.join(folder, name))
+    return card
+
+
+def _cap(config: Config, exact: str, folder: str, described: artifacts.Card, data: DataSet) -> artifacts.Card:
+    """The finished artifact `exact` with furthest lists that keep the cap, in `folder`; `exact` is removed."""
+    parts = described["parts"]
+    vectors = descriptors.Vectors(storage.absolute(config.descriptors, "--descriptors"))
+    block = plan_of(config, folder, len(vectors), vectors.dimension).block
+    far, distance = balance.balanced(vectors, config.far, config.far_cap, block=block)
+    neighbours.publish_far(exact, folder, parts, far, distance)
+    raw = neighbours.read_lists(exact, parts, config.near, config.far)[1]["far_distance"]
+    mean = float(np.nanmean(np.sqrt(raw)))
+    kept = float(np.nanmean(np.sqrt(distance))) / mean if mean else 1.0
+    notes = {**_notes(config, folder, described, data), "far_mean_distance_kept": kept}
+    card = artifacts.finish(folder, range(parts), notes)
+    storage.remove(exact)
     return card
 
 

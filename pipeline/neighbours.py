@@ -355,6 +355,20 @@ def read_lists(folder: str, parts: int, near: int, far: int) -> tuple[list[str],
     }
 
 
+def publish_far(source: str, folder: str, parts: int, far: Array, distance: Array) -> None:
+    """The parts of the artifact `source` with other furthest lists (N k_f; rows of -1 stay null)."""
+    start = 0
+    for part in range(parts):
+        table = artifacts.read_part(source, part)
+        rows = slice(start, start + table.num_rows)
+        start += table.num_rows
+        for name, values in (("far", far[rows]), ("far_distance", distance[rows])):
+            cells = [v if at[0] >= 0 else None for v, at in zip(values.tolist(), far[rows].tolist(), strict=True)]
+            column = pa.array(cells, SCHEMA.field(name).type)
+            table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
+        artifacts.publish_part(folder, part, table)
+
+
 def load(folder: str) -> Neighbours:
     """Raises ValueError where the artifact is not finished, damaged, or of another kind."""
     card = artifacts.load_card(folder, "neighbours")
@@ -387,7 +401,8 @@ def same_label(near: Array, labels: list[str | None], closest: int = 5) -> float
 
 
 def picture(near: Array, far: Array, data: DataSet, described: artifacts.Card, anchors: int = 12) -> bytes:
-    """A sheet as PNG: evenly chosen anchors, each with its 5 closest and 5 furthest."""
+    """A sheet as PNG: evenly chosen anchors, each with its 5 closest and 5 furthest; last, the images that are in most
+    of the furthest lists."""
     rows = np.flatnonzero(near[:, 0] >= 0)
     chosen = rows[np.linspace(0, len(rows) - 1, min(anchors, len(rows))).astype(int)].tolist()
     field, size = described["inputs"]["field"], described["options"]["size"]
@@ -395,9 +410,15 @@ def picture(near: Array, far: Array, data: DataSet, described: artifacts.Card, a
     def image(i: int) -> Array:
         return descriptors.prepare(data.image(int(i), field), size, 1)
 
-    cells = [[image(i), *map(image, near[i, :5]), None, *map(image, far[i, :5])] for i in chosen]
+    cells: list[list[Array | None]] = [
+        [image(i), *map(image, near[i, :5]), None, *map(image, far[i, :5])] for i in chosen
+    ]
     names = [f"{data.keys[i]} {data.labels[i] or ''}".strip() for i in chosen]
     closest, furthest = min(5, near.shape[1]), min(5, far.shape[1])
+    top = Counter(far[rows].ravel().tolist()).most_common(furthest)
+    cells.append([None] * (closest + 2) + [image(i) for i, _ in top])
+    shares = ", ".join(f"{100 * count / len(rows):.0f}%" for _, count in top)
+    names.append(f"most frequent among the furthest: in {shares} of the lists")
     columns = ["anchor", *(f"close {n + 1}" for n in range(closest)), "", *(f"far {n + 1}" for n in range(furthest))]
     notes, options = described["notes"], described["options"]
     weights = f"RANDOM weights ({notes['weights']})" if notes["random_weights"] else f"weights {notes['weights']}"

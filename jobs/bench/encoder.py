@@ -49,6 +49,8 @@ class Config:
     """Anchors seen."""
     trained_on: Literal["colour", "grey"] = "colour"
     """How the training crops look."""
+    far_cap: float = 0.0
+    """Share of the training crops' furthest lists that one crop may be in; 0: any, as the paper's."""
     width: int = 16
     """Encoder width (paper: 64)."""
     margin: float = 0.1
@@ -72,7 +74,7 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
     colour, labels = held_out(config.measured)
     looks = {"colour": colour, "grey": standardised_grey(colour)}
     figures: dict[str, Any] = {"weights": config.weights.rsplit("/", 1)[-1], "images": config.images}
-    figures |= {"seeds": len(config.seeds), "trained_on": config.trained_on}
+    figures |= {"seeds": len(config.seeds), "trained_on": config.trained_on, "far_cap": config.far_cap}
     style = {look: describe_all(images, config.weights) for look, images in looks.items()}
     random = {look: describe_all(images, "random") for look, images in looks.items()}
     for look, images in looks.items():
@@ -160,6 +162,8 @@ def _recipe(config: Config, seed: int) -> models.step.Config:
 def _triplets(config: Config, folder: Path) -> dict[str, str]:
     """Data set, descriptors and neighbours of the training crops."""
     made = {name: str(folder / name) for name in ("data", "descriptors", "neighbours")}
+    if config.far_cap:
+        made["neighbours"] += f"-{config.far_cap}"
     recipe = _recipe(config, 0)
     source = "demo"
     if config.trained_on == "grey":
@@ -172,7 +176,12 @@ def _triplets(config: Config, folder: Path) -> dict[str, str]:
     )
     neighbours.run(
         neighbours.Config(
-            data=made["data"], descriptors=made["descriptors"], output=made["neighbours"], near=NEAR, far=FAR
+            data=made["data"],
+            descriptors=made["descriptors"],
+            output=made["neighbours"],
+            near=NEAR,
+            far=FAR,
+            far_cap=config.far_cap,
         )
     )
     return made
@@ -195,7 +204,8 @@ def _untrained(config: Config, seed: int) -> StEP:
 
 
 def _trained(config: Config, seed: int, made: dict[str, str]) -> Any:
-    output = str(Path(made["data"]).parent / f"encoder-{config.width}-{config.images}-{config.margin}-{seed}")
+    cap = f"-cap{config.far_cap}" if config.far_cap else ""
+    output = str(Path(made["data"]).parent / f"encoder-{config.width}-{config.images}-{config.margin}{cap}-{seed}")
     job = Job(
         "step",
         _recipe(config, seed),
