@@ -54,6 +54,10 @@ class Rows(Protocol):
 
     dimension: int
 
+    @property
+    def private(self) -> Array:
+        """float64 N: what a row adds to its squared distance to any other."""
+
     def __len__(self) -> int: ...
 
     def rows(self, start: int, stop: int) -> tuple[Array, Array]:
@@ -136,10 +140,11 @@ class _Grid:
         shifted /= self.step
         return torch.from_numpy(np.rint(shifted, out=shifted))
 
-    def distance(self, x: Array, y: Array) -> Array:
-        """float64 n m: Euclidean distances of the rounded rows."""
+    def distance(self, x: Array, y: Array, private: tuple[Array, Array]) -> Array:
+        """float64 n m: Euclidean distances of the rounded rows, with what each has to itself (squared)."""
         products = torch.zeros(len(x), len(y), dtype=torch.float64)
-        norms = torch.zeros(len(x), 1, dtype=torch.float64), torch.zeros(len(y), dtype=torch.float64)
+        own = (torch.from_numpy(np.rint(some / self.step**2)) for some in private)
+        norms = next(own)[:, None], next(own)
         for start in range(0, x.shape[1], CHUNK):
             a, b = self.whole(x, start), self.whole(y, start)
             products.addmm_(a, b.T)
@@ -157,6 +162,7 @@ def _survey(vectors: Rows, block: int) -> tuple[_Grid, Array]:
             total += row
         count += int(valid.sum())
     mean, apart = total / max(1, count), np.full(len(vectors), -1.0)
+    largest = float(np.sqrt(vectors.private.max(initial=0)))
     for start, x, valid in _blocks(vectors, block):
         squares = np.zeros(len(x))
         for first in range(0, x.shape[1], CHUNK):
@@ -164,9 +170,9 @@ def _survey(vectors: Rows, block: int) -> tuple[_Grid, Array]:
             shifted[~valid] = 0
             largest = max(largest, float(np.abs(shifted).max(initial=0)))
             squares += np.square(shifted, out=shifted).sum(axis=1)
-        apart[start : start + len(x)][valid] = squares[valid]
+        apart[start : start + len(x)][valid] = (squares + vectors.private[start : start + len(x)])[valid]
     # Sums of D products of numbers up to 2^bits stay below 2^53, where float64 holds every whole number.
-    bits = (53 - (vectors.dimension - 1).bit_length()) // 2
+    bits = (53 - vectors.dimension.bit_length()) // 2
     return _Grid(mean, largest / 2**bits or 1.0), apart
 
 
@@ -179,17 +185,19 @@ class _Pool:
     """int64 m: positions, ascending."""
     vectors: Array
     """float32 m D."""
+    private: Array
+    """float64 N, of all images."""
 
     @staticmethod
     def of(vectors: Rows, grid: _Grid, columns: Array, block: int) -> _Pool:
         held = np.empty((len(columns), vectors.dimension), np.float32)
         for at, x in _some(vectors, columns, block):
             held[np.searchsorted(columns, at)] = x
-        return _Pool(grid, columns, held)
+        return _Pool(grid, columns, held, vectors.private)
 
     def distance(self, x: Array, at: Array) -> Array:
         """float64 n m; minus infinity where a row (positions `at`) meets itself."""
-        distance = self.grid.distance(x, self.vectors)
+        distance = self.grid.distance(x, self.vectors, (self.private[at], self.private[self.columns]))
         distance[at[:, None] == self.columns] = -np.inf
         return distance
 
@@ -204,7 +212,7 @@ def _outside(vectors: Rows, pool: _Pool, prices: Array, rows: Array, k: int, blo
     best = inside
     for start, x, valid in _blocks(vectors, block):
         at = start + np.arange(len(x))
-        added = pool.grid.distance(checked, x)
+        added = pool.grid.distance(checked, x, (pool.private[rows], pool.private[at]))
         added[:, ~valid | np.isin(at, pool.columns)] = -np.inf
         added[rows[:, None] == at] = -np.inf
         best = -np.sort(-np.concatenate([best, added], axis=1), axis=1)[:, :k]
@@ -250,7 +258,8 @@ def _exact(vectors: Rows, pool: _Pool, usable: Array, held: Array, block: int) -
         for p in range(0, len(rows), step):
             some = slice(p, p + step)
             found[some] = search.distances(x, pool.vectors, rows[some], columns.ravel()[some])
-        distance, positions = found.reshape(columns.shape), pool.columns[columns]
+        positions = pool.columns[columns]
+        distance = found.reshape(columns.shape) + (pool.private[at][:, None] + pool.private[positions])
         order = np.lexsort((positions, -distance), axis=1)
         far[at], apart[at] = (np.take_along_axis(v, order, 1) for v in (positions, distance))
     return far, apart

@@ -42,7 +42,7 @@ class Memory:
     """Vectors in memory (or mapped), all of them usable."""
 
     def __init__(self, x: Array) -> None:
-        self.x, self.dimension = x, int(x.shape[1])
+        self.x, self.dimension, self.private = x, int(x.shape[1]), np.zeros(len(x))
 
     def __len__(self) -> int:
         return len(self.x)

@@ -26,6 +26,7 @@ class Held:
     def __init__(self, x: Array, valid: Array | None = None) -> None:
         self.x, self.dimension = x.astype(np.float32), x.shape[1]
         self.valid = np.ones(len(x), bool) if valid is None else valid
+        self.private = np.zeros(len(x))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -107,6 +108,19 @@ def test_a_cap_of_1_gives_the_raw_lists() -> None:
     check(x, far, distance, 13, 1.0)
     np.testing.assert_array_equal(far, raw(squares(x), 13))
     assert hubs(far)["far_most_frequent_share"] > 0.9
+
+
+@pytest.mark.parametrize("cap", [0.1, 1.0])
+def test_what_a_row_has_to_itself_counts(cap: float) -> None:
+    """The same as with one coordinate more for each row."""
+    x, own = with_hubs(80), np.random.default_rng(1).uniform(0, 3, 80)
+    held = Held(x)
+    held.private = own.astype(np.float32).astype(np.float64) ** 2
+    far, distance = balanced(held, 6, cap)
+    wide_far, wide = balanced(Held(np.hstack([x, np.diag(own)])), 6, cap)
+    np.testing.assert_array_equal(far, wide_far)
+    np.testing.assert_allclose(distance, wide, rtol=1e-9)
+    assert (balanced(Held(x), 6, cap)[0] != far).any()
 
 
 @pytest.mark.parametrize("cap", [0.2, 0.5, 1.0])
