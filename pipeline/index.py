@@ -23,6 +23,7 @@ P rows; an index without inverted lists is held by every worker whole unless FAI
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -151,7 +152,7 @@ class Worker:
         began, cpu = time.perf_counter(), time.process_time()
         counts: dict[str, Any] = {} if self.plan.done(item) else getattr(self, item[0])(item[1]) or {}
         spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
-        return {"what": item[0], "number": item[1], **spent, **counts}
+        return {"what": item[0], "number": item[1], "pid": os.getpid(), **spent, **counts}
 
     def _path(self, item: Item) -> str:
         return storage.join(self.plan.scratch, self.plan.name(item))
@@ -234,7 +235,7 @@ class Worker:
                 merge_ondisk(index, paths, draft)
                 lists: Any = faiss.downcast_InvertedLists(ivf.invlists)
                 storage.publish_file(data, draft)
-                lists.filename = data
+                lists.filename = data.rpartition("/")[2]  # without the folder: the index is the same wherever it is
         self._publish(("merge", 0), index)
 
     def _search(self) -> Any:
@@ -242,7 +243,8 @@ class Worker:
             self._wait(("merge", 0))
             path = self._path(("merge", 0))
             on_disk = _ivf(self._trained()) is not None
-            self._index = faiss.read_index(path, faiss.IO_FLAG_READ_ONLY if on_disk else faiss.IO_FLAG_MMAP_IFC)
+            flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR if on_disk else faiss.IO_FLAG_MMAP_IFC
+            self._index = faiss.read_index(path, flags)
             ivf = _ivf(self._index)
             if ivf is not None:
                 ivf.nprobe = min(self.plan.probes, ivf.nlist)
