@@ -12,13 +12,14 @@ Units of work, each one published file, so that any may be done again, on any wo
 Same bytes for any workers and blocks: FAISS runs on one thread, over groups of queries that do not depend on them,
 since a product's last bits depend on how many rows it takes. (Another machine's products may differ in them.)
 
-Memory of a worker, beside mapped files (vectors of N d 4 bytes in the shell, the index), which all of a host share:
+Memory of a worker, beside the mapped files, which all of a host share (the index; the shell, 4 d bytes a scanned row):
 
-    4 B (2 d + 2 D) + 32 B C + 60 B (k_c + k_f) + 40 N + (4 D) R + 100 MB
+    4 B (3 d + D) + 100 B C + 60 B (k_c + k_f) + 40 N + 8 D R + 12 d S + 500 MB
 
-with B the block's rows, d and D the lengths of a vector and of one of `rerank` (d where there is none), C candidates,
-R the rows of a row group; in training instead 4 d (1 + 4 d / S) S for S sampled rows, in a piece 2 P (4 d + 8) for its
-P rows; an index without inverted lists is held by every worker whole unless FAISS can map it.
+with B the block's rows, C candidates, N all rows, d and D the lengths of a vector and of one of `rerank` (d where there
+is none), R the rows of a row group, S furthest.CHUNK. In training it holds 8 d T + 16 d S' instead, for T rows of
+the sample and at most S' = SAMPLE_LEAST of them for the directions, and in a piece of P rows P (4 d + 8) twice. The
+500 MB are Python with torch and FAISS, and products. An index without inverted lists is mapped where FAISS can.
 """
 
 from __future__ import annotations
@@ -127,13 +128,19 @@ def _empty(description: str, dimension: int) -> Any:
             "index_factory string such as IVF4096,Flat or HNSW32, or auto"
         ) from error
     # Positions are kept with the vectors, as some rows have none.
-    return index if _ivf(index) is not None else faiss.index_factory(dimension, f"IDMap,{description}")
+    return index if _mergeable(index) else faiss.index_factory(dimension, f"IDMap,{description}")
 
 
 def _ivf(index: Any) -> Any:
     """Its inverted file, or None."""
     found = faiss.try_extract_index_ivf(index)
     return None if found is None else faiss.downcast_index(found)
+
+
+def _mergeable(index: Any) -> bool:
+    """Whether it is made piece by piece and merged on disk; others take all rows in one piece."""
+    plain = isinstance(faiss.downcast_index(index), (faiss.IndexIVF, faiss.IndexPreTransform))
+    return plain and not isinstance(_ivf(index), (type(None), faiss.IndexIVFFastScan, faiss.IndexIVFPQR))
 
 
 class Worker:
@@ -186,7 +193,7 @@ class Worker:
                     f"--index {self.plan.index}: FAISS cannot train it on {len(x)} vectors ({error}); choose a "
                     "smaller one"
                 ) from error
-        basis = furthest.directions(x, self.centre)
+        basis = furthest.directions(x[:: -(-len(x) // SAMPLE_LEAST)], self.centre)
         neighbours.save_arrays(self._path(("train", 0)), index=faiss.serialize_index(index), basis=basis)
 
     def radii(self, number: int) -> None:
@@ -214,7 +221,7 @@ class Worker:
     def piece(self, number: int) -> None:
         """A piece's rows in the trained index; an index without inverted lists takes all in one piece, in `merge`."""
         index = self._trained()
-        if _ivf(index) is not None:
+        if _mergeable(index):
             self._add(index, *self.plan.pieces[number])
         self._publish(("piece", number), index)
 
@@ -225,26 +232,25 @@ class Worker:
 
     def merge(self, _: int) -> None:
         index, paths = self._trained(), [self._path(("piece", p)) for p in range(len(self.plan.pieces))]
-        ivf = _ivf(index)
-        if ivf is None:
-            self._add(index, 0, self.plan.rows)
-        else:
+        if _mergeable(index):
             self._wait(*(("piece", p) for p in range(len(paths))))
             data = storage.join(self.plan.scratch, "merge.ivfdata")
             with storage.temporary(data) as draft:
                 merge_ondisk(index, paths, draft)
-                lists: Any = faiss.downcast_InvertedLists(ivf.invlists)
+                lists: Any = faiss.downcast_InvertedLists(_ivf(index).invlists)
                 storage.publish_file(data, draft)
                 lists.filename = data.rpartition("/")[2]  # without the folder: the index is the same wherever it is
+        else:
+            self._add(index, 0, self.plan.rows)
         self._publish(("merge", 0), index)
 
     def _search(self) -> Any:
         if self._index is None:
             self._wait(("merge", 0))
-            path = self._path(("merge", 0))
-            on_disk = _ivf(self._trained()) is not None
-            flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR if on_disk else faiss.IO_FLAG_MMAP_IFC
-            self._index = faiss.read_index(path, flags)
+            flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
+            if not _mergeable(self._trained()):
+                flags = faiss.IO_FLAG_MMAP_IFC
+            self._index = faiss.read_index(self._path(("merge", 0)), flags)
             ivf = _ivf(self._index)
             if ivf is not None:
                 ivf.nprobe = min(self.plan.probes, ivf.nlist)

@@ -108,7 +108,7 @@ def scan(best: Best, queries: Queries, some: Array, rows: Rows) -> int:
         scores[queries_and_places(rows, queries.own[part])] = torch.inf
         a = (sign - kappa) * queries.squares[part]
         limits = best.limits[part]
-        if best.k <= len(rows):
+        if best.k <= len(rows) and np.isinf(limits).any():  # later few pass the limits that there are
             values, columns = scores.topk(best.k, dim=1, largest=False, sorted=False)
             widths = 2 * kappa * (queries.squares[part, None] + rows.squares[columns.numpy()])
             limits = np.minimum(limits, (values.numpy() + a[:, None] + widths).max(axis=1))

@@ -198,7 +198,7 @@ def test_recall_on_the_card_is_what_counting_gives(tmp_path: Path, no_ray: None)
     assert notes["bytes_per_image"] > DIMENSION / 2 + 8
 
 
-@pytest.mark.parametrize("description", ["Flat", "HNSW16", "IVF8,PQ5x4", "PCAR8,IVF8,SQ8"])
+@pytest.mark.parametrize("description", ["Flat", "HNSW16", "IVF8,PQ5x4", "PCAR8,IVF8,SQ8", "IVF8,PQ10x4fs,RFlat"])
 def test_other_indexes(tmp_path: Path, no_ray: None, description: str) -> None:
     x = spread(1200)
     valid = np.arange(1200) % 100 != 5
