@@ -79,9 +79,9 @@ class Config:
         for option in ("block", "spans", "probes"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option} {getattr(self, option)}: give 0 (chosen for you) or more")
-        if self.candidates < self.near:
-            raise ValueError(f"--candidates {self.candidates}: give at least --near {self.near}")
         if self.method == "index":
+            if self.candidates < self.near:
+                raise ValueError(f"--candidates {self.candidates}: give at least --near {self.near}")
             if self.block % index.GROUP:
                 raise ValueError(f"--block {self.block}: with --method index give a multiple of {index.GROUP}")
             if self.threads != 1:

@@ -115,6 +115,13 @@ class Shell:
         counts["far_seconds"] += time.perf_counter()
         return best, scanned, counts
 
+    def certified(self, queries: Queries, best: Best, scanned: Array) -> Array:
+        """bool n: whether these lists are full and no row of a later rank than `scanned` can be in them."""
+        later = np.append(self.radii, -np.inf)[scanned]
+        reach = np.where(np.isinf(later), -np.inf, (np.sqrt(queries.squares) + later) ** 2 * (1 + MARGIN))
+        proved: Array = (best.columns[:, -1] >= 0) & (reach < best.distances[:, -1])
+        return proved
+
     def _scan(self, best: Best, queries: Queries, left: Array, some: Array, rows: Rows) -> int:
         limits = -best.limits[some]
         fresh = np.isinf(limits)

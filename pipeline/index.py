@@ -280,9 +280,11 @@ class Worker:
         ranked = time.perf_counter()
         rows = np.flatnonzero(valid)
         queries = scanning.Queries(x[rows], rows + start, self.centre)
-        far, scanned, counts = self._furthest().furthest(queries)
+        shell = self._furthest()
+        far, scanned, counts = shell.furthest(queries)
         saved: dict[str, Array] = {"valid": valid, "scanned": np.zeros(len(x), np.int64)}
-        saved["scanned"][rows] = scanned
+        saved["certified"] = np.zeros(len(x), bool)
+        saved["scanned"][rows], saved["certified"][rows] = scanned, shell.certified(queries, far, scanned)
         for name, best, places in (("near", near, np.arange(len(x))), ("far", far, rows)):
             saved[name] = np.full((len(x), best.k), -1, np.int32)
             saved[f"{name}_distance"] = np.full((len(x), best.k), np.nan)
@@ -302,7 +304,12 @@ class Worker:
         found[found == own[:, None]] = -1
         best, places = scanning.Best(len(found), self.plan.near, 1), found.ravel()
         order = np.argsort(places, kind="stable")[int((places < 0).sum()) :]
-        queries = self.decisive.rows(start, stop)[0]
+        queries, there = self.decisive.rows(start, stop)
+        if (lacking := np.flatnonzero(valid & ~there)).size:
+            raise ValueError(
+                f"--rerank {self.plan.rerank} has no descriptor of row {lacking[0] + start}, --descriptors has one: "
+                "describe the same images with both, or leave --rerank out"
+            )
         positions = places[order]
         pairs_rows = order // found.shape[1]
         distances = np.empty(len(order))
@@ -335,7 +342,8 @@ def measure(plan: Plan, lists: dict[str, Array]) -> dict[str, Any]:
         return neighbours.load_arrays(storage.join(plan.scratch, plan.name(item)))
 
     truth = saved(("truth", 0))
-    scanned = np.concatenate([saved(("lists", b))["scanned"] for b in range(len(plan.blocks))])
+    blocks = [saved(("lists", b)) for b in range(len(plan.blocks))]
+    scanned, certified = (np.concatenate([block[name] for block in blocks]) for name in ("scanned", "certified"))
     valid = lists["far"][:, 0] >= 0
     usable = int(valid.sum())
     files = [name for name in storage.names(plan.scratch) if name.startswith("merge")]
@@ -346,7 +354,6 @@ def measure(plan: Plan, lists: dict[str, Array]) -> dict[str, Any]:
         shares = recall.recall(lists[f"{name}_distance"][truth["rows"]], truth[name], sign)
         found |= recall.notes(f"recall_{name}{k}", shares)
     share = scanned[valid] / usable
-    # A list is left only when it is proved (pipeline.furthest): of each row there is one, or the search goes on.
-    found["far_certified_share"] = float((scanned[valid] > 0).mean())
+    found["far_certified_share"] = float(certified[valid].mean())
     found |= {"far_scanned_share": float(share.mean()), "far_scanned_share_largest": float(share.max())}
     return found

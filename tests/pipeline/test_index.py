@@ -16,7 +16,7 @@ import pytest
 
 from jobs import neighbours
 from pipeline import artifacts, descriptors, furthest, index, recall, scanning, storage, workers
-from pipeline.neighbours import centre, read_lists
+from pipeline.neighbours import SCHEMA, _lists, centre, read_lists
 from pipeline.scanning import Best, Queries, Rows
 
 DIMENSION = 20
@@ -181,6 +181,23 @@ def test_a_scan_leaves_out_the_queries_themselves() -> None:
     np.testing.assert_array_equal(best.columns, wanted[[20, 3]])
 
 
+def test_only_what_is_proved_is_certified(tmp_path: Path) -> None:
+    x = spread(1300)
+    vectors = descriptors.Vectors(store(tmp_path / "d", x))
+    middle = centre(vectors)
+    shell = furthest.Shell(
+        vectors, scanning.squares(x, middle), middle, furthest.directions(x, middle), str(tmp_path / "s"), 4
+    )
+    queries = Queries(x[:50], np.arange(50), middle)
+    best, scanned, _ = shell.furthest(queries)
+    assert shell.certified(queries, best, scanned).all()
+    best.distances[3] *= 1e-3  # not the furthest
+    best.columns[5, -1] = -1  # too short
+    early = scanned.copy()
+    early[7] = 0  # left before anything was scanned
+    assert np.flatnonzero(~shell.certified(queries, best, early)).tolist() == [3, 5, 7]
+
+
 def test_recall_on_the_card_is_what_counting_gives(tmp_path: Path, no_ray: None) -> None:
     x = spread(2500)
     valid = np.arange(2500) % 50 != 3
@@ -215,6 +232,8 @@ def test_larger_descriptors_decide_among_the_candidates(tmp_path: Path, no_ray: 
     same(found, "far", naive(x[:, :6], np.ones(1100, bool), 13, -1))
     with pytest.raises(ValueError, match=r"--rerank .*other: descriptors of another"):
         find(short, tmp_path / "m", rerank=store(tmp_path / "other", x[:900]))
+    with pytest.raises(ValueError, match=r"--rerank .*lacking has no descriptor of row 1050, --descriptors has one"):
+        find(short, tmp_path / "l", rerank=store(tmp_path / "lacking", x, np.arange(1100) != 1050))
 
 
 def test_rows_that_the_index_finds_too_few_for_look_at_all(tmp_path: Path, no_ray: None) -> None:
@@ -325,6 +344,13 @@ def test_what_cannot_be_is_said(tmp_path: Path, no_ray: None) -> None:
     with pytest.raises(ValueError, match="--block 1000: with --method index give a multiple of 1024"):
         neighbours.Config(source, "x", method="index", block=1000)
     assert not (tmp_path / "n").exists()
+
+
+def test_lists_from_arrays_are_arrows_lists() -> None:
+    rows, valid = np.arange(12, dtype=np.int32).reshape(4, 3), np.array([False, True, True, False])
+    wanted = pa.array([row if good else None for row, good in zip(rows.tolist(), valid, strict=True)], SCHEMA[1].type)
+    assert _lists(rows, valid, SCHEMA[1].type).equals(wanted)
+    assert len(_lists(rows[:0], valid[:0], SCHEMA[1].type)) == 0
 
 
 def test_the_default_index_grows_with_the_number_of_rows() -> None:
