@@ -1,7 +1,9 @@
 """Find each image's closest and furthest in style:
 python -m jobs.neighbours --data data/demo --descriptors data/styles --output data/neighbours
 
-Exact; the lists do not depend on workers, blocks or schedule. The same command again resumes.
+Exact; the lists do not depend on workers, blocks or schedule. The same command again resumes. For many short
+descriptors `--method index` takes the closest from a FAISS index (their recall is measured, and noted on the card); the
+furthest are exact there too.
 
 --far-cap 0.1: no image in more than a tenth of the furthest lists, with as much distance as that leaves.
 """
@@ -10,13 +12,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from jobs import command
-from pipeline import artifacts, balance, descriptors, neighbours, storage, workers
-from pipeline.neighbours import Plan
+from pipeline import artifacts, balance, certified, descriptors, index, neighbours, storage, workers
+from pipeline.neighbours import Blocks
 from pipeline.shards import DataSet
 
 if TYPE_CHECKING:
@@ -27,12 +29,12 @@ if TYPE_CHECKING:
 class Config:
     """Whose neighbours, how many, and where to."""
 
-    data: str
-    """Folder of the data set that was described."""
     descriptors: str
-    """Folder of its descriptors (jobs.describe)."""
+    """Folder of the descriptors (jobs.describe)."""
     output: str
     """Folder of the neighbour lists, local or s3://."""
+    data: str | None = None
+    """Folder of the data set that was described; none: no sheet of pictures, and nothing about labels."""
     near: int = 5
     """k_c: closest images kept; the positives (StEP: 5)."""
     far: int = 13
@@ -41,8 +43,26 @@ class Config:
     """Share of the furthest lists that one image may be in; 0 or 1: any, as StEP's (a few outliers are in most)."""
     split: str = "train"
     """Split of the data set."""
+    method: Literal["exact", "certified", "index"] = "exact"
+    """certified: exact as well, but only rows that a sketch's bounds leave open are compared. index: the closest are
+    approximate (for many short descriptors), the furthest exact."""
+    directions: int = 256
+    """certified: coordinates of the sketch."""
+    index: str = "auto"
+    """index: FAISS's index_factory string (IVF4096,Flat, IVF4096,SQ8, IVF4096,PQ32x8, HNSW32); auto: by the number of
+    images."""
+    probes: int = 0
+    """index: inverted lists that a query looks into (HNSW: the search's breadth); 0: chosen for you."""
+    candidates: int = 50
+    """index: rows of each query that are compared exactly."""
+    rerank: str = ""
+    """index: folder of larger descriptors of the same images, which decide among the candidates of the closest; none:
+    the descriptors themselves."""
+    recall_sample: int = 1000
+    """index: queries that recall is measured on, against exact search."""
     block: int = 0
-    """Rows of a block; 0: as many as two blocks of vectors fit in 2 GiB, at most 1024. Does not change a byte."""
+    """Rows of a block; 0: as many as two blocks of vectors fit in 2 GiB, at most 1024 (index: 1 GiB, at most 16,384,
+    and a multiple of 1024). Does not change a byte."""
     spans: int = 0
     """Tiles per query block, each over a share of the database; 0: as many as keep the workers busy."""
     margin: int = 16
@@ -53,12 +73,27 @@ class Config:
     """CPU threads an actor; does not change a byte."""
 
     def __post_init__(self) -> None:
-        for option, least in (("near", 1), ("far", 1), ("workers", 1), ("threads", 1), ("margin", 1)):
+        for option, least in (
+            ("near", 1),
+            ("far", 1),
+            ("workers", 1),
+            ("threads", 1),
+            ("margin", 1),
+            ("recall_sample", 1),
+            ("directions", 1),
+        ):
             if getattr(self, option) < least:
-                raise ValueError(f"--{option} {getattr(self, option)}: give at least {least}")
-        for option in ("block", "spans"):
+                raise ValueError(f"--{option.replace('_', '-')} {getattr(self, option)}: give at least {least}")
+        for option in ("block", "spans", "probes"):
             if getattr(self, option) < 0:
                 raise ValueError(f"--{option} {getattr(self, option)}: give 0 (chosen for you) or more")
+        if self.method == "index":
+            if self.candidates < self.near:
+                raise ValueError(f"--candidates {self.candidates}: give at least --near {self.near}")
+            if self.block % index.GROUP:
+                raise ValueError(f"--block {self.block}: with --method index give a multiple of {index.GROUP}")
+            if self.threads != 1:
+                raise ValueError(f"--threads {self.threads}: --method index has one thread an actor; add --workers")
         if not 0 <= self.far_cap <= 1:
             raise ValueError(f"--far-cap {self.far_cap}: give a share of the lists, 0 to 1")
 
@@ -67,29 +102,87 @@ class Config:
         return 0 < self.far_cap < 1
 
 
-def plan_of(config: Config, folder: str, rows: int, dimension: int) -> Plan:
-    """Blocks and spans, and the scratch folder that belongs to them."""
-    block = config.block or max(1, min(1024, (1 << 31) // (8 * dimension), -(-rows // config.workers)))
+def plan_of(config: Config, folder: str, vectors: descriptors.Vectors, described: artifacts.Card) -> Blocks:
+    """What the method's workers need to know; its scratch folder, within `folder`, is named after what it depends on.
+
+    Raises:
+        ValueError: FAISS cannot make the index; an index on an object store.
+    """
+    return {"exact": _exact_plan, "certified": _certified_plan, "index": _index_plan}[config.method](
+        config, folder, vectors, described
+    )
+
+
+def _exact_plan(config: Config, folder: str, vectors: descriptors.Vectors, _: artifacts.Card) -> neighbours.Plan:
+    rows = len(vectors)
+    block = config.block or max(1, min(1024, (1 << 31) // (8 * vectors.dimension), -(-rows // config.workers)))
     blocks = -(-rows // block)
     spans = min(blocks, config.spans or max(1, -(-2 * config.workers // blocks)))
     scratch = storage.join(folder, f"tiles-{block}-{spans}-{config.margin}")
-    source = storage.absolute(config.descriptors, "--descriptors")
-    return Plan(source, scratch, config.near, config.far, config.margin, rows, block, spans)
+    return neighbours.Plan(
+        vectors.folder, scratch, config.near, config.far, rows, block, margin=config.margin, spans=spans
+    )
+
+
+def _certified_plan(config: Config, folder: str, vectors: descriptors.Vectors, _: artifacts.Card) -> certified.Plan:
+    _on_a_file_system(config, folder)
+    rows = len(vectors)
+    block = config.block or max(1, min(8192, (1 << 30) // (4 * vectors.dimension), -(-rows // config.workers)))
+    scratch = storage.join(folder, f"tiles-certified-{block}-{config.directions}")
+    pieces = neighbours.pieces(vectors.part_rows, certified.PIECE_ROWS)
+    return certified.Plan(
+        vectors.folder, scratch, config.near, config.far, rows, block, directions=config.directions, pieces=pieces
+    )
+
+
+def _index_plan(config: Config, folder: str, vectors: descriptors.Vectors, described: artifacts.Card) -> index.Plan:
+    _on_a_file_system(config, folder)
+    description, probes = index.automatic(len(vectors))
+    if config.index != "auto":
+        description, probes = config.index, index.PROBES
+    index.check(description, vectors.dimension, described["rows"] - described["notes"]["bad"])
+    rerank = storage.absolute(config.rerank, "--rerank") if config.rerank else ""
+    dimension = descriptors.Vectors(rerank).dimension if rerank else vectors.dimension
+    block = config.block or min(16_384, (1 << 30) // (4 * dimension), -(-len(vectors) // config.workers))
+    block = max(1, -(-block // index.GROUP)) * index.GROUP
+    return index.Plan(
+        vectors.folder,
+        storage.join(folder, f"tiles-index-{block}"),
+        config.near,
+        config.far,
+        len(vectors),
+        block,
+        index=description,
+        probes=config.probes or probes,
+        candidates=config.candidates,
+        rerank=rerank,
+        sample=config.recall_sample,
+        pieces=neighbours.pieces(vectors.part_rows, index.PIECE_ROWS),
+    )
+
+
+def _on_a_file_system(config: Config, folder: str) -> None:
+    if storage.is_remote(folder):
+        raise ValueError(
+            f"--output {folder}: --method {config.method} maps its files into memory; give a folder of a file system "
+            "that all workers share, and copy it"
+        )
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     """Find what is missing; returns the card.
 
     Raises:
-        ValueError: descriptors of another data set, more neighbours wanted than there are, a cap that too few images
-            can keep, or another artifact there.
+        ValueError: descriptors of another data set, more neighbours wanted than there are, an index that cannot be
+            made, a cap that too few images can keep, or another artifact there.
     """
     began = time.perf_counter()
     folder = storage.absolute(config.output, "--output")
     source = storage.absolute(config.descriptors, "--descriptors")
-    data = DataSet(storage.absolute(config.data, "--data"), config.split)
+    data = DataSet(storage.absolute(config.data, "--data"), config.split) if config.data is not None else None
     described = artifacts.load_card(source, "descriptors")
-    descriptors.check(described, data, source)
+    if data is not None:
+        descriptors.check(described, data, source)
     usable = described["rows"] - described["notes"]["bad"]
     for option in ("near", "far"):
         if getattr(config, option) > usable - 1:
@@ -99,71 +192,119 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             )
     if config.capped:
         balance.limit_of(usable, config.far, config.far_cap)
-    inputs = {"dataset": data.fingerprint, "split": data.split, "descriptors": described["content"]}
+    vectors = descriptors.Vectors(source)
+    raw = storage.join(folder, "raw") if config.capped else folder
+    plan = plan_of(config, raw, vectors, described)
+    inputs, options = _request(config, plan, described)
     with storage.lease(folder):
-        options: dict[str, Any] = {"near": config.near, "far": config.far}
-        capped = {**options, "far_cap": config.far_cap} if config.capped else options
-        card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, capped)
-        if card is None and config.capped:
-            exact = storage.join(folder, "exact")
-            if artifacts.begin(exact, "neighbours", neighbours.VERSION, inputs, options) is None:
-                _search(config, exact, described, data)
-            card = _cap(config, exact, folder, described, data)
-        elif card is None:
-            card = _search(config, folder, described, data)
+        asked = {**options, "far_cap": config.far_cap} if config.capped else options
+        card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, asked)
+        if card is None:
+            found = artifacts.begin(raw, "neighbours", neighbours.VERSION, inputs, options) if config.capped else None
+            card = found or _search(config, raw, plan, vectors, described, data)
+            if config.capped:
+                card = _cap(config, card, raw, folder, vectors, described, data)
         seconds = time.perf_counter() - began
         artifacts.record(folder, job="neighbours", event="end", seconds=seconds)
     notes = card["notes"]
     print(f"{card['rows']} images, {config.near} closest and {config.far} furthest each, {seconds:.1f} s: {folder}")
-    print(", ".join(f"{k} {v}" for k, v in notes.items() if k.startswith(("far_", "same_", "without", "random"))))
+    shown = ("far_", "same_", "without", "random", "recall_", "index", "compared")
+    print(", ".join(f"{k} {v}" for k, v in notes.items() if k.startswith(shown)))
     if tracker is not None:
         _track(tracker, folder, card, seconds)
     return card
 
 
-def _search(config: Config, folder: str, described: artifacts.Card, data: DataSet) -> artifacts.Card:
+def _request(config: Config, plan: Blocks, described: artifacts.Card) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The artifact's inputs and options."""
+    inputs = {"dataset": described["inputs"]["dataset"], "split": described["inputs"]["split"]}
+    inputs["descriptors"] = described["content"]
+    options: dict[str, Any] = {"near": config.near, "far": config.far}
+    if isinstance(plan, certified.Plan):
+        options |= {"method": "certified", "directions": plan.directions}
+    if isinstance(plan, index.Plan):
+        options |= {"method": "index", "index": plan.index, "probes": plan.probes, "candidates": plan.candidates}
+        options |= {"recall_sample": plan.sample}
+        if plan.rerank:
+            larger = artifacts.load_card(plan.rerank, "descriptors")
+            for what in ("dataset", "split"):
+                if larger["inputs"][what] != inputs[what] or larger["rows"] != described["rows"]:
+                    raise ValueError(
+                        f"--rerank {plan.rerank}: descriptors of another {what} ({larger['inputs'][what]}, "
+                        f"{larger['rows']} images) than --descriptors ({inputs[what]}, {described['rows']} images)"
+                    )
+            inputs["rerank"] = larger["content"]
+    return inputs, options
+
+
+def _search(
+    config: Config,
+    folder: str,
+    plan: Blocks,
+    vectors: descriptors.Vectors,
+    described: artifacts.Card,
+    data: DataSet | None,
+) -> artifacts.Card:
+    method: Any = {"exact": neighbours, "certified": certified, "index": index}[config.method]
     numbers = list(range(described["parts"]))
     done = artifacts.done_parts(folder)
-    if todo := [part for part in numbers if part not in done]:
-        vectors = descriptors.Vectors(storage.absolute(config.descriptors, "--descriptors"))
-        plan = plan_of(config, folder, len(vectors), vectors.dimension)
+    todo = [part for part in numbers if part not in done]
+    # What is measured is of all blocks; the blocks of finished parts are kept until it is.
+    measures = storage.join(folder, "search.json")
+    measured = config.method == "exact" or storage.exists(measures)
+    if todo or not measured:
         parts = neighbours.Parts(plan, folder, vectors.part_rows, todo)
         parts.publish()
-        items = plan.items(parts.blocks())
+        items = plan.items(parts.blocks() if measured else list(range(len(plan.blocks))))
         arguments = [plan, neighbours.centre(vectors)]
-        pool = workers.each(neighbours.make, arguments, items, config.workers, config.threads) if items else ()
+        pool = workers.each(method.make, arguments, items, config.workers, config.threads) if items else ()
         for _, counts in pool:
             artifacts.record(folder, job="neighbours", **counts)
             if counts["what"] == "lists":
                 parts.publish()
-    card = artifacts.finish(folder, numbers, _notes(config, folder, described, data))
+    _, lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
+    if not measured:
+        storage.publish_json(measures, method.measure(plan, lists))
+    notes = {**_notes(folder, described, data, lists), **(storage.read_json(measures) if method != neighbours else {})}
+    card = artifacts.finish(folder, numbers, notes)
     for name in storage.names(folder):
         if name.startswith("tiles-"):
             storage.remove(storage.join(folder, name))
     return card
 
 
-def _cap(config: Config, exact: str, folder: str, described: artifacts.Card, data: DataSet) -> artifacts.Card:
-    """The finished artifact `exact` with furthest lists that keep the cap, in `folder`; `exact` is removed."""
+def _cap(
+    config: Config,
+    found: artifacts.Card,
+    raw: str,
+    folder: str,
+    vectors: descriptors.Vectors,
+    described: artifacts.Card,
+    data: DataSet | None,
+) -> artifacts.Card:
+    """The finished artifact `raw` with furthest lists that keep the cap, in `folder`; `raw` is removed."""
     parts = described["parts"]
-    vectors = descriptors.Vectors(storage.absolute(config.descriptors, "--descriptors"))
-    block = plan_of(config, folder, len(vectors), vectors.dimension).block
+    block = max(1, min(1024, (1 << 30) // (8 * vectors.dimension)))
     far, distance = balance.balanced(vectors, config.far, config.far_cap, block=block)
-    neighbours.publish_far(exact, folder, parts, far, distance)
-    raw = neighbours.read_lists(exact, parts, config.near, config.far)[1]["far_distance"]
-    mean = float(np.nanmean(np.sqrt(raw)))
+    neighbours.publish_far(raw, folder, parts, far, distance)
+    _, before = neighbours.read_lists(raw, parts, config.near, config.far)
+    _, lists = neighbours.read_lists(folder, parts, config.near, config.far)
+    mean = float(np.nanmean(np.sqrt(before["far_distance"])))
     kept = float(np.nanmean(np.sqrt(distance))) / mean if mean else 1.0
-    notes = {**_notes(config, folder, described, data), "far_mean_distance_kept": kept}
+    notes = {**found["notes"], **_notes(folder, described, data, lists), "far_mean_distance_kept": kept}
     card = artifacts.finish(folder, range(parts), notes)
-    storage.remove(exact)
+    storage.remove(raw)
     return card
 
 
-def _notes(config: Config, folder: str, described: artifacts.Card, data: DataSet) -> dict[str, Any]:
-    _, lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
-    share = neighbours.same_label(lists["near"], data.labels, min(5, config.near))
-    picture = neighbours.picture(lists["near"], lists["far"], data, described)
-    storage.publish(storage.join(folder, "sheet.png"), picture)
+def _notes(
+    folder: str, described: artifacts.Card, data: DataSet | None, lists: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    share = None
+    if data is not None:
+        share = neighbours.same_label(lists["near"], data.labels, min(5, lists["near"].shape[1]))
+        picture = neighbours.picture(lists["near"], lists["far"], data, described)
+        storage.publish(storage.join(folder, "sheet.png"), picture)
     return {
         **neighbours.hubs(lists["far"]),
         **({} if share is None else {"same_label_closest": share}),
@@ -178,9 +319,15 @@ def _track(tracker: Tracker, folder: str, card: artifacts.Card, seconds: float) 
 
     from PIL import Image
 
-    numbers = {k: float(v) for k, v in card["notes"].items() if k.startswith(("far_", "same_"))}
+    numbers = {
+        k: float(v)
+        for k, v in card["notes"].items()
+        if k.startswith(("far_", "same_", "recall_")) and not isinstance(v, list)
+    }
     tracker.scalars({f"neighbours/{k}": v for k, v in {**numbers, "seconds": seconds}.items()}, 0)
-    tracker.picture("neighbours", Image.open(io.BytesIO(storage.read(storage.join(folder, "sheet.png")))), 0)
+    sheet = storage.join(folder, "sheet.png")
+    if storage.exists(sheet):
+        tracker.picture("neighbours", Image.open(io.BytesIO(storage.read(sheet))), 0)
     tracker.file(storage.join(folder, "card.json"))
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -335,6 +335,28 @@ class Vectors:
             out[a - start : b - start] = vectors[a - first : b - first]
             valid[a - start : b - start] = good[a - first : b - first]
         out[~valid] = 0
+        return out, valid
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """(first, last + 1) of the rows of each row group that holds any: what is read at once at least."""
+        starts = [*self._starts.tolist(), len(self)]
+        return [(a, b) for a, b in pairwise(starts) if b > a]
+
+    def runs(self, rows: np.ndarray) -> Iterator[tuple[slice, int, int]]:
+        """Ascending `rows` -> (those of one row group, its first row, its last row + 1), without groups that hold
+        none: a reader of scattered rows reads each group once."""
+        for start, stop in self.bounds:
+            a, b = np.searchsorted(rows, (start, stop)).tolist()
+            if b > a:
+                yield slice(a, b), start, stop
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The given ascending rows as (float32 n D, valid bool n); invalid: 0."""
+        out, valid = np.empty((len(rows), self.dimension), np.float32), np.empty(len(rows), bool)
+        for run, start, stop in self.runs(rows):
+            x, good = self.rows(start, stop)
+            out[run], valid[run] = x[rows[run] - start], good[rows[run] - start]
         return out, valid
 
 

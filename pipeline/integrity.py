@@ -2,8 +2,8 @@
 
 Three kinds of things are known by a file of theirs: a data set (dataset.json), an artifact (card.json), a checkpoint
 (NAME.pt beside NAME.json; with recipe.json and best.json). All JSON is written in one form, so that a changed blank
-shows as well. Not covered: metrics.jsonl, timings.jsonl and pictures, which are records and never read back, and
-MLflow's own store of copies (mlartifacts/).
+shows as well. Not covered: metrics.jsonl, timings.jsonl and pictures, which are records and never read back,
+search.json, whose figures are on the card beside it, and MLflow's own store of copies (mlartifacts/).
 """
 
 from __future__ import annotations

@@ -52,27 +52,38 @@ Item = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What every worker needs to know."""
+class Blocks:
+    """The query blocks of a search, and where their lists are kept until the parts that hold their rows are complete:
+    scratch/lists-BLOCK.npz with the artifact's columns and `valid`, bool a row."""
 
     descriptors: str
     """Folder of the descriptor artifact."""
     scratch: str
-    """Folder of the tiles' results; its name holds all that they depend on."""
+    """Folder of the units' results; its name and the request hold all that they depend on."""
     near: int
     far: int
-    margin: int
-    """Candidates kept beyond k."""
     rows: int
     block: int
-    """Rows of a query or database block."""
-    spans: int
-    """Runs of database blocks that a query block's tiles are spread over."""
+    """Rows of a query block."""
 
     @property
     def blocks(self) -> list[tuple[int, int]]:
         """(start, stop) of each block."""
         return [(start, min(start + self.block, self.rows)) for start in range(0, self.rows, self.block)]
+
+    def items(self, blocks: list[int]) -> list[Any]:
+        """The units of work that are still to do for these query blocks, each after those that it waits for."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Plan(Blocks):
+    """What every worker of the exact search needs to know; database blocks are as large as query blocks."""
+
+    margin: int
+    """Candidates kept beyond k."""
+    spans: int
+    """Runs of database blocks that a query block's tiles are spread over."""
 
     def span(self, number: int) -> list[tuple[int, int]]:
         return self.blocks[number :: self.spans]
@@ -92,13 +103,28 @@ class Plan:
         return found
 
 
-def _save(path: str, **arrays: Array) -> None:
+def pieces(part_rows: list[int], least: int) -> tuple[tuple[int, int], ...]:
+    """(first row, last + 1) of runs of whole parts with at least `least` rows each."""
+    found, start, stop = [], 0, 0
+    for rows in part_rows:
+        stop += rows
+        if stop - start >= least:
+            found.append((start, stop))
+            start = stop
+    if stop > start:
+        found.append((start, stop))
+    return tuple(found)
+
+
+def save_arrays(path: str, **arrays: Array) -> None:
+    """Publish arrays as an .npz file."""
     sink = io.BytesIO()
     np.savez(sink, **arrays)  # type: ignore[arg-type]
     storage.publish(path, sink.getvalue())
 
 
-def _load(path: str) -> dict[str, Array]:
+def load_arrays(path: str) -> dict[str, Array]:
+    """All arrays of an .npz file."""
     with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as found:
         return dict(found)
 
@@ -156,7 +182,7 @@ class Worker:
             saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + own)
             saved[f"{name}_widths"] = 2 * self.kappa * (a[:, None] + norms[columns])
             saved[f"{name}_columns"] = columns
-        _save(plan.path(f"tile-{block:05d}-{span:05d}"), **saved)
+        save_arrays(plan.path(f"tile-{block:05d}-{span:05d}"), **saved)
 
     def lists(self, block: int) -> dict[str, Any]:
         """Merge a query block's tiles, recompute the finalists exactly, save its lists."""
@@ -164,7 +190,7 @@ class Worker:
         paths = [plan.path(f"tile-{block:05d}-{span:05d}") for span in range(plan.spans)]
         while not all(map(storage.exists, paths)):  # handed out before this, to other workers
             time.sleep(0.05)
-        tiles = [_load(path) for path in paths]
+        tiles = [load_arrays(path) for path in paths]
         sides = {}
         for name, k in (("near", plan.near), ("far", plan.far)):
             parts = [Candidates(*(t[f"{name}_{what}"] for what in ("bounds", "widths", "columns"))) for t in tiles]
@@ -180,7 +206,7 @@ class Worker:
         for name, side in sides.items():
             columns, saved[f"{name}_distance"] = side.lists()
             saved[name] = columns.astype(np.int32)
-        _save(plan.path(f"lists-{block:05d}"), **saved)
+        save_arrays(plan.path(f"lists-{block:05d}"), **saved)
         return {f"{name}_widened": len(side.open) for name, side in sides.items()}
 
     def _unproved(self, side: _Side, at: tuple[int, int], other: tuple[int, int]) -> dict[int, Array]:
@@ -283,7 +309,7 @@ def make(plan: Plan, mean: Array) -> Callable[[Item], dict[str, Any]]:
 class Parts:
     """Publishes each part when the query blocks that hold its rows are done."""
 
-    def __init__(self, plan: Plan, folder: str, part_rows: list[int], todo: list[int]) -> None:
+    def __init__(self, plan: Blocks, folder: str, part_rows: list[int], todo: list[int]) -> None:
         self.plan, self.folder, self.todo = plan, folder, list(todo)
         stops = np.cumsum(part_rows).astype(int).tolist()
         self.runs = {part: (stops[part] - part_rows[part], stops[part]) for part in range(len(part_rows))}
@@ -310,17 +336,22 @@ class Parts:
         pieces = []
         for b in self._blocks(part):
             first = self.plan.blocks[b][0]
-            saved = _load(self.plan.path(f"lists-{b:05d}"))
+            saved = load_arrays(storage.join(self.plan.scratch, f"lists-{b:05d}.npz"))
             pieces.append({name: rows[max(0, start - first) : stop - first] for name, rows in saved.items()})
         keys = artifacts.read_part(self.plan.descriptors, part, ["key"])["key"].to_pylist()
-        columns: dict[str, list[Any]] = {"key": keys}
+        columns: dict[str, Any] = {"key": keys}
+        good = np.concatenate([np.empty(0, bool), *(piece["valid"] for piece in pieces)])
         for name in SCHEMA.names[1:]:
-            columns[name] = [
-                row if good else None
-                for piece in pieces
-                for row, good in zip(piece[name].tolist(), piece["valid"].tolist(), strict=True)
-            ]
+            rows = np.concatenate([piece[name] for piece in pieces]) if pieces else np.empty((0, 1))
+            columns[name] = _lists(rows, good, SCHEMA.field(name).type)
         artifacts.publish_part(self.folder, part, pa.table(columns, schema=SCHEMA))
+
+
+def _lists(rows: Array, valid: Array, kind: pa.ListType) -> pa.Array:
+    """n k -> n lists, null where not valid."""
+    ends = np.append(0, np.cumsum(valid)) * rows.shape[1]
+    offsets = pa.array(ends, pa.int32(), mask=np.append(~valid, False))
+    return pa.ListArray.from_arrays(offsets, pa.array(rows[valid].ravel(), kind.value_type), type=kind)
 
 
 @dataclass(frozen=True)
@@ -340,8 +371,10 @@ class Neighbours:
 
 
 def _matrix(table: pa.Table, name: str, k: int, kind: Any, missing: float) -> Array:
-    rows = [[missing] * k if row is None else row for row in table[name].to_pylist()]
-    return np.array(rows, dtype=kind).reshape(len(rows), k)
+    column = table[name].combine_chunks()
+    rows = np.full((len(column), k), missing, kind)
+    rows[column.is_valid().to_numpy(zero_copy_only=False)] = column.flatten().to_numpy().reshape(-1, k)
+    return rows
 
 
 def read_lists(folder: str, parts: int, near: int, far: int) -> tuple[list[str], dict[str, Array]]:
@@ -380,14 +413,13 @@ def hubs(far: Array) -> dict[str, Any]:
     """How few images fill the furthest lists (N k_f positions; rows of -1 are left out): a handful of outliers is
     everybody's furthest, and as triplets' negatives that is all an encoder sees."""
     lists = far[far[:, 0] >= 0]
-    counts = Counter(lists.ravel().tolist())
-    if not counts:
+    counts = np.sort(np.unique(lists, return_counts=True)[1])[::-1]
+    if not len(counts):
         return {}
-    top = counts.most_common(10)
     return {
-        "far_most_frequent_share": top[0][1] / len(lists),
+        "far_most_frequent_share": int(counts[0]) / len(lists),
         "far_distinct": len(counts),
-        "far_top10_share": sum(n for _, n in top) / lists.size,
+        "far_top10_share": int(counts[:10].sum()) / lists.size,
     }
 
 

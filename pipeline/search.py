@@ -282,10 +282,10 @@ def _solve(x: Array, y: Array, epsilon: float) -> tuple[Array, Array, int]:
         if not allowed.any():
             far = every[highest >= lowest.max()]
             chosen = np.full(len(x), far[_solve(y[far], x, 0.0)[1].argmax()])
-            return chosen, _exact(x, y, np.arange(len(x)), chosen), len(y)
+            return chosen, exact(x, y, np.arange(len(x)), chosen), len(y)
     best = _Best(len(x))
     rows, columns, rest = nominees.decide()
-    best.take(rows, columns, _exact(x, y, rows, columns))
+    best.take(rows, columns, exact(x, y, rows, columns))
     if len(rest):
         kept = every[allowed]
         kept = kept[_distinct(y, kept, nominees.norms[kept])]
@@ -362,7 +362,7 @@ class _Best:
         self.columns[rows[better]], self.squares[rows[better]] = columns[better], squares[better]
 
 
-def _exact(x: Array, y: Array, rows: Array, columns: Array) -> Array:
+def exact(x: Array, y: Array, rows: Array, columns: Array) -> Array:
     """`distances`, 1 MB of differences at a time."""
     count = max(1, (1 << 17) // max(1, min(PIECE, x.shape[1])))
     parts = range(0, len(rows), count)
@@ -393,4 +393,4 @@ def _settle(best: _Best, x: Array, y: Array, rows: Array, columns: Array, reach:
         first = lower.argmin(axis=1)
         reach = np.minimum(reach, lower[every, first] + bounds.widths(bounds.norms, norms[first]))
         places, at = np.nonzero(lower <= reach[:, None])
-        best.take(rows[places], there[at], _exact(x, y, rows[places], there[at]))
+        best.take(rows[places], there[at], exact(x, y, rows[places], there[at]))

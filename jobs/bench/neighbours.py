@@ -45,7 +45,7 @@ def run(config: Config) -> dict[str, float]:
     torch.set_num_threads(config.threads)
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         _store(config, f"{folder}/vectors")
-        plan = Plan(f"{folder}/vectors", f"{folder}/tiles", config.near, config.far, 16, config.n, config.block, 1)
+        plan = Plan(f"{folder}/vectors", f"{folder}/tiles", config.near, config.far, config.n, config.block, 16, 1)
         vectors = descriptors.Vectors(plan.descriptors)
         parts = Parts(plan, f"{folder}/lists", vectors.part_rows, list(range(len(vectors.part_rows))))
         product = _product(config)

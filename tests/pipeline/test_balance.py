@@ -241,19 +241,19 @@ def test_the_job_caps_the_exact_lists(made: Made, tmp_path: Path, inline: Any, m
     np.testing.assert_array_equal(found.near, before.near)
     kept = np.sqrt(found.far_distance).mean() / np.sqrt(before.far_distance).mean()
     assert 0.5 < notes["far_mean_distance_kept"] < 1 and notes["far_mean_distance_kept"] == pytest.approx(kept)
-    assert not (tmp_path / "capped" / "exact").exists()
+    assert not (tmp_path / "capped" / "raw").exists()
     # Stopped while the capped parts were written: the exact lists stay, and the same command ends the work.
     publish = artifacts.publish_part
 
     def stop(folder: str, number: int, table: Any) -> None:
-        if number == 1 and not folder.endswith("exact"):
+        if number == 1 and not folder.endswith("raw"):
             raise KeyboardInterrupt
         publish(folder, number, table)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(artifacts, "publish_part", stop)
         neighbours.run(made.config(tmp_path / "again", far_cap=0.5))
-    exact = storage.join(str(tmp_path / "again"), "exact", "card.json")
+    exact = storage.join(str(tmp_path / "again"), "raw", "card.json")
     assert storage.exists(exact)
     assert neighbours.run(made.config(tmp_path / "again", far_cap=0.5, block=5)) == card
     assert part_bytes(tmp_path / "again") == part_bytes(tmp_path / "capped")

@@ -66,7 +66,7 @@ def find(
     """The job's own steps without Ray, the tiles in any order. The scratch folder is left."""
     vectors = descriptors.Vectors(source)
     blocks = -(-len(vectors) // block)
-    plan = Plan(source, str(folder / "tiles"), near, far, margin, len(vectors), block, min(spans, blocks))
+    plan = Plan(source, str(folder / "tiles"), near, far, len(vectors), block, margin, min(spans, blocks))
     parts = Parts(plan, str(folder), vectors.part_rows, list(range(len(vectors.part_rows))))
     items = plan.items(parts.blocks())
     np.random.default_rng(shuffle).shuffle(items)

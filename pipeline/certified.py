@@ -1,0 +1,251 @@
+"""Exact lists that compare few of the rows: a sketch's bounds prove the others out of reach.
+
+With p the coordinates of a row in the first principal directions, r the norm of what they leave out,
+
+    |p_x - p_y|^2 + (r_x - r_y)^2 <= d(x, y)^2 <= |p_x - p_y|^2 + (r_x + r_y)^2        (Cauchy, Schwarz),
+
+and with a = |p_x|^2 + r_x^2, b likewise, the bounds are a + b - 2 p_x.p_y -+ 2 r_x r_y: one float32 product and a
+rank-1 term for both lists. A row whose lower bound is above a query's k-th smallest upper bound is not among its
+nearest, one whose upper bound is below the k-th largest lower bound not among its furthest. The rest are recomputed as
+float64 differences, so that the lists are those of pipeline.neighbours.
+
+Slack of the bounds, relative to a + b: SLACK times (m + 16) u for the roundings of m + 1 columns and their sums (u =
+2^-24; pipeline.search), and four times the spectral norm by which the directions miss being orthonormal (coordinates
+are then off by half of it). p is computed in float64.
+
+Units of work, each a published file: `fit` (directions of a sample), `project` (a run of the artifact's parts), `lists`
+(a query block). Memory of a worker: 4 B D for B query rows, a row group, the directions' 8 m D, 24 bytes an open pair,
+64 MB of products; the projections, 4 (m + 1) bytes an image, are mapped and shared.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline import descriptors, neighbours, scanning, search, sketches, storage
+from pipeline.neighbours import Blocks
+from pipeline.scanning import Best
+from pipeline.search import Array
+from pipeline.sketches import SketchOptions
+
+SLACK = 4
+PIECE_ROWS = 8192
+"""Rows of a piece that is projected, at least."""
+ROWS = 4096
+"""Rows of one product."""
+QUERIES = 1024
+"""Queries of one product."""
+
+Item = tuple[str, int]
+"""(kind of unit, its number)."""
+
+
+@dataclass(frozen=True)
+class Plan(Blocks):
+    """What every worker needs to know."""
+
+    directions: int
+    """m; fewer where the sample shows fewer."""
+    pieces: tuple[tuple[int, int], ...]
+    """(first row, last + 1) of each run of parts."""
+
+    def path(self, kind: str, number: int, what: str = "") -> str:
+        return storage.join(self.scratch, f"{kind}-{number:05d}{what}.npz")
+
+    def items(self, blocks: list[int]) -> list[Item]:
+        """What is still to do, in an order in which units wait only for earlier ones."""
+        every: list[Item] = [
+            ("fit", 0),
+            *(("project", p) for p in range(len(self.pieces))),
+            *(("lists", b) for b in blocks),
+        ]
+        there = set(storage.names(self.scratch))
+        return [(kind, number) for kind, number in every if f"{kind}-{number:05d}.npz" not in there]
+
+
+class Worker:
+    """One actor's state: the vectors, the directions, all projections."""
+
+    def __init__(self, plan: Plan, _: Array) -> None:
+        self.plan = plan
+        self.vectors = descriptors.Vectors(plan.descriptors)
+        self._projected: tuple[Array, Array] | None = None
+
+    def run(self, item: Item) -> dict[str, Any]:
+        """Do a unit unless it is done; returns counts and seconds."""
+        began = time.perf_counter()
+        done = storage.exists(self.plan.path(*item))
+        counts: dict[str, Any] = {} if done else getattr(self, item[0])(item[1])
+        return {"what": item[0], "number": item[1], "seconds": time.perf_counter() - began, **counts}
+
+    def _wait(self, *items: Item) -> None:
+        """For units that were handed out before, to other workers."""
+        while not all(storage.exists(self.plan.path(*item)) for item in items):
+            time.sleep(0.05)
+
+    def fit(self, _number: int) -> dict[str, Any]:
+        """Directions of a sample; any are right, the principal ones leave the least."""
+        valid = np.concatenate([good for _, _, good in scanning.blocks(self.vectors)])
+        rows = min(4096, 4 * self.plan.directions)
+        options = SketchOptions(components=self.plan.directions, rows=max(16, rows), bytes=1 << 16)
+        try:
+            made, _notes = sketches.fit(self.vectors, valid, options)
+            mean, basis = made.mean, made.basis
+        except ValueError:  # too few rows for directions, or all equal: their norms alone do
+            mean, basis = neighbours.centre(self.vectors), np.zeros((0, self.vectors.dimension), np.float32)
+        wide = basis.astype(np.float64)
+        askew = float(np.linalg.norm(wide @ wide.T - np.eye(len(wide)), 2)) if len(wide) else 0.0
+        neighbours.save_arrays(self.plan.path("fit", 0), mean=mean, basis=basis, askew=np.array(askew), valid=valid)
+        return {"directions": len(basis), "askew": askew}
+
+    def project(self, number: int) -> dict[str, Any]:
+        self._wait(("fit", 0))
+        fitted = neighbours.load_arrays(self.plan.path("fit", 0))
+        basis, mean = torch.from_numpy(fitted["basis"]).double(), torch.from_numpy(fitted["mean"])
+        start, stop = self.plan.pieces[number]
+        columns = np.zeros((stop - start, len(basis) + 1), np.float32)
+        squares = np.zeros(stop - start)
+        for first, x, _ in scanning.blocks(self.vectors, start, stop):
+            centred = (torch.from_numpy(x) - mean).double()
+            p = (centred @ basis.T).numpy()
+            at = slice(first - start, first - start + len(x))
+            squares[at] = centred.square().sum(1).numpy() + self.vectors.private[first : first + len(x)]
+            rest = np.sqrt(np.maximum(squares[at] - (p * p).sum(1), 0))
+            columns[at] = np.hstack([p, rest[:, None]])
+        neighbours.save_arrays(self.plan.path("project", number), columns=columns, squares=squares)
+        return {}
+
+    def _all(self) -> tuple[Array, Array]:
+        """(float32 N m + 1, float64 N) of all rows; who needs them first joins the pieces in a file to be mapped."""
+        if self._projected is None:
+            items = [("project", p) for p in range(len(self.plan.pieces))]
+            self._wait(*items)
+            path = storage.join(self.plan.scratch, "all.npy")
+            loaded = [neighbours.load_arrays(self.plan.path(*item)) for item in items]
+            if not storage.exists(path):
+                with storage.temporary(path) as draft:
+                    with open(draft, "wb") as file:
+                        np.save(file, np.concatenate([piece["columns"] for piece in loaded]))
+                    storage.publish_file(path, draft)
+            self._projected = np.load(path, mmap_mode="r"), np.concatenate([piece["squares"] for piece in loaded])
+        return self._projected
+
+    def lists(self, block: int) -> dict[str, Any]:
+        """Both lists of a query block."""
+        start, stop = self.plan.blocks[block]
+        began = time.perf_counter()
+        self._all()
+        fitted = neighbours.load_arrays(self.plan.path("fit", 0))
+        rows, columns = self._open(start, stop, fitted["valid"], float(fitted["askew"]))
+        bounded = time.perf_counter()
+        best = {"near": Best(stop - start, self.plan.near, 1), "far": Best(stop - start, self.plan.far, -1)}
+        x, valid = self.vectors.rows(start, stop)
+        order = np.argsort(columns, kind="stable")
+        rows, columns, private = rows[order], columns[order], self.vectors.private
+        for run, first, last in self.vectors.runs(columns):
+            y, _ = self.vectors.rows(first, last)
+            i, j = rows[run], columns[run]
+            found = search.exact(x, y, i, j - first) + (private[start + i] + private[j])
+            for side in best.values():
+                side.take(i, j, found)
+        saved: dict[str, Array] = {"valid": valid, "open": np.bincount(rows, minlength=stop - start)}
+        for name, side in best.items():
+            saved[name] = side.columns.astype(np.int32)
+            saved[f"{name}_distance"] = np.where(side.columns >= 0, side.distances, np.nan)
+        neighbours.save_arrays(self.plan.path("lists", block), **saved)
+        seconds = {"bound_seconds": bounded - began, "exact_seconds": time.perf_counter() - bounded}
+        return {"open": len(rows), **seconds}
+
+    def _open(self, start: int, stop: int, valid: Array, askew: float) -> tuple[Array, Array]:
+        """(rows from `start` on, positions) of the pairs that the bounds leave open for either list, each once."""
+        rows, columns = [], []
+        for first in range(start, stop, QUERIES):
+            some = np.arange(first, min(first + QUERIES, stop))
+            some = some[valid[some]]
+            i, j = self._open_of(some, valid, askew)
+            rows.append(some[i] - start)
+            columns.append(j)
+        return np.concatenate(rows), np.concatenate(columns)
+
+    def _open_of(self, some: Array, valid: Array, askew: float) -> tuple[Array, Array]:
+        every, squares = self._all()
+        left = torch.from_numpy(np.array(every[some]))
+        m = left.shape[1] - 1
+        eta = SLACK * (m + 17) * search.UNIT + 4 * askew
+        tops = [_Top(len(some), k, eta, squares[some]) for k in (self.plan.near, self.plan.far)]
+        for at in self._good_runs(valid):
+            right = torch.from_numpy(np.array(every[at]))
+            middle = torch.mm(left[:, :m], right[:, :m].T).mul_(-2).add_(torch.from_numpy(squares[at]).float())
+            spread = torch.mm(left[:, m:], right[:, m:].T).mul_(2)
+            own = np.searchsorted(at, some)
+            there = np.flatnonzero((own < len(at)) & (at[np.minimum(own, len(at) - 1)] == some))
+            strike = (torch.from_numpy(there), torch.from_numpy(own[there]))
+            for top, sign in zip(tops, (1, -1), strict=True):
+                # sign times the distance lies within sign * middle -+ spread (and a, which the row adds).
+                centre = middle * sign
+                centre[strike] = torch.inf
+                top.take(centre, spread, at, squares[at])
+        pairs = np.unique(np.concatenate([top.finish(self.plan.rows) for top in tops]))
+        return pairs // self.plan.rows, pairs % self.plan.rows
+
+    def _good_runs(self, valid: Array) -> Iterator[Array]:
+        """Positions of rows with a vector, some at a time."""
+        good = np.flatnonzero(valid)
+        return (good[first : first + ROWS] for first in range(0, len(good), ROWS))
+
+
+class _Top:
+    """Which pairs one list leaves open, while blocks stream past; distances are signed so that small is wanted."""
+
+    def __init__(self, queries: int, k: int, eta: float, squares: Array) -> None:
+        self.k, self.eta, self.squares = k, eta, squares
+        self.reach = np.full((queries, k), np.inf)  # the k smallest upper bounds, less a
+        self.rows: list[Array] = []
+        self.columns: list[Array] = []
+        self.lower: list[Array] = []
+
+    def take(self, centre: torch.Tensor, spread: torch.Tensor, at: Array, squares: Array) -> None:
+        """centre, spread: float32 n m, half widths without rounding; those of a + b are added here."""
+        slack = torch.from_numpy((self.eta * squares).astype(np.float32))
+        upper = (centre + spread).add_(slack)
+        found = upper.topk(min(self.k, upper.shape[1]), dim=1, largest=False).values.numpy().astype(np.float64)
+        self.reach = np.sort(np.hstack([self.reach, found]), axis=1)[:, : self.k]
+        lower = centre.sub_(spread).sub_(slack)
+        limit = self._limit().astype(np.float32)
+        i, j = (v.numpy() for v in torch.nonzero(lower <= torch.from_numpy(limit)[:, None], as_tuple=True))
+        self.rows.append(i)
+        self.columns.append(at[j])
+        self.lower.append(lower.numpy()[i, j])
+
+    def _limit(self) -> Array:
+        """Of the lower bounds less a: the slack of a counts twice, float32's next number covers the comparison."""
+        limit = self.reach[:, -1] + 2 * self.eta * self.squares
+        wide: Array = np.where(np.isfinite(limit), limit + 4 * search.UNIT * np.abs(limit), np.finfo(np.float32).max)
+        return wide
+
+    def finish(self, rows: int) -> Array:
+        """Open pairs as row x `rows` + column, by the final limits."""
+        i, j, lower = (np.concatenate(v) for v in (self.rows, self.columns, self.lower))
+        kept = lower <= self._limit()[i]
+        pairs: Array = i[kept] * rows + j[kept]
+        return pairs
+
+
+def make(plan: Plan, mean: Array) -> Callable[[Item], dict[str, Any]]:
+    """For `workers.each`."""
+    return Worker(plan, mean).run
+
+
+def measure(plan: Plan, lists: dict[str, Array]) -> dict[str, Any]:
+    """What the card says of a finished search: all is proved, and by comparing what share of the other rows."""
+    opened = np.concatenate([neighbours.load_arrays(plan.path("lists", b))["open"] for b in range(len(plan.blocks))])
+    valid = lists["far"][:, 0] >= 0
+    share = opened[valid] / max(1, int(valid.sum()) - 1)
+    found: dict[str, Any] = {"method": "certified", "certified_share": 1.0, "compared_share": float(share.mean())}
+    return {**found, "compared_share_largest": float(share.max())}

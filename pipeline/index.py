@@ -1,0 +1,349 @@
+"""Neighbours of many vectors: the nearest from a FAISS index, re-ranked exactly; the furthest exact, from a shell.
+
+Units of work, each one published file, so that any may be done again, on any worker, after any kill:
+
+    train     the index is trained on a seeded sample of rows, and the sample's principal directions are found
+    radii     of a piece (a run of the artifact's parts): squared distances from the centre
+    truth     exact lists of a seeded sample of rows, which the recall on the card is measured against
+    piece     a piece's rows in a copy of the trained index
+    merge     the pieces' inverted lists as one file on disk, mapped into memory by every worker
+    lists     a query block: candidates from the index, re-ranked; furthest lists (pipeline.furthest)
+
+Same bytes for any workers and blocks: FAISS runs on one thread, over groups of queries that do not depend on them,
+since a product's last bits depend on how many rows it takes. (Another machine's products may differ in them.)
+
+Memory of a worker, beside the mapped files, which all of a host share (the index; the shell, 4 d bytes a scanned row):
+
+    4 B (3 d + D) + 100 B C + 60 B (k_c + k_f) + 40 N + 8 D R + 12 d S + 500 MB
+
+with B the block's rows, C candidates, N all rows, d and D the lengths of a vector and of one of `rerank` (d where there
+is none), R the rows of a row group, S furthest.CHUNK. In training it holds 8 d T + 16 d S' instead, for T rows of
+the sample and at most S' = SAMPLE_LEAST of them for the directions, and in a piece of P rows P (4 d + 8) twice. The
+500 MB are Python with torch and FAISS, and products. An index without inverted lists is mapped where FAISS can.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from faiss.contrib.ondisk import merge_ondisk
+
+from pipeline import descriptors, furthest, neighbours, recall, scanning, search, storage
+from pipeline.neighbours import Blocks
+from pipeline.search import Array
+
+GROUP = 1024
+"""Queries of one call of FAISS; blocks are multiples of it."""
+PIECE_ROWS = 65_536
+"""Rows of a piece at least: a piece's file holds all centroids again."""
+SAMPLE = 64
+"""Training rows of an inverted list (FAISS warns below 39, and takes 256 at most)."""
+SAMPLE_LEAST = 65_536
+"""Training rows at least, where there are so many."""
+SEED = 0
+PROBES = 16
+
+Item = tuple[str, int]
+"""(kind of unit, its number)."""
+
+
+@dataclass(frozen=True)
+class Plan(Blocks):
+    """What every worker needs to know."""
+
+    index: str
+    """index_factory's description."""
+    probes: int
+    """Inverted lists that a query looks into."""
+    candidates: int
+    """Rows of each query that are re-ranked."""
+    rerank: str
+    """Folder of larger descriptors that decide among them; empty: the vectors themselves."""
+    sample: int
+    """Queries that recall is measured on."""
+    pieces: tuple[tuple[int, int], ...]
+    """(first row, last + 1) of each."""
+
+    def name(self, item: Item) -> str:
+        """Of the file that says a unit is done."""
+        kind, number = item
+        ending = "index" if kind in ("piece", "merge") else "npz"
+        return f"{kind}-{number:05d}.{ending}"
+
+    def done(self, item: Item) -> bool:
+        return storage.exists(storage.join(self.scratch, self.name(item)))
+
+    def items(self, blocks: list[int]) -> list[Item]:
+        """What is still to do, in an order in which units wait only for earlier ones."""
+        every: list[Item] = [("train", 0), ("truth", 0)]
+        every += [(kind, number) for kind in ("radii", "piece") for number in range(len(self.pieces))]
+        every += [("merge", 0), *(("lists", b) for b in blocks)]
+        there = set(storage.names(self.scratch))
+        return [item for item in every if self.name(item) not in there]
+
+
+def automatic(rows: int) -> tuple[str, int]:
+    """(description, probes) for so many rows: about 4 sqrt N inverted lists."""
+    if rows < 20_000:
+        return "Flat", 1
+    lists = 2 ** round(np.log2(4 * rows**0.5))
+    return f"IVF{lists},Flat", PROBES
+
+
+def check(description: str, dimension: int, usable: int) -> None:
+    """Raises ValueError where FAISS cannot make such an index, or there are fewer vectors than inverted lists."""
+    ivf = _ivf(_empty(description, dimension))
+    if ivf is not None and ivf.nlist > usable:
+        raise ValueError(f"--index {description}: {ivf.nlist} inverted lists for {usable} vectors; ask for fewer lists")
+
+
+def _empty(description: str, dimension: int) -> Any:
+    try:
+        index = faiss.index_factory(dimension, description)
+    except RuntimeError as error:
+        reason = re.sub(r"^.*Error: |\s+$", "", str(error).replace("\n", " "))
+        raise ValueError(
+            f"--index {description}: FAISS makes no such index of vectors of {dimension} numbers ({reason}); give an "
+            "index_factory string such as IVF4096,Flat or HNSW32, or auto"
+        ) from error
+    # Positions are kept with the vectors, as some rows have none.
+    return index if _mergeable(index) else faiss.index_factory(dimension, f"IDMap,{description}")
+
+
+def _ivf(index: Any) -> Any:
+    """Its inverted file, or None."""
+    found = faiss.try_extract_index_ivf(index)
+    return None if found is None else faiss.downcast_index(found)
+
+
+def _mergeable(index: Any) -> bool:
+    """Whether it is made piece by piece and merged on disk; others take all rows in one piece."""
+    plain = isinstance(faiss.downcast_index(index), (faiss.IndexIVF, faiss.IndexPreTransform))
+    return plain and not isinstance(_ivf(index), (type(None), faiss.IndexIVFFastScan, faiss.IndexIVFPQR))
+
+
+class Worker:
+    """One actor's state: the vectors, and once they are needed the merged index and the shell."""
+
+    def __init__(self, plan: Plan, centre: Array) -> None:
+        faiss.omp_set_num_threads(1)
+        self.plan, self.centre = plan, centre
+        self.vectors = descriptors.Vectors(plan.descriptors)
+        self.decisive = descriptors.Vectors(plan.rerank) if plan.rerank else self.vectors
+        self._index: Any = None
+        self._shell: furthest.Shell | None = None
+
+    def run(self, item: Item) -> dict[str, Any]:
+        """Do a unit unless it is done; returns counts and seconds."""
+        began, cpu = time.perf_counter(), time.process_time()
+        counts: dict[str, Any] = {} if self.plan.done(item) else getattr(self, item[0])(item[1]) or {}
+        spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+        return {"what": item[0], "number": item[1], "pid": os.getpid(), **spent, **counts}
+
+    def _path(self, item: Item) -> str:
+        return storage.join(self.plan.scratch, self.plan.name(item))
+
+    def _wait(self, *items: Item) -> None:
+        """For units that were handed out before, to other workers."""
+        while not all(map(self.plan.done, items)):
+            time.sleep(0.05)
+
+    def _trained(self) -> Any:
+        self._wait(("train", 0))
+        return faiss.deserialize_index(neighbours.load_arrays(self._path(("train", 0)))["index"])
+
+    def _publish(self, item: Item, index: Any) -> None:
+        with storage.temporary(self._path(item)) as draft:
+            faiss.write_index(index, draft)
+            storage.publish_file(self._path(item), draft)
+
+    def train(self, _: int) -> None:
+        index = _empty(self.plan.index, self.vectors.dimension)
+        ivf = _ivf(index)
+        count = min(self.plan.rows, max(SAMPLE_LEAST, SAMPLE * ivf.nlist if ivf is not None else 0))
+        rows = np.sort(np.random.default_rng(SEED).choice(self.plan.rows, count, replace=False))
+        x, valid = self.vectors.take(rows)
+        x = np.ascontiguousarray(x[valid])
+        if not index.is_trained:
+            try:
+                index.train(x)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"--index {self.plan.index}: FAISS cannot train it on {len(x)} vectors ({error}); choose a "
+                    "smaller one"
+                ) from error
+        basis = furthest.directions(x[:: -(-len(x) // SAMPLE_LEAST)], self.centre)
+        neighbours.save_arrays(self._path(("train", 0)), index=faiss.serialize_index(index), basis=basis)
+
+    def radii(self, number: int) -> None:
+        start, stop = self.plan.pieces[number]
+        radii = np.full(stop - start, np.nan)
+        for first, x, valid in scanning.blocks(self.vectors, start, stop):
+            own = self.vectors.private[first : first + len(x)][valid]
+            radii[first - start : first - start + len(x)][valid] = scanning.squares(x[valid], self.centre) + own
+        if np.isinf(radii).any() or (radii > search.LARGEST**2).any():
+            raise ValueError(f"{self.plan.descriptors}: a vector is not finite, or over {search.LARGEST:g} long")
+        neighbours.save_arrays(self._path(("radii", number)), radii=radii)
+
+    def truth(self, _: int) -> None:
+        """The sampled rows' exact lists: near by what decides the near lists, far by the vectors."""
+        valid = np.concatenate([good for _, _, good in scanning.blocks(self.vectors)])
+        rows = recall.sample(valid, self.plan.sample, SEED)
+        saved = {"rows": rows}
+        for name, k, sign, vectors in (
+            ("near", self.plan.near, 1, self.decisive),
+            ("far", self.plan.far, -1, self.vectors),
+        ):
+            centre = self.centre if vectors is self.vectors else neighbours.centre(vectors)
+            saved[name] = scanning.exhaustive(vectors, rows, k, sign, centre).distances
+        neighbours.save_arrays(self._path(("truth", 0)), **saved)
+
+    def piece(self, number: int) -> None:
+        """A piece's rows in the trained index; an index without inverted lists takes all in one piece, in `merge`."""
+        index = self._trained()
+        if _mergeable(index):
+            self._add(index, *self.plan.pieces[number])
+        self._publish(("piece", number), index)
+
+    def _add(self, index: Any, start: int, stop: int) -> None:
+        for first, x, valid in scanning.blocks(self.vectors, start, stop):
+            rows = np.flatnonzero(valid)
+            index.add_with_ids(np.ascontiguousarray(x[rows]), rows + first)
+
+    def merge(self, _: int) -> None:
+        index, paths = self._trained(), [self._path(("piece", p)) for p in range(len(self.plan.pieces))]
+        if _mergeable(index):
+            self._wait(*(("piece", p) for p in range(len(paths))))
+            data = storage.join(self.plan.scratch, "merge.ivfdata")
+            with storage.temporary(data) as draft:
+                merge_ondisk(index, paths, draft)
+                lists: Any = faiss.downcast_InvertedLists(_ivf(index).invlists)
+                storage.publish_file(data, draft)
+                lists.filename = data.rpartition("/")[2]  # without the folder: the index is the same wherever it is
+        else:
+            self._add(index, 0, self.plan.rows)
+        self._publish(("merge", 0), index)
+
+    def _search(self) -> Any:
+        if self._index is None:
+            self._wait(("merge", 0))
+            flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
+            if not _mergeable(self._trained()):
+                flags = faiss.IO_FLAG_MMAP_IFC
+            self._index = faiss.read_index(self._path(("merge", 0)), flags)
+            ivf = _ivf(self._index)
+            if ivf is not None:
+                ivf.nprobe = min(self.plan.probes, ivf.nlist)
+            elif isinstance(inner := faiss.downcast_index(self._index.index), faiss.IndexHNSW):
+                inner.hnsw.efSearch = max(self.plan.probes, self.plan.candidates + 1)
+        return self._index
+
+    def _furthest(self) -> furthest.Shell:
+        if self._shell is None:
+            items = [("radii", p) for p in range(len(self.plan.pieces))]
+            self._wait(("train", 0), *items)
+            radii = np.concatenate([neighbours.load_arrays(self._path(item))["radii"] for item in items])
+            basis = neighbours.load_arrays(self._path(("train", 0)))["basis"]
+            arguments = self.vectors, radii, self.centre, basis, self.plan.scratch, self.plan.far
+            self._shell = furthest.Shell(*arguments)
+        return self._shell
+
+    def lists(self, block: int) -> dict[str, Any]:
+        """Both lists of a query block."""
+        start, stop = self.plan.blocks[block]
+        began = time.perf_counter()
+        x, valid = self.vectors.rows(start, stop)
+        found = self._candidates(x)
+        found[~valid] = -1
+        searched = time.perf_counter()
+        near = self._rerank(start, stop, found, valid)
+        ranked = time.perf_counter()
+        rows = np.flatnonzero(valid)
+        queries = scanning.Queries(x[rows], rows + start, self.centre, self.vectors.private)
+        shell = self._furthest()
+        far, scanned, counts = shell.furthest(queries)
+        saved: dict[str, Array] = {"valid": valid, "scanned": np.zeros(len(x), np.int64)}
+        saved["certified"] = np.zeros(len(x), bool)
+        saved["scanned"][rows], saved["certified"][rows] = scanned, shell.certified(queries, far, scanned)
+        for name, best, places in (("near", near, np.arange(len(x))), ("far", far, rows)):
+            saved[name] = np.full((len(x), best.k), -1, np.int32)
+            saved[f"{name}_distance"] = np.full((len(x), best.k), np.nan)
+            saved[name][places], saved[f"{name}_distance"][places] = best.columns, best.distances
+        neighbours.save_arrays(self._path(("lists", block)), **saved)
+        return {"search_seconds": searched - began, "rerank_seconds": ranked - searched, **counts}
+
+    def _candidates(self, x: Array) -> Array:
+        """float32 n d from a multiple of GROUP on -> positions int64 n C + 1, -1: none."""
+        index = self._search()
+        found = [index.search(x[i : i + GROUP], self.plan.candidates + 1)[1] for i in range(0, len(x), GROUP)]
+        return np.concatenate(found)
+
+    def _rerank(self, start: int, stop: int, found: Array, valid: Array) -> scanning.Best:
+        """The candidates by their exact distances; each row group that holds some is read once."""
+        own = np.arange(start, stop)
+        found[found == own[:, None]] = -1
+        best, places = scanning.Best(len(found), self.plan.near, 1), found.ravel()
+        order = np.argsort(places, kind="stable")[int((places < 0).sum()) :]
+        queries, there = self.decisive.rows(start, stop)
+        private = self.decisive.private
+        if (lacking := np.flatnonzero(valid & ~there)).size:
+            raise ValueError(
+                f"--rerank {self.plan.rerank} has no descriptor of row {lacking[0] + start}, --descriptors has one: "
+                "describe the same images with both, or leave --rerank out"
+            )
+        positions = places[order]
+        pairs_rows = order // found.shape[1]
+        distances = np.empty(len(order))
+        for run, first, last in self.decisive.runs(positions):
+            y, good = self.decisive.rows(first, last)
+            columns = positions[run] - first
+            own_to = private[start + pairs_rows[run]] + private[positions[run]]
+            distances[run] = search.exact(queries, y, pairs_rows[run], columns) + own_to
+            distances[run][~good[columns]] = np.inf
+        known = np.isfinite(distances)
+        best.take(pairs_rows[known], positions[known], distances[known])
+        missing = np.flatnonzero((best.columns[:, -1] < 0) & valid)
+        if len(missing):  # an index may find fewer than were asked for: these rows look at all
+            centre = neighbours.centre(self.decisive)
+            all_ = scanning.exhaustive(self.decisive, own[missing], self.plan.near, 1, centre)
+            best.distances[missing], best.columns[missing] = all_.distances, all_.columns
+        return best
+
+
+def make(plan: Plan, centre: Array) -> Callable[[Item], dict[str, Any]]:
+    """For `workers.each`."""
+    torch.set_num_threads(1)
+    return Worker(plan, centre).run
+
+
+def measure(plan: Plan, lists: dict[str, Array]) -> dict[str, Any]:
+    """What the card says of a finished search, from its lists (as `neighbours.read_lists` gives them) and its scratch
+    folder: recall, the index's bytes, the share of rows that the furthest lists took to prove."""
+
+    def saved(item: Item) -> dict[str, Array]:
+        return neighbours.load_arrays(storage.join(plan.scratch, plan.name(item)))
+
+    truth = saved(("truth", 0))
+    blocks = [saved(("lists", b)) for b in range(len(plan.blocks))]
+    scanned, certified = (np.concatenate([block[name] for block in blocks]) for name in ("scanned", "certified"))
+    valid = lists["far"][:, 0] >= 0
+    usable = int(valid.sum())
+    files = [name for name in storage.names(plan.scratch) if name.startswith("merge")]
+    size = sum(storage.size(storage.join(plan.scratch, name)) for name in files)
+    found: dict[str, Any] = {"method": "index", "index": plan.index, "probes": plan.probes}
+    found |= {"bytes_per_image": size / usable, "recall_queries": len(truth["rows"])}
+    for name, k, sign in (("near", plan.near, 1), ("far", plan.far, -1)):
+        shares = recall.recall(lists[f"{name}_distance"][truth["rows"]], truth[name], sign)
+        found |= recall.notes(f"recall_{name}{k}", shares)
+    share = scanned[valid] / usable
+    found["far_certified_share"] = float(certified[valid].mean())
+    found |= {"far_scanned_share": float(share.mean()), "far_scanned_share_largest": float(share.max())}
+    return found
