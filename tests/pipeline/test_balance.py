@@ -12,7 +12,7 @@ from scipy.optimize import linprog
 from jobs import neighbours
 from jobs.bench.balance import greedy
 from pipeline import artifacts, balance, storage
-from pipeline.auction import EPSILON, auction, bound
+from pipeline.auction import EPSILON, Lists, auction, bound
 from pipeline.balance import balanced, limit_of
 from pipeline.neighbours import hubs, load
 from tests.pipeline.test_neighbours import Made, part_bytes
@@ -210,6 +210,23 @@ def test_prices_bound_the_optimum() -> None:
     best = optimum(np.where(np.isinf(apart), 0, apart), 4, 6)
     assert best <= bound(apart, prices, 4, 6) * (1 + 1e-12) < 1.005 * best
     assert bound(apart, np.zeros(40), 4, 6) > 1.05 * best
+
+
+def test_a_row_that_finds_only_what_it_has_trades(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without bids, rows take what is left one after the other; with no place spare the last ones are stuck.
+    monkeypatch.setattr("pipeline.auction.ROUNDS", 0)
+    stuck: list[int] = []
+    swap = Lists.swap
+
+    def noted(lists: Lists, own: Array) -> None:
+        stuck.append(int((lists.count < 5).sum()))
+        swap(lists, own)
+
+    monkeypatch.setattr(Lists, "swap", noted)
+    for seed in range(5):
+        x = with_hubs(16, seed)
+        check(x, *balanced(Held(x), 5, 5 / 16), 5, 5 / 16)
+    assert sum(stuck) > 0
 
 
 def test_what_cannot_be_kept() -> None:
