@@ -11,13 +11,14 @@ furthest are exact there too.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from jobs import command
 from pipeline import artifacts, balance, certified, descriptors, index, neighbours, storage, workers
+from pipeline import plan as planning
 from pipeline.neighbours import Blocks
 from pipeline.shards import DataSet
 
@@ -67,6 +68,11 @@ class Config:
     """Tiles per query block, each over a share of the database; 0: as many as keep the workers busy."""
     margin: int = 16
     """Candidates kept beyond k; a row that proves too close to call is widened anyway."""
+    memory: str = ""
+    """Most that all processes of the search may hold together (8GiB, 500MB): blocks are made to fit; none: no limit.
+    Does not change a byte."""
+    dry_run: bool = False
+    """Say what the search will take, and stop there."""
     workers: int = 2
     """Ray actors; does not change a byte."""
     threads: int = 1
@@ -94,6 +100,8 @@ class Config:
                 raise ValueError(f"--block {self.block}: with --method index give a multiple of {index.GROUP}")
             if self.threads != 1:
                 raise ValueError(f"--threads {self.threads}: --method index has one thread an actor; add --workers")
+        if self.memory:
+            planning.size(self.memory)
         if not 0 <= self.far_cap <= 1:
             raise ValueError(f"--far-cap {self.far_cap}: give a share of the lists, 0 to 1")
 
@@ -111,6 +119,28 @@ def plan_of(config: Config, folder: str, vectors: descriptors.Vectors, described
     return {"exact": _exact_plan, "certified": _certified_plan, "index": _index_plan}[config.method](
         config, folder, vectors, described
     )
+
+
+def plan_within(config: Config, folder: str, vectors: descriptors.Vectors, described: artifacts.Card) -> Blocks:
+    """`plan_of` with blocks that keep --memory.
+
+    Raises:
+        ValueError: the smallest blocks do not, or the given ones; as `plan_of`.
+    """
+    found = plan_of(config, folder, vectors, described)
+    if not config.memory:
+        return found
+    limit, step = planning.size(config.memory), index.GROUP if config.method == "index" else 1
+    while (peak := planning.peak_bytes(found, vectors, config.workers, config.far_cap)) > limit:
+        smaller = max(step, found.block // 2 // step * step)
+        if config.block or smaller == found.block:
+            raise ValueError(
+                f"--memory {config.memory}: {planning.text(peak)} are needed with blocks of {found.block} rows and "
+                f"--workers {config.workers}; give more, {'smaller blocks' if config.block else 'fewer workers'}, or "
+                "shorter descriptors (jobs.sketch)"
+            )
+        found = plan_of(replace(config, block=smaller), folder, vectors, described)
+    return found
 
 
 def _exact_plan(config: Config, folder: str, vectors: descriptors.Vectors, _: artifacts.Card) -> neighbours.Plan:
@@ -194,13 +224,18 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         balance.limit_of(usable, config.far, config.far_cap)
     vectors = descriptors.Vectors(source)
     raw = storage.join(folder, "raw") if config.capped else folder
-    plan = plan_of(config, raw, vectors, described)
+    plan = plan_within(config, raw, vectors, described)
     inputs, options = _request(config, plan, described)
+    if config.dry_run:
+        _foretell(config, plan, vectors)
+        return {"kind": "neighbours", "inputs": inputs, "options": options}
     with storage.lease(folder):
         asked = {**options, "far_cap": config.far_cap} if config.capped else options
         card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, asked)
         if card is None:
             found = artifacts.begin(raw, "neighbours", neighbours.VERSION, inputs, options) if config.capped else None
+            if found is None:
+                artifacts.record(folder, job="neighbours", event="plan", **asdict(_foretell(config, plan, vectors)))
             card = found or _search(config, raw, plan, vectors, described, data)
             if config.capped:
                 card = _cap(config, card, raw, folder, vectors, described, data)
@@ -213,6 +248,34 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     if tracker is not None:
         _track(tracker, folder, card, seconds)
     return card
+
+
+def _foretell(config: Config, plan: Blocks, vectors: descriptors.Vectors) -> planning.Estimate:
+    """Print what the search will take, all of it (where it goes on, less is left)."""
+    found = planning.estimate(plan, vectors, config.workers, config.threads, config.far_cap)
+    print(
+        f"plan: {config.method} search of {plan.rows} images in {len(plan.blocks)} blocks of {plan.block}: "
+        f"{found.operations:.2g} operations, reads {planning.text(found.read)}, writes {planning.text(found.written)}, "
+        f"holds at most {planning.text(found.peak)}{f' of {config.memory}' if config.memory else ''}, "
+        f"about {found.seconds:.0f} s with {config.workers} workers of {config.threads} threads",
+        flush=True,
+    )
+    return found
+
+
+class _Progress:
+    """A line now and then: units done, seconds, seconds that are likely left."""
+
+    def __init__(self, units: int) -> None:
+        self.units, self.done, self.began, self.said = units, 0, time.perf_counter(), time.perf_counter()
+
+    def step(self) -> None:
+        self.done += 1
+        now = time.perf_counter()
+        if now - self.said > 20 and self.done < self.units:
+            self.said, spent = now, now - self.began
+            left = spent / self.done * (self.units - self.done)
+            print(f"{self.done} of {self.units} units done, {spent:.0f} s, about {left:.0f} s left", flush=True)
 
 
 def _request(config: Config, plan: Blocks, described: artifacts.Card) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -258,8 +321,10 @@ def _search(
         items = plan.items(parts.blocks() if measured else list(range(len(plan.blocks))))
         arguments = [plan, neighbours.centre(vectors)]
         pool = workers.each(method.make, arguments, items, config.workers, config.threads) if items else ()
+        progress = _Progress(len(items))
         for _, counts in pool:
             artifacts.record(folder, job="neighbours", **counts)
+            progress.step()
             if counts["what"] == "lists":
                 parts.publish()
     _, lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)

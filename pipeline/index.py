@@ -50,6 +50,8 @@ SAMPLE_LEAST = 65_536
 """Training rows at least, where there are so many."""
 SEED = 0
 PROBES = 16
+ROUNDS = 10
+"""Of FAISS's k-means for inverted lists."""
 
 Item = tuple[str, int]
 """(kind of unit, its number)."""
@@ -103,6 +105,17 @@ def check(description: str, dimension: int, usable: int) -> None:
     ivf = _ivf(_empty(description, dimension))
     if ivf is not None and ivf.nlist > usable:
         raise ValueError(f"--index {description}: {ivf.nlist} inverted lists for {usable} vectors; ask for fewer lists")
+
+
+def inverted_lists(description: str, dimension: int) -> int:
+    """Their number; 0: it has none."""
+    ivf = _ivf(_empty(description, dimension))
+    return 0 if ivf is None else int(ivf.nlist)
+
+
+def training_rows(description: str, dimension: int, rows: int) -> int:
+    """Rows of the sample that it is trained on."""
+    return min(rows, max(SAMPLE_LEAST, SAMPLE * inverted_lists(description, dimension)))
 
 
 def _empty(description: str, dimension: int) -> Any:
@@ -167,8 +180,7 @@ class Worker:
 
     def train(self, _: int) -> None:
         index = _empty(self.plan.index, self.vectors.dimension)
-        ivf = _ivf(index)
-        count = min(self.plan.rows, max(SAMPLE_LEAST, SAMPLE * ivf.nlist if ivf is not None else 0))
+        count = training_rows(self.plan.index, self.vectors.dimension, self.plan.rows)
         rows = np.sort(np.random.default_rng(SEED).choice(self.plan.rows, count, replace=False))
         x, valid = self.vectors.take(rows)
         x = np.ascontiguousarray(x[valid])

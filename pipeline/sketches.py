@@ -235,7 +235,7 @@ def fit(rows: Rows, valid: Array, options: SketchOptions) -> tuple[Sketch, dict[
     u = p / np.maximum(norms, np.finfo(np.float64).tiny)[:, None]
     kept = (p.astype(np.float64) ** 2).sum() / (norms**2).sum()  # of rows that were not fitted on
     notes = {"fitted": len(chosen) - held_out, "held_out": held_out, "variance_kept_held_out": float(kept)}
-    return Sketch(mean, basis, _codec(u, float(norms.mean()), bits, COSINE)), notes
+    return Sketch(mean, basis, codec_for(u, float(norms.mean()), bits, COSINE)), notes
 
 
 def _runs(x: Array, size: int) -> list[Array]:
@@ -248,8 +248,8 @@ def _gaussian(k: int, dimension: int, seed: int) -> Array:
     return basis
 
 
-def _codec(u: Array, gain: float, bits: int, cosine: float) -> Codec:
-    """For coordinates with the statistics of u, float64 n K."""
+def codec_for(u: Array, gain: float, bits: int, cosine: float) -> Codec:
+    """A codec for coordinates of unit vectors with the statistics of u (n K), and so many bits together."""
     deviations = np.maximum(u.std(0), 1e-9)
     limits = np.maximum(np.arcsinh(1.3 * np.abs(u).max(0) / deviations), 1.0)
     allotted = allot(deviations**2, bits)
