@@ -62,7 +62,7 @@ class Config:
     recall_sample: int = 1000
     """index: queries that recall is measured on, against exact search."""
     block: int = 0
-    """Rows of a block; 0: as many as two blocks of vectors fit in 2 GiB, at most 1024 (index: 1 GiB, at most 16,384,
+    """Rows of a block; 0: as many as two blocks of vectors fit in 2 GiB, at most 4096 (index: 1 GiB, at most 16,384,
     and a multiple of 1024). Does not change a byte."""
     spans: int = 0
     """Tiles per query block, each over a share of the database; 0: as many as keep the workers busy."""
@@ -77,6 +77,8 @@ class Config:
     """Ray actors; does not change a byte."""
     threads: int = 1
     """CPU threads an actor; does not change a byte."""
+    gpus: float = 0
+    """exact: GPUs an actor; its products are taken there. Does not change a byte."""
 
     def __post_init__(self) -> None:
         for option, least in (
@@ -100,6 +102,10 @@ class Config:
                 raise ValueError(f"--block {self.block}: with --method index give a multiple of {index.GROUP}")
             if self.threads != 1:
                 raise ValueError(f"--threads {self.threads}: --method index has one thread an actor; add --workers")
+        if self.gpus and self.method != "exact":
+            raise ValueError(f"--gpus {self.gpus}: --method {self.method} runs on CPUs; leave it out")
+        if self.gpus < 0:
+            raise ValueError(f"--gpus {self.gpus}: give 0 or more")
         if self.memory:
             planning.size(self.memory)
         if not 0 <= self.far_cap <= 1:
@@ -145,12 +151,20 @@ def plan_within(config: Config, folder: str, vectors: descriptors.Vectors, descr
 
 def _exact_plan(config: Config, folder: str, vectors: descriptors.Vectors, _: artifacts.Card) -> neighbours.Plan:
     rows = len(vectors)
-    block = config.block or max(1, min(1024, (1 << 31) // (8 * vectors.dimension), -(-rows // config.workers)))
+    block = config.block or max(1, min(4096, (1 << 31) // (8 * vectors.dimension), -(-rows // config.workers)))
     blocks = -(-rows // block)
     spans = min(blocks, config.spans or max(1, -(-2 * config.workers // blocks)))
     scratch = storage.join(folder, f"tiles-{block}-{spans}-{config.margin}")
     return neighbours.Plan(
-        vectors.folder, scratch, config.near, config.far, rows, block, margin=config.margin, spans=spans
+        vectors.folder,
+        scratch,
+        config.near,
+        config.far,
+        rows,
+        block,
+        margin=config.margin,
+        spans=spans,
+        device="cuda" if config.gpus else "cpu",
     )
 
 
@@ -320,7 +334,7 @@ def _search(
         parts.publish()
         items = plan.items(parts.blocks() if measured else list(range(len(plan.blocks))))
         arguments = [plan, neighbours.centre(vectors)]
-        pool = workers.each(method.make, arguments, items, config.workers, config.threads) if items else ()
+        pool = workers.each(method.make, arguments, items, config.workers, config.threads, config.gpus) if items else ()
         progress = _Progress(len(items))
         for _, counts in pool:
             artifacts.record(folder, job="neighbours", **counts)

@@ -255,7 +255,8 @@ def make(
 
 def _arrays(table: pa.Table) -> tuple[list[str], np.ndarray, np.ndarray]:
     """(keys, stored bytes uint8 n W, valid bool n)."""
-    column = table["vector"].combine_chunks()
+    chunks = table["vector"]
+    column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # which would copy one as well
     width = column.type.byte_width
     flat = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
     valid = np.asarray(column.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
@@ -275,6 +276,8 @@ class Vectors:
         self.part_rows: list[int] = []
         self._groups: list[tuple[int, int, int]] = []  # first row, part, row group
         self._files = []
+        self._again: dict[int, Any] = {}  # the same files, read without comparing checksums
+        self._sound: set[tuple[int, int]] = set()  # (part, row group) whose checksums were compared once
         for part in range(card["parts"]):
             file = artifacts.open_part(folder, part)
             self._files.append(file)
@@ -315,12 +318,21 @@ class Vectors:
 
     def _stored(self, part: int, group: int) -> tuple[list[str], np.ndarray, np.ndarray]:
         try:
-            return _arrays(self._files[part].read_row_group(group, use_threads=False))
+            if (part, group) in self._sound:  # comparing checksums is a third of reading what the page cache holds
+                return _arrays(self._unchecked(part).read_row_group(group, use_threads=False))
+            read = _arrays(self._files[part].read_row_group(group, use_threads=False))
+            self._sound.add((part, group))
+            return read
         except (OSError, pa.ArrowInvalid) as error:
             name = f"{self.folder}/{artifacts.part_name(part)}"
             raise ValueError(
                 f"{name}.parquet: {error}; remove it, its .json and card.json, run jobs.describe again"
             ) from error
+
+    def _unchecked(self, part: int) -> Any:
+        if part not in self._again:
+            self._again[part] = artifacts.open_part(self.folder, part, check=False)
+        return self._again[part]
 
     def rows(self, start: int, stop: int, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Rows `start` to `stop` as (float32 n D, valid bool n), into the first rows of `out` if given; invalid: 0."""

@@ -84,6 +84,9 @@ class Plan(Blocks):
     """Candidates kept beyond k."""
     spans: int
     """Runs of database blocks that a query block's tiles are spread over."""
+    device: str = "cpu"
+    """Where products are taken and the best are kept: `cuda` within an actor that has a GPU. Not FAISS's own search on
+    a GPU: it has no furthest, and one product would not serve both lists."""
 
     def span(self, number: int) -> list[tuple[int, int]]:
         return self.blocks[number :: self.spans]
@@ -134,6 +137,7 @@ class Worker:
 
     def __init__(self, plan: Plan, mean: Array) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
+        self.device = torch.device(plan.device)
         self.plan, self.mean = plan, mean
         self.vectors = descriptors.Vectors(plan.descriptors)
         self.kappa = search.kappa(self.vectors.dimension)
@@ -162,24 +166,30 @@ class Worker:
         x, valid = self._queries(at, centred=True)
         private = self.vectors.private
         a = search.squared_norms(x) + private[at[0] : at[1]]
-        heaps = search.Heaps(len(x), plan.near + plan.margin), search.Heaps(len(x), plan.far + plan.margin, True)
+        keep = [(plan.near + plan.margin, False), (plan.far + plan.margin, True)]
+        on_device = self.device.type != "cpu"
+        left = torch.from_numpy(x).to(self.device) if on_device else None
+        heaps: list[Any] = [
+            search.Tops(len(x), k, largest, self.device) if on_device else search.Heaps(len(x), k, largest)
+            for k, largest in keep
+        ]
         norms = np.zeros(plan.rows)
         for start, stop in plan.span(span):
             y, good = self._block((start, stop), self._room[1], centred=True)
             if start not in self._norms:
                 self._norms[start] = search.squared_norms(y) + private[start:stop]
             b = norms[start:stop] = self._norms[start]
-            p = search.products(x, y)
+            p: Any = search.products(x, y) if left is None else search.inner(left, torch.from_numpy(y).to(self.device))
             p *= -2
             for heap, sign in zip(heaps, (-1, 1), strict=True):
-                bound = p + ((1 + sign * self.kappa) * b).astype(np.float32)
+                own = ((1 + sign * self.kappa) * b).astype(np.float32)
+                bound = p + (own if left is None else torch.from_numpy(own).to(self.device))
                 _leave_out(bound, at, start, good, sign * -np.inf)
                 heap.add(bound, start)
         saved = {"valid": valid}
         for name, heap, sign in zip(("near", "far"), heaps, (-1, 1), strict=True):
             values, columns = heap.result()
-            own = (1 + sign * self.kappa) * a[:, None]
-            saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + own)
+            saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + (1 + sign * self.kappa) * a[:, None])
             saved[f"{name}_widths"] = 2 * self.kappa * (a[:, None] + norms[columns])
             saved[f"{name}_columns"] = columns
         save_arrays(plan.path(f"tile-{block:05d}-{span:05d}"), **saved)
@@ -222,8 +232,8 @@ class Worker:
         return {int(r): np.flatnonzero(w) + other[0] for r, w in zip(side.open, within, strict=True)}
 
 
-def _leave_out(bound: Array, at: tuple[int, int], start: int, good: Array, value: float) -> None:
-    """Strike out the queries themselves and the rows without a vector."""
+def _leave_out(bound: Any, at: tuple[int, int], start: int, good: Array, value: float) -> None:
+    """Strike out the queries themselves and the rows without a vector; `bound`: an array, or a tensor on a device."""
     bound[:, ~good] = value
     same = np.arange(max(at[0], start), min(at[1], start + bound.shape[1]))
     bound[same - at[0], same - start] = value

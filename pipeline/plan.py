@@ -107,7 +107,7 @@ def peak_bytes(plan: Blocks, vectors: descriptors.Vectors, workers: int, cap: fl
         m = plan.directions
         opened = 24 * 3 * block * max(plan.near + plan.far, int(OPEN_SHARE * n))
         working = 4 * block * d + opened + 5 * 4 * certified.QUERIES * certified.ROWS + lists
-        fitting = 8 * 4096 * 4096 * 2 + 16 * m * d
+        fitting = 16 * min(n, 4096, 4 * m) ** 2 + 16 * m * d
         each = max(working, fitting, 16 * m * d) + 12 * (m + 1) * n + 40 * n
     else:
         assert isinstance(plan, index.Plan)

@@ -67,10 +67,15 @@ def products(x: Array, y: Array, rows: Array | None = None, out: Tensor | None =
     a, b = torch.from_numpy(x), torch.from_numpy(y)
     if rows is not None:
         a = a[torch.from_numpy(rows)]
+    return inner(a, b, out).numpy()
+
+
+def inner(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """The same of tensors on one device. A GPU must not round to TF32 (torch's default): the bounds are float32's."""
     total = torch.mm(a[:, :CHUNK], b[:, :CHUNK].T, out=out)
     for start in range(CHUNK, a.shape[1], CHUNK):
         total.addmm_(a[:, start : start + CHUNK], b[:, start : start + CHUNK].T)
-    return total.numpy()
+    return total
 
 
 def distances(x: Array, y: Array, rows: Array, columns: Array) -> Array:
@@ -108,6 +113,30 @@ class Heaps:
         values = self.values.copy()
         values[self.columns < 0] = -np.inf if self.largest else np.inf
         return values, self.columns.copy()
+
+
+class Tops:
+    """As `Heaps`, of blocks on a device, where they stay. Which of equal values at the edge are kept is the device's
+    choice: the bounds' margin answers for it."""
+
+    def __init__(self, rows: int, k: int, largest: bool, device: torch.device) -> None:
+        self.k, self.largest = k, largest
+        self.none = -float("inf") if largest else float("inf")
+        self.values = torch.full((rows, k), self.none, device=device)
+        self.columns = torch.full((rows, k), -1, device=device)
+
+    def add(self, block: Tensor, first: int) -> None:
+        """float32 rows x n; its first column is column `first`. +-infinity is never kept."""
+        values, places = block.topk(min(self.k, block.shape[1]), dim=1, largest=self.largest)
+        values = torch.cat([self.values, values], dim=1)
+        columns = torch.cat([self.columns, places + first], dim=1)
+        self.values, best = values.topk(self.k, dim=1, largest=self.largest)
+        self.columns = columns.gather(1, best)
+
+    def result(self) -> tuple[Array, Array]:
+        """(values rows k, columns int64 rows k), best first; where fewer were seen: column -1, value +-infinity."""
+        columns = torch.where(self.values == self.none, -1, self.columns)
+        return self.values.cpu().numpy(), columns.cpu().numpy()
 
 
 @dataclass

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from jobs import describe, neighbours, shard
 from models.common import vgg
 from pipeline import artifacts, descriptors, search, workers
 from pipeline.descriptors import DescribeOptions
-from pipeline.neighbours import Parts, Plan, centre, hubs, load, make, read_lists, same_label
+from pipeline.neighbours import Parts, Plan, Worker, centre, hubs, load, make, read_lists, same_label
 from pipeline.search import Candidates
 
 LAYERS = ("relu1_1", "relu2_1")
@@ -111,6 +112,37 @@ def test_lists_equal_the_double_loop_and_bytes_do_not_depend_on_the_schedule(tmp
         same(find(source, folder, 5, 13, block, spans, margin, shuffle=number), wanted)
         seen.add(b"".join(path.read_bytes() for path in sorted(folder.glob("*.parquet"))))
     assert len(seen) == 1
+
+
+def test_blocks_that_stay_on_a_device_give_the_same_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of a GPU, on torch's CPU."""
+    x, valid = vectors_like_grams(41), np.ones(41, bool)
+    valid[[3, 40]] = False
+    x[10:14] = x[9]
+    source = store(tmp_path / "d", x, valid, (20, 21))
+
+    class Device:
+        type = "elsewhere"
+
+    tops, calls = search.Tops, []
+
+    def on_cpu(rows: int, k: int, largest: bool, device: Any) -> search.Tops:
+        calls.append(device.type)
+        return tops(rows, k, largest, torch.device("cpu"))
+
+    def start(self: Worker, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self.device = Device()  # type: ignore[assignment]
+
+    begin = Worker.__init__
+    monkeypatch.setattr(Worker, "__init__", start)
+    monkeypatch.setattr(search, "Tops", on_cpu)
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
+    for number, (block, spans, margin) in enumerate([(64, 1, 16), (7, 2, 1)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        same(find(source, folder, 5, 13, block, spans, margin), naive(x, valid, 5, 13))
+    assert set(calls) == {"elsewhere"}
 
 
 def test_near_ties_that_float32_cannot_tell_apart_are_widened(tmp_path: Path) -> None:
