@@ -62,8 +62,8 @@ class Config:
     recall_sample: int = 1000
     """index: queries that recall is measured on, against exact search."""
     block: int = 0
-    """Rows of a block; 0: as many as two blocks of vectors fit in 2 GiB, at most 4096 (index: 1 GiB, at most 16,384,
-    and a multiple of 1024). Does not change a byte."""
+    """Rows of a block; 0: as many as two blocks of vectors fit in 2 GiB, at most 4096 (index: 16,384, a 64th of
+    the rows if that is more, and a multiple of 1024). Does not change a byte."""
     spans: int = 0
     """Tiles per query block, each over a share of the database; 0: as many as keep the workers busy."""
     margin: int = 16
@@ -187,7 +187,10 @@ def _index_plan(config: Config, folder: str, vectors: descriptors.Vectors, descr
     index.check(description, vectors.dimension, described["rows"] - described["notes"]["bad"])
     rerank = storage.absolute(config.rerank, "--rerank") if config.rerank else ""
     dimension = descriptors.Vectors(rerank).dimension if rerank else vectors.dimension
-    block = config.block or min(16_384, (1 << 30) // (4 * dimension), -(-len(vectors) // config.workers))
+    rows = len(vectors)
+    # Each block reads all rows that are candidates of its own, which is nearly all there are: few blocks for many rows.
+    block = max(16_384, min(rows // 64, rows // (4 * config.workers)))
+    block = config.block or min(block, (1 << 32) // (4 * dimension), -(-rows // config.workers))
     block = max(1, -(-block // index.GROUP)) * index.GROUP
     return index.Plan(
         vectors.folder,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -93,12 +94,18 @@ def text(number: float) -> str:
 
 def peak_bytes(plan: Blocks, vectors: descriptors.Vectors, workers: int, cap: float = 0.0) -> int:
     """Resident bytes of the whole search."""
-    n, d, block = plan.rows, vectors.dimension, plan.block
-    group = 2 * descriptors.GROUP_BYTES + 8 * descriptors.GROUP_BYTES * (vectors.codec is not None)
+    n, d = plan.rows, vectors.dimension
     here = DRIVER + RAY + n * 12 * (plan.near + plan.far) * 2 + 100 * n  # lists and keys at the end
     if cap:
         pool = max(512, int(4 * plan.far / cap))
         here += 4 * pool * d + 6 * (1 << 27) + 12 * n * (plan.far + 16) + 16 * n * plan.far
+    return here + workers * worker_bytes(plan, vectors)
+
+
+def worker_bytes(plan: Blocks, vectors: descriptors.Vectors) -> int:
+    """Resident bytes of a worker."""
+    n, d, block = plan.rows, vectors.dimension, plan.block
+    group = 2 * descriptors.GROUP_BYTES + 8 * descriptors.GROUP_BYTES * (vectors.codec is not None)
     lists = 60 * block * (plan.near + plan.far)
     if isinstance(plan, neighbours.Plan):
         each = 8 * block * d + 12 * block * block + lists + 40 * n
@@ -116,17 +123,25 @@ def peak_bytes(plan: Blocks, vectors: descriptors.Vectors, workers: int, cap: fl
         sample = index.training_rows(plan.index, d, n)
         training = 8 * d * sample + 16 * d * min(sample, index.SAMPLE_LEAST)
         each = max(working, training) + 40 * n + 12 * d * furthest.CHUNK + n * (4 * d + 8)
-    return int(here + workers * (WORKER + group + each))
+    return int(WORKER + group + each)
 
 
 def estimate(
-    plan: Blocks, vectors: descriptors.Vectors, workers: int, threads: int, cap: float = 0.0, rates: Rates | None = None
+    plan: Blocks,
+    vectors: descriptors.Vectors,
+    workers: int,
+    threads: int,
+    cap: float = 0.0,
+    rates: Rates | None = None,
+    cores: int = 0,
 ) -> Estimate:
-    """What the search will take; `rates`: measured here unless given."""
+    """What the search will take. `rates`: measured here unless given. `cores`: that the workers have together; 0: this
+    machine's, or on a cluster as many as they ask for."""
     n, d, stored = plan.rows, vectors.dimension, vectors.bytes
+    cores = cores or (workers * threads if os.environ.get("RAY_ADDRESS") else os.cpu_count() or 1)
     blocks, lists = len(plan.blocks), 12 * n * (plan.near + plan.far)
     side = plan.near + plan.far
-    written = 2.0 * lists
+    written, serial = 2.0 * lists, list[dict[str, float]]()
     if isinstance(plan, neighbours.Plan):
         work = {"products": 2.0 * n * n * d, "scores": 2.0 * n * n, "pairs": 1.2 * n * side * d}
         work["rows"] = 2.0 * n * blocks
@@ -141,22 +156,31 @@ def estimate(
         assert isinstance(plan, index.Plan)
         lists_of = index.inverted_lists(plan.index, d)
         sample = index.training_rows(plan.index, d, n)
-        train = 2.0 * d * lists_of * sample * index.ROUNDS + 2.0 * d * d * min(sample, index.SAMPLE_LEAST)
         queries = min(n, plan.sample)
-        # Units that others wait for are done while these wait: they count as if all did them.
-        alone = min(workers, os.cpu_count() or 1)
-        work = {"products": alone * train + 4.0 * n * lists_of * d + 4.0 * queries * n * d * (alone / 2)}
-        work["products"] += 4.0 * n * scanned(n) * (furthest.DIRECTIONS + 1)
-        work |= {"scan": float(n) * n * d * plan.probes / max(1, lists_of), "scores": 2.0 * queries * n * (alone / 2)}
-        work |= {"pairs": 1.0 * n * plan.candidates * d, "rows": n * (blocks + 6.0)}
+        # One worker trains, another finds the sampled rows' exact lists; what the rest does waits for the first.
+        train = 2.0 * d * lists_of * sample * index.ROUNDS + 2.0 * d * d * min(sample, index.SAMPLE_LEAST)
+        serial = [
+            {"products": train},
+            {"products": 4.0 * queries * n * d, "scores": 2.0 * queries * n, "rows": 2.0 * n},
+        ]
+        work = {"products": 4.0 * n * lists_of * d + 4.0 * n * scanned(n) * (furthest.DIRECTIONS + 1)}
+        work |= {"scan": float(n) * n * d * plan.probes / max(1, lists_of), "rows": n * (blocks + 4.0)}
+        work |= {"pairs": 1.0 * n * plan.candidates * d}
         written += 2.0 * n * (4 * d + 8)
-    read = work["rows"] * stored + written
-    operations = sum(value * {"scan": 3, "pairs": 3}.get(name, 1) for name, value in work.items() if name != "rows")
+    counted = Counter(work)
+    for unit in serial:
+        counted.update(unit)
+    read = counted["rows"] * stored + written
+    operations = sum(value * {"scan": 3, "pairs": 3}.get(name, 1) for name, value in counted.items() if name != "rows")
     if rates is None:
         rates = measure(d, plan) if operations > SMALL else TYPICAL
-    parallel = min(workers * threads, os.cpu_count() or 1)
-    # Rows are read by each worker for itself; a worker's threads share its products and pairs.
-    seconds = sum(value / getattr(rates, name) for name, value in work.items()) / parallel
+
+    def spent(some: dict[str, float]) -> float:
+        return float(sum(value / getattr(rates, name) for name, value in some.items()))
+
+    alone = [spent(unit) for unit in serial]
+    seconds = spent(work) / min(workers * threads, cores)
+    seconds += max(alone, default=0.0) if min(workers, cores) > 1 else sum(alone)
     return Estimate(operations, read, written, peak_bytes(plan, vectors, workers, cap), seconds + rates.start)
 
 

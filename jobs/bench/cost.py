@@ -1,0 +1,73 @@
+"""What neighbour searches of N images on W workers will take, by the model that jobs.neighbours --dry-run prints.
+
+The rates are measured here, on one thread (and taken to be each worker's), or given; storage that all workers share is
+taken to deliver what they ask for, and the column of bytes read says how much that is.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from jobs import neighbours
+from jobs.bench import million
+from pipeline import artifacts, descriptors, plan
+
+
+@dataclass(frozen=True)
+class Config:
+    """Of which searches."""
+
+    images: tuple[int, ...] = (10**5, 10**6, 10**7, 10**8, 10**9)
+    """N."""
+    workers: tuple[int, ...] = (1, 10, 100, 1000)
+    """Of one thread each, a core for each."""
+    method: Literal["exact", "certified", "index"] = "index"
+    """As jobs.neighbours --method."""
+    bytes: int = 86
+    """Of a sketch; 0: float32 vectors of length d."""
+    d: int = 43_232
+    """Length of a vector, where there are no sketches."""
+
+
+class Many(descriptors.Vectors):
+    """A small artifact in the clothes of a large one."""
+
+    def __init__(self, folder: str, rows: int) -> None:
+        super().__init__(folder)
+        self.count = rows
+        self.part_rows = [100_000] * -(-rows // 100_000)
+
+    def __len__(self) -> int:
+        return self.count
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Per N and W: hours, bytes read, peak bytes of a worker; printed as a table."""
+    found: dict[str, Any] = {"method": config.method, "bytes": config.bytes or 4 * config.d}
+    with tempfile.TemporaryDirectory() as folder:
+        source = f"{folder}/sketches"
+        made = million.Config(folder, n=20_000 if config.bytes else 200, bytes=config.bytes, d=config.d)
+        million.make(Path(source), made)
+        described = artifacts.load_card(source)
+        rates: plan.Rates | None = None
+        print("| N | operations | read | workers: hours | memory of one of 100 workers |\n|---|---|---|---|---|")
+        for rows in config.images:
+            vectors, cells = Many(source, rows), []
+            for workers in config.workers:
+                asked = neighbours.Config(descriptors=source, output=folder, method=config.method, workers=workers)
+                planned = neighbours.plan_of(asked, folder, vectors, {**described, "rows": rows})
+                rates = rates or plan.measure(vectors.dimension, planned)
+                taken = plan.estimate(planned, vectors, workers, 1, rates=rates, cores=workers)
+                cells.append(f"{workers}: {taken.seconds / 3600:.2g}")
+                found[f"{rows:.0e}/{workers}/hours"] = taken.seconds / 3600
+                each = plan.worker_bytes(planned, vectors)
+            found |= {f"{rows:.0e}/operations": taken.operations, f"{rows:.0e}/read": taken.read}
+            print(
+                f"| {rows:.0e} | {taken.operations:.1e} | {plan.text(taken.read)} | {'; '.join(cells)} | "
+                f"{plan.text(each)} |"
+            )
+    assert rates is not None
+    return {**found, **{f"rate_{name}": value for name, value in asdict(rates).items()}}
