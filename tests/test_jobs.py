@@ -18,7 +18,7 @@ from PIL import Image
 from jobs import command
 from jobs.bench import chaos, modes
 from models.common.vgg import VGG
-from pipeline import storage
+from pipeline import artifacts, storage
 from pipeline.batches import to_tensor
 from pipeline.palettes import KNOWN
 
@@ -37,10 +37,10 @@ def readme_lines(section: str = "The jobs") -> list[str]:
     return [line.split("#")[0].strip() for line in joined.splitlines() if line.strip().startswith("python -m jobs.")]
 
 
-def photographs(folder: Path) -> str:
-    """12 side-by-side pictures, the right sides in colours of the facades' palette; and a VGG-19 to relu3_1."""
+def photographs(folder: Path, train: int = 8) -> str:
+    """Side-by-side pictures (4 are `val`), the right sides in colours of the facades' palette; a VGG-19 to relu3_1."""
     colours = np.array(KNOWN["facades"].colours, np.uint8)
-    for split, count in (("train", 8), ("val", 4)):
+    for split, count in (("train", train), ("val", 4)):
         (folder / split).mkdir(parents=True)
         for i in range(count):
             random = np.random.default_rng([count, i])
@@ -54,10 +54,15 @@ def photographs(folder: Path) -> str:
 
 
 def run_lines(
-    lines: list[str], folder: Path, extra: dict[str, str], patch: pytest.MonkeyPatch, said: pytest.CaptureFixture[str]
+    lines: list[str],
+    folder: Path,
+    extra: dict[str, str],
+    patch: pytest.MonkeyPatch,
+    said: pytest.CaptureFixture[str],
+    pictures: int = 8,
 ) -> None:
     """In this order; only folders and the options in `extra` (by job) are replaced."""
-    source = photographs(folder / "photographs")
+    source = photographs(folder / "photographs", pictures)
     for line in lines:
         words = shlex.split(line.replace("PHOTOS", source).replace("vgg19.pth", f"{source}/v.pth"))
         words = [word.replace("/data/", f"{folder}/data/") for word in words] + shlex.split(extra.get(words[2], ""))
@@ -95,19 +100,42 @@ def test_readme_s_commands_of_conditional_imle(
     assert list((tmp_path / "data" / "imle" / "pictures").glob("settle-preview-*.png"))  # label maps are shown too
 
 
+def test_readme_s_commands_for_many_images(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = readme_lines("Many images")
+    assert len(lines) == 7
+    extra = {"jobs.neighbours": "--near 2 --far 3 --workers 1", "jobs.describe": "--workers 1"}
+    run_lines(lines, tmp_path, extra, monkeypatch, capsys, pictures=24)
+    said = capsys.readouterr().out
+    assert said.count("plan: index search of 24 images") == 2 and "fitted to 18 images" in said
+    notes = artifacts.load_card(str(tmp_path / "data" / "close"))["notes"]
+    assert notes["recall_near2"] == 1 and notes["far_certified_share"] == 1
+    notes = artifacts.load_card(str(tmp_path / "data" / "balanced"))["notes"]
+    assert notes["far_most_frequent_share"] <= 0.5 and notes["certified_share"] == 1
+
+
 @pytest.mark.parametrize(
-    "line", readme_lines() + readme_lines("Conditional IMLE") + readme_lines("Measured: conditional IMLE")
+    "line",
+    [
+        line
+        for section in ("The jobs", "Many images", "Conditional IMLE", "Measured: conditional IMLE")
+        for line in readme_lines(section)
+    ],
 )
-def test_readme_s_options_exist(line: str) -> None:
+def test_readme_s_options_exist(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each --option of the line stands in the help of its command."""
     words = shlex.split(line)
     leading = words[3:5] if words[2] in ("jobs.run", "jobs.train") else words[3:4] if words[2] == "jobs.bench" else []
-    done = subprocess.run(
-        [sys.executable, "-m", words[2], *leading, "--help"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+    module = "jobs.bench.__main__" if words[2] == "jobs.bench" else words[2]
+    monkeypatch.setattr(sys, "argv", [words[2], *leading, "--help"])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    assert ended.value.code in (0, None)
+    said = capsys.readouterr().out
     for option in re.findall(r"--[a-z][\w.-]*", line):
-        assert option in done.stdout, option
+        assert option in said, option
 
 
 TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "2", "--workers", "1"]
