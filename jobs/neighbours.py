@@ -257,7 +257,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             if config.capped:
                 card = _cap(config, card, raw, folder, vectors, described, data)
         seconds = time.perf_counter() - began
-        artifacts.record(folder, job="neighbours", event="end", seconds=seconds)
+        spent = {"seconds": seconds, "images_per_second": len(vectors) / seconds, "driver_kb": workers.peak_kb()}
+        artifacts.record(folder, job="neighbours", event="end", **spent)
     notes = card["notes"]
     print(f"{card['rows']} images, {config.near} closest and {config.far} furthest each, {seconds:.1f} s: {folder}")
     shown = ("far_", "same_", "without", "random", "recall_", "index", "compared")

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipeline import descriptors, neighbours, scanning, search, sketches, storage
+from pipeline import descriptors, neighbours, scanning, search, sketches, storage, workers
 from pipeline.neighbours import Blocks
 from pipeline.scanning import Best
 from pipeline.search import Array
@@ -82,7 +82,8 @@ class Worker:
         began = time.perf_counter()
         done = storage.exists(self.plan.path(*item))
         counts: dict[str, Any] = {} if done else getattr(self, item[0])(item[1])
-        return {"what": item[0], "number": item[1], "seconds": time.perf_counter() - began, **counts}
+        spent = {"seconds": time.perf_counter() - began, "peak_kb": workers.peak_kb()}
+        return {"what": item[0], "number": item[1], **spent, **counts}
 
     def _wait(self, *items: Item) -> None:
         """For units that were handed out before, to other workers."""

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from faiss.contrib.ondisk import merge_ondisk
 
-from pipeline import descriptors, furthest, neighbours, recall, scanning, search, storage
+from pipeline import descriptors, furthest, neighbours, recall, scanning, search, storage, workers
 from pipeline.neighbours import Blocks
 from pipeline.search import Array
 
@@ -158,7 +158,11 @@ class Worker:
         """Do a unit unless it is done; returns counts and seconds."""
         began, cpu = time.perf_counter(), time.process_time()
         counts: dict[str, Any] = {} if self.plan.done(item) else getattr(self, item[0])(item[1]) or {}
-        spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu}
+        spent = {
+            "peak_kb": workers.peak_kb(),
+            "seconds": time.perf_counter() - began,
+            "cpu_seconds": time.process_time() - cpu,
+        }
         return {"what": item[0], "number": item[1], "pid": os.getpid(), **spent, **counts}
 
     def _path(self, item: Item) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import artifacts, descriptors, pictures, search, storage
+from pipeline import artifacts, descriptors, pictures, search, storage, workers
 from pipeline.search import Array, Candidates
 from pipeline.shards import DataSet
 
@@ -311,7 +311,8 @@ def make(plan: Plan, mean: Array) -> Callable[[Item], dict[str, Any]]:
             worker.tile(block, span)
         else:
             counts = worker.lists(block)
-        return {"what": kind, "block": block, "span": span, "seconds": time.perf_counter() - began, **counts}
+        spent = {"seconds": time.perf_counter() - began, "peak_kb": workers.peak_kb()}
+        return {"what": kind, "block": block, "span": span, **spent, **counts}
 
     return work
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -20,6 +21,11 @@ MAX_DEATHS = 5
 """A unit whose actor died so often stops the job: it is the unit that kills (memory), not chance."""
 NODE_CHECK_SECONDS = 10.0
 """Without a result for so long it is asked whether there is a host left: without any, a wait would never end."""
+
+
+def peak_kb() -> int:
+    """Most that this process has held in memory so far, mapped files included, in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def start(cpus: int | None = None) -> None:
