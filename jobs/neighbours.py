@@ -348,7 +348,9 @@ def _search(
     _, lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
     if not measured:
         storage.publish_json(measures, method.measure(plan, lists))
-    notes = {**_notes(folder, described, data, lists), **(storage.read_json(measures) if method != neighbours else {})}
+    # The exact search proves each list too, or looks at all rows for it.
+    found = {"method": "exact", "certified_share": 1.0} if config.method == "exact" else storage.read_json(measures)
+    notes = {**_notes(folder, described, data, lists), **found, "descriptor_bytes": vectors.bytes}
     card = artifacts.finish(folder, numbers, notes)
     for name in storage.names(folder):
         if name.startswith("tiles-"):
