@@ -13,6 +13,7 @@ from PIL import Image
 from jobs import describe, neighbours, shard, sketch
 from pipeline import descriptors, sketches, workers
 from pipeline.descriptors import DescribeOptions
+from pipeline.neighbours import load
 from pipeline.sketches import Codec, Sketch, SketchOptions
 
 Array = np.ndarray
@@ -181,6 +182,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, inline: Any) -> Path:
         describe.run(described(root, "exact"))
         sketch.run(sketch.Config(str(root / "exact"), str(root / "sketch"), fit=SketchOptions(bytes=48)))
         sketch.run(sketch.Config(str(root / "exact"), str(root / "codes"), sketch=str(root / "sketch")))
+        # So rough that what is left out is as large as what is kept.
+        sketch.run(sketch.Config(str(root / "exact"), str(root / "rough"), fit=SketchOptions(bytes=8, components=2)))
+        sketch.run(sketch.Config(str(root / "exact"), str(root / "rough codes"), sketch=str(root / "rough")))
     return root
 
 
@@ -210,21 +214,33 @@ def test_codes_of_the_job_are_those_of_the_vectors(made: Path, tmp_path: Path, n
     assert (tmp_path / "direct" / "00000.parquet").stat().st_size < 10_000
 
 
-def test_neighbours_of_codes_are_those_of_the_estimated_distance(made: Path, tmp_path: Path, no_ray: None) -> None:
+@pytest.mark.parametrize("method", ["exact", "certified", "index"])
+def test_neighbours_of_codes_are_those_of_the_estimated_distance(
+    made: Path, tmp_path: Path, no_ray: None, method: Any
+) -> None:
     config = neighbours.Config(
-        data=str(made / "data"), descriptors=str(made / "codes"), output=str(tmp_path / "n"), workers=1, block=7
+        data=str(made / "data"),
+        descriptors=str(made / "rough codes"),
+        output=str(tmp_path / "n"),
+        method=method,
+        workers=1,
+        block=1024 if method == "index" else 7,
+        directions=8,
     )
     neighbours.run(config)
-    from pipeline.neighbours import load
-
-    found, vectors = load(str(tmp_path / "n")), descriptors.Vectors(str(made / "codes"))
+    found, vectors = load(str(tmp_path / "n")), descriptors.Vectors(str(made / "rough codes"))
     x, valid = vectors.rows(0, 40)
     apart = squared(x) + vectors.private[:, None] + vectors.private
+    changed = 0
     for i in np.flatnonzero(valid):
         others = [j for j in range(40) if j != i and valid[j]]
         assert found.near[i].tolist() == sorted(others, key=lambda j: (apart[i, j], j))[:5]
         assert found.far[i].tolist() == sorted(others, key=lambda j: (-apart[i, j], j))[:13]
         np.testing.assert_allclose(found.near_distance[i], apart[i, found.near[i]], rtol=1e-12)
+        np.testing.assert_allclose(found.far_distance[i], apart[i, found.far[i]], rtol=1e-12)
+        without = ((x - x[i]).astype(np.float64) ** 2).sum(1)
+        changed += found.near[i].tolist() != sorted(others, key=lambda j: (without[j], j))[:5]
+    assert changed >= 5  # what each row has to itself decides
 
 
 def test_what_the_jobs_refuse(made: Path, tmp_path: Path, no_ray: None) -> None:
