@@ -198,6 +198,25 @@ def test_only_what_is_proved_is_certified(tmp_path: Path) -> None:
     assert np.flatnonzero(~shell.certified(queries, best, early)).tolist() == [3, 5, 7]
 
 
+def test_what_a_row_has_to_itself_counts_in_every_bound(tmp_path: Path) -> None:
+    """The same as with one coordinate more for each row, some of them larger than all others."""
+    x, private = spread(1300), np.random.default_rng(2).lognormal(0, 2, 1300) ** 2
+    vectors = descriptors.Vectors(store(tmp_path / "d", x))
+    vectors.private = private  # type: ignore[misc]
+    middle, valid = centre(vectors), np.ones(1300, bool)
+    wide = np.hstack([x, np.diag(np.sqrt(private))])
+    for sign in (1, -1):
+        best = scanning.exhaustive(vectors, np.arange(1300), 5, sign, middle)
+        np.testing.assert_array_equal(best.columns, naive(wide, valid, 5, sign)[0])
+    radii = scanning.squares(x, middle) + private
+    basis = furthest.directions(x, middle)
+    shell = furthest.Shell(vectors, radii, middle, basis, str(tmp_path / "s"), 5)
+    queries = Queries(x, np.arange(1300), middle, private)
+    best, scanned, _ = shell.furthest(queries)
+    np.testing.assert_array_equal(best.columns, naive(wide, valid, 5, -1)[0])
+    assert shell.certified(queries, best, scanned).all()
+
+
 def test_recall_on_the_card_is_what_counting_gives(tmp_path: Path, no_ray: None) -> None:
     x = spread(2500)
     valid = np.arange(2500) % 50 != 3
