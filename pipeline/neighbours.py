@@ -157,13 +157,18 @@ class Worker:
         return self._room[0][: at[1] - at[0]], self._valid
 
     def tile(self, block: int, span: int) -> None:
-        """Near and far candidates of a query block within a span, from one pass over each block product."""
+        """Near and far candidates of a query block within a span, from one pass over each block product; a list of
+        length 0 is left out."""
         plan, at = self.plan, self.plan.blocks[block]
         x, valid = self._queries(at, centred=True)
         private = self.vectors.private
         a = search.squared_norms(x) + private[at[0] : at[1]]
-        heaps = search.Heaps(len(x), plan.near + plan.margin), search.Heaps(len(x), plan.far + plan.margin, True)
-        norms = np.zeros(plan.rows)
+        heaps = [
+            (name, sign, search.Heaps(len(x), k + plan.margin, largest))
+            for name, k, sign, largest in (("near", plan.near, -1, False), ("far", plan.far, 1, True))
+            if k
+        ]
+        last, norms = heaps[-1][0], np.zeros(plan.rows)
         for start, stop in plan.span(span):
             y, good = self._block((start, stop), self._room[1], centred=True)
             if start not in self._norms:
@@ -171,12 +176,13 @@ class Worker:
             b = norms[start:stop] = self._norms[start]
             p = search.products(x, y)
             p *= -2
-            for heap, sign in zip(heaps, (-1, 1), strict=True):
-                bound = p + ((1 + sign * self.kappa) * b).astype(np.float32)
+            for name, sign, heap in heaps:
+                # The last one needs no copy of the products.
+                bound = np.add(p, ((1 + sign * self.kappa) * b).astype(np.float32), out=p if name == last else None)
                 _leave_out(bound, at, start, good, sign * -np.inf)
                 heap.add(bound, start)
         saved = {"valid": valid}
-        for name, heap, sign in zip(("near", "far"), heaps, (-1, 1), strict=True):
+        for name, sign, heap in heaps:
             values, columns = heap.result()
             own = (1 + sign * self.kappa) * a[:, None]
             saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + own)
