@@ -112,12 +112,13 @@ def frontier(config: Config, sets: Sets, weights: Weights) -> dict[str, float]:
 
 
 def certified(config: Config, sets: Sets) -> dict[str, float]:
-    """Shares compared within each set, and among the many crops."""
+    """Shares compared among the many crops, and within each set."""
+    result = _many.certified_shares(crops(config, sets), sets.folder, config.many, config.seed)
     shares = {name: _frontier.certified_share(sets, name) for name in sets.names}
-    result = {f"certified_share_1k_{name}": share for name, share in shares.items()}
+    result |= {f"certified_share_1k_{name}": share for name, share in shares.items()}
     result["certified_share_1k"] = sum(shares.values()) / len(shares)
     result["certified_share_1k_largest"] = max(shares.values())
-    return result | _many.certified_shares(crops(config, sets), sets.folder, config.many, config.seed)
+    return result
 
 
 def _track(config: Config, folder: str, weights: Weights, found: dict[str, float]) -> None:
