@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import tyro
 
 from jobs import command
@@ -80,8 +79,7 @@ def _fit(config: Config, folder: str, source: str, described: artifacts.Card) ->
     card = artifacts.begin(folder, "sketch", sketches.VERSION, sketches.origin(described), options)
     if card is None:
         vectors = descriptors.Vectors(source)
-        valid = np.concatenate([good for p in range(described["parts"]) for _, _, good in vectors.groups(p)])
-        sketch, notes = sketches.fit(vectors, valid, config.fit)
+        sketch, notes = sketches.fit(vectors, vectors.valid, config.fit)
         card = sketches.save(folder, sketch, notes)
     return card
 

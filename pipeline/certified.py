@@ -92,7 +92,7 @@ class Worker:
 
     def fit(self, _number: int) -> dict[str, Any]:
         """Directions of a sample; any are right, the principal ones leave the least."""
-        valid = np.concatenate([good for _, _, good in scanning.blocks(self.vectors)])
+        valid = self.vectors.valid
         rows = min(4096, 4 * self.plan.directions)
         options = SketchOptions(components=self.plan.directions, rows=max(16, rows), bytes=1 << 16)
         try:
@@ -142,8 +142,7 @@ class Worker:
         start, stop = self.plan.blocks[block]
         began = time.perf_counter()
         self._all()
-        fitted = neighbours.load_arrays(self.plan.path("fit", 0))
-        rows, columns = self._open(start, stop, fitted["valid"], float(fitted["askew"]))
+        rows, columns = self.open(start, stop)
         bounded = time.perf_counter()
         best = {"near": Best(stop - start, self.plan.near, 1), "far": Best(stop - start, self.plan.far, -1)}
         x, valid = self.vectors.rows(start, stop)
@@ -163,8 +162,10 @@ class Worker:
         seconds = {"bound_seconds": bounded - began, "exact_seconds": time.perf_counter() - bounded}
         return {"open": len(rows), **seconds}
 
-    def _open(self, start: int, stop: int, valid: Array, askew: float) -> tuple[Array, Array]:
+    def open(self, start: int, stop: int) -> tuple[Array, Array]:
         """(rows from `start` on, positions) of the pairs that the bounds leave open for either list, each once."""
+        fitted = neighbours.load_arrays(self.plan.path("fit", 0))
+        valid, askew = fitted["valid"], float(fitted["askew"])
         rows, columns = [], []
         for first in range(start, stop, QUERIES):
             some = np.arange(first, min(first + QUERIES, stop))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain, islice, pairwise
@@ -303,6 +304,16 @@ class Vectors:
                 yield self._group(part, group)
 
     @cached_property
+    def valid(self) -> np.ndarray:
+        """bool N: rows with a vector, which are those without an error; the vectors are not read for it."""
+        found = [np.empty(0, bool)]
+        for part, file in enumerate(self._files):
+            with self._reading(part):
+                column = file.read(columns=["error"], use_threads=False)["error"].combine_chunks()
+            found.append(np.asarray(column.is_null().to_numpy(zero_copy_only=False), dtype=bool))
+        return np.concatenate(found)
+
+    @cached_property
     def private(self) -> np.ndarray:
         """float64 N: what a row adds to its squared distance to any other (a sketch's rest; 0 for exact vectors)."""
         found = np.zeros(len(self))
@@ -317,12 +328,18 @@ class Vectors:
         return keys, stored.view("<f4") if self.codec is None else self.codec.decode(stored), valid
 
     def _stored(self, part: int, group: int) -> tuple[list[str], np.ndarray, np.ndarray]:
-        try:
+        with self._reading(part):
             if (part, group) in self._sound:  # comparing checksums is a third of reading what the page cache holds
                 return _arrays(self._unchecked(part).read_row_group(group, use_threads=False))
             read = _arrays(self._files[part].read_row_group(group, use_threads=False))
             self._sound.add((part, group))
             return read
+
+    @contextmanager
+    def _reading(self, part: int) -> Iterator[None]:
+        """Names a part that turns out to be damaged."""
+        try:
+            yield
         except (OSError, pa.ArrowInvalid) as error:
             name = f"{self.folder}/{artifacts.part_name(part)}"
             raise ValueError(

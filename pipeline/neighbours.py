@@ -161,19 +161,19 @@ class Worker:
         return self._room[0][: at[1] - at[0]], self._valid
 
     def tile(self, block: int, span: int) -> None:
-        """Near and far candidates of a query block within a span, from one pass over each block product."""
+        """Near and far candidates of a query block within a span, from one pass over each block product; a list of
+        length 0 is left out."""
         plan, at = self.plan, self.plan.blocks[block]
         x, valid = self._queries(at, centred=True)
         private = self.vectors.private
         a = search.squared_norms(x) + private[at[0] : at[1]]
-        keep = [(plan.near + plan.margin, False), (plan.far + plan.margin, True)]
-        on_device = self.device.type != "cpu"
-        left = torch.from_numpy(x).to(self.device) if on_device else None
-        heaps: list[Any] = [
-            search.Tops(len(x), k, largest, self.device) if on_device else search.Heaps(len(x), k, largest)
-            for k, largest in keep
-        ]
-        norms = np.zeros(plan.rows)
+        left = torch.from_numpy(x).to(self.device) if self.device.type != "cpu" else None
+        heaps: list[tuple[str, int, Any]] = []
+        for name, k, sign in (("near", plan.near, -1), ("far", plan.far, 1)):
+            if k:
+                given = len(x), k + plan.margin, sign > 0
+                heaps.append((name, sign, search.Heaps(*given) if left is None else search.Tops(*given, self.device)))
+        last, norms = heaps[-1][0], np.zeros(plan.rows)
         for start, stop in plan.span(span):
             y, good = self._block((start, stop), self._room[1], centred=True)
             if start not in self._norms:
@@ -181,13 +181,16 @@ class Worker:
             b = norms[start:stop] = self._norms[start]
             p: Any = search.products(x, y) if left is None else search.inner(left, torch.from_numpy(y).to(self.device))
             p *= -2
-            for heap, sign in zip(heaps, (-1, 1), strict=True):
-                own = ((1 + sign * self.kappa) * b).astype(np.float32)
-                bound = p + (own if left is None else torch.from_numpy(own).to(self.device))
+            for name, sign, heap in heaps:
+                own: Any = ((1 + sign * self.kappa) * b).astype(np.float32)
+                if left is not None:
+                    bound = p + torch.from_numpy(own).to(self.device)
+                else:  # the last one needs no copy of the products
+                    bound = np.add(p, own, out=p if name == last else None)
                 _leave_out(bound, at, start, good, sign * -np.inf)
                 heap.add(bound, start)
         saved = {"valid": valid}
-        for name, heap, sign in zip(("near", "far"), heaps, (-1, 1), strict=True):
+        for name, sign, heap in heaps:
             values, columns = heap.result()
             saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + (1 + sign * self.kappa) * a[:, None])
             saved[f"{name}_widths"] = 2 * self.kappa * (a[:, None] + norms[columns])

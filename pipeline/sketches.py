@@ -191,6 +191,27 @@ class Sketch:
         return self.codec.encode(p, norms if self.codec.cosine < 1 else np.sqrt((p.astype(np.float64) ** 2).sum(1)))
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """Principal directions of a sample, and what codecs of any size need to know of it."""
+
+    mean: Array
+    """float32 D."""
+    basis: Array
+    """float32 K D: orthonormal rows."""
+    u: Array
+    """float64 n K: the directions' coordinates of rows that were not fitted on, divided by |x - mean|."""
+    gain: float
+    """Those rows' mean |x - mean|."""
+    notes: dict[str, Any]
+
+    def sketch(self, size: int, components: int = 0) -> Sketch:
+        """The first `components` directions (0: one per four bits) with a codec of `size` bytes."""
+        bits = 8 * (size - 4)
+        k = min(components or bits // 4, len(self.basis))
+        return Sketch(self.mean, self.basis[:k], codec_for(self.u[:, :k], self.gain, bits, COSINE))
+
+
 class Rows(Protocol):
     """What a sketch is fitted to: `descriptors.Vectors`, or an array in such clothes."""
 
@@ -209,20 +230,31 @@ def fit(rows: Rows, valid: Array, options: SketchOptions) -> tuple[Sketch, dict[
     Raises:
         ValueError: fewer than 16 rows, or rows that are all equal.
     """
-    there = np.flatnonzero(valid)
-    if len(there) < 16:
-        raise ValueError(f"--descriptors: {len(there)} described images; a sketch is fitted to at least 16")
-    generator = np.random.default_rng(options.seed)
-    chosen = generator.permutation(there)[: options.rows]
-    held_out = len(chosen) // 4
-    directions = len(chosen) - held_out - 1
-    bits = 8 * (options.bytes - 4)
     if options.kind == "projection":
+        chosen = _choose(valid, options)
+        bits = 8 * (options.bytes - 4)
         k = min(options.components or bits // 8, rows.dimension)
         basis = _gaussian(k, rows.dimension, options.seed)
         codec = _codec_of_projection(rows, chosen[:256], basis, bits)
         return Sketch(np.zeros(rows.dimension, np.float32), basis, codec), {"fitted": 0}
-    k = min(options.components or bits // 4, directions, rows.dimension)
+    fitted = principal(rows, valid, options)
+    return fitted.sketch(options.bytes, options.components), fitted.notes
+
+
+def _choose(valid: Array, options: SketchOptions) -> Array:
+    there = np.flatnonzero(valid)
+    if len(there) < 16:
+        raise ValueError(f"--descriptors: {len(there)} described images; a sketch is fitted to at least 16")
+    return np.random.default_rng(options.seed).permutation(there)[: options.rows]
+
+
+def principal(rows: Rows, valid: Array, options: SketchOptions) -> Fitted:
+    """The principal directions that `options` ask for, of some of the `valid` (bool N) rows; a fourth of those is held
+    out, for the codecs. One fit serves sketches of fewer bytes, too (`Fitted.sketch`)."""
+    chosen = _choose(valid, options)
+    held_out = len(chosen) // 4
+    directions = len(chosen) - held_out - 1
+    k = min(options.components or 8 * (options.bytes - 4) // 4, directions, rows.dimension)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/sample"
         _copy(rows, chosen, path)
@@ -235,7 +267,7 @@ def fit(rows: Rows, valid: Array, options: SketchOptions) -> tuple[Sketch, dict[
     u = p / np.maximum(norms, np.finfo(np.float64).tiny)[:, None]
     kept = (p.astype(np.float64) ** 2).sum() / (norms**2).sum()  # of rows that were not fitted on
     notes = {"fitted": len(chosen) - held_out, "held_out": held_out, "variance_kept_held_out": float(kept)}
-    return Sketch(mean, basis, codec_for(u, float(norms.mean()), bits, COSINE)), notes
+    return Fitted(mean, basis, u, float(norms.mean()), notes)
 
 
 def _runs(x: Array, size: int) -> list[Array]:

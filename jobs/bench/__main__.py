@@ -19,11 +19,16 @@ def names() -> list[str]:
     return sorted(p.stem for p in Path(__file__).parent.glob("[!_]*.py"))
 
 
+def named(word: str) -> str:
+    """The bench that a word of the command line means: a dash stands for an underscore."""
+    return word.replace("-", "_")
+
+
 def main(arguments: list[str]) -> None:
-    if not arguments or arguments[0] not in names():
-        print(f"{__doc__}\nbenches: {', '.join(names())}")
+    if not arguments or named(arguments[0]) not in names():
+        print(f"{__doc__}\nbenches: {', '.join(name.replace('_', '-') for name in names())}")
         raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
-    bench = import_module(f"jobs.bench.{arguments[0]}")
+    bench = import_module(f"jobs.bench.{named(arguments[0])}")
 
     def run(config: Any) -> None:
         print(json.dumps({"bench": arguments[0], **bench.run(config)}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +64,24 @@ def describe(images: Sequence[Array], describer: Describer) -> Array:
 def kept(folder: str, found: Sequence[Array], count: int, net: VGG, weights: str, seed: int) -> None:
     """An artifact of `count` crops' descriptors in `folder`; parts that are there are not made again."""
     inputs = {"crops": count, "pictures": len(found), "weights": weights, "seed": seed}
+    _keep(folder, inputs, count, lambda first, stop: list(crops(found, first, stop, seed)), net, weights)
+
+
+def kept_images(folder: str, images: Sequence[Array], net: VGG, weights: str) -> None:
+    """An artifact of the descriptors of `images` (64 pixels each) in `folder`, which jobs.neighbours takes."""
+    content = hashlib.sha256(b"".join(np.ascontiguousarray(image).tobytes() for image in images)).hexdigest()
+    inputs = {"dataset": content, "split": "train", "weights": weights}
+    _keep(folder, inputs, len(images), lambda first, stop: images[first:stop], net, weights)
+
+
+def _keep(
+    folder: str,
+    inputs: dict[str, Any],
+    count: int,
+    images: Callable[[int, int], Sequence[Array]],
+    net: VGG,
+    weights: str,
+) -> None:
     if artifacts.begin(folder, "descriptors", descriptors.VERSION, inputs, {"size": SIZE}):
         return
     describer = Describer(net)
@@ -69,7 +89,7 @@ def kept(folder: str, found: Sequence[Array], count: int, net: VGG, weights: str
     schema = descriptors.schema(describer.dimension)
     for part in sorted(set(parts) - artifacts.done_parts(folder)):
         first, stop = part * PART, min(count, (part + 1) * PART)
-        vectors = describe(list(crops(found, first, stop, seed)), describer)
+        vectors = describe(images(first, stop), describer)
         rows = ((f"{first + i:08d}", vector, "") for i, vector in enumerate(vectors))
         artifacts.publish_rows(folder, part, schema, descriptors.groups(rows, describer.dimension))
-    artifacts.finish(folder, parts, {"bad": 0, "weights": weights, "random_weights": False})
+    artifacts.finish(folder, parts, {"bad": 0, "weights": weights, "random_weights": weights.startswith("random")})

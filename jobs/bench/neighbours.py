@@ -44,7 +44,7 @@ def run(config: Config) -> dict[str, float]:
     """Returns fraction_of_gemm, the same by CPU seconds (less disturbed by others), rates, seconds, peak_mb."""
     torch.set_num_threads(config.threads)
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
-        _store(config, f"{folder}/vectors")
+        store(config, f"{folder}/vectors")
         plan = Plan(f"{folder}/vectors", f"{folder}/tiles", config.near, config.far, config.n, config.block, 16, 1)
         vectors = descriptors.Vectors(plan.descriptors)
         parts = Parts(plan, f"{folder}/lists", vectors.part_rows, list(range(len(vectors.part_rows))))
@@ -99,7 +99,8 @@ def _product(config: Config) -> Callable[[], object]:
     return lambda: torch.matmul(x, y.T)
 
 
-def _store(config: Config, folder: str) -> None:
+def store(config: Config, folder: str) -> None:
+    """The vectors as a descriptor artifact in `folder`."""
     artifacts.begin(
         folder, "descriptors", descriptors.VERSION, {"vectors": "synthetic"}, {"n": config.n, "d": config.d}
     )

@@ -146,6 +146,7 @@ def test_bad_images_are_rows_with_a_reason(dataset: Path, tmp_path: Path, no_ray
     vectors = descriptors.Vectors(str(tmp_path / "d"))
     rows, valid = vectors.rows(0, 11)
     assert np.flatnonzero(~valid).tolist() == [5, 6] and len(vectors) == 11
+    assert np.array_equal(vectors.valid, valid)
     assert not rows[[5, 6]].any() and np.abs(rows[valid]).sum(axis=1).min() > 0
     middle, good = vectors.rows(3, 9)
     assert np.array_equal(middle, rows[3:9]) and good.tolist() == valid[3:9].tolist()
