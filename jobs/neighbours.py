@@ -102,6 +102,9 @@ class Config:
                 raise ValueError(f"--block {self.block}: with --method index give a multiple of {index.GROUP}")
             if self.threads != 1:
                 raise ValueError(f"--threads {self.threads}: --method index has one thread an actor; add --workers")
+        for option in ("index", "probes", "rerank"):
+            if self.method != "index" and getattr(self, option) != getattr(type(self), option):
+                raise ValueError(f"--{option} {getattr(self, option)}: goes with --method index alone")
         if self.gpus and self.method != "exact":
             raise ValueError(f"--gpus {self.gpus}: --method {self.method} runs on CPUs; leave it out")
         if self.gpus < 0:
@@ -244,6 +247,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     plan = plan_within(config, raw, vectors, described)
     inputs, options = _request(config, plan, described)
     if config.dry_run:
+        asked = {**options, "far_cap": config.far_cap} if config.capped else options
+        artifacts.check(folder, "neighbours", neighbours.VERSION, inputs, asked)
         _foretell(config, plan, vectors)
         return {"kind": "neighbours", "inputs": inputs, "options": options}
     with storage.lease(folder):

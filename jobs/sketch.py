@@ -63,7 +63,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         artifacts.record(folder, job="sketch", event="end", seconds=seconds)
     codec = sketches.codec_of(card["notes"])
     size = 4 * descriptors.Vectors(source).dimension
-    what = f"coded {card['rows']}" if config.sketch else f"fitted to {card['notes']['fitted']}"
+    what = f"coded {card['rows']}" if config.sketch else f"a {config.fit.kind} for {described['rows']}"
     print(
         f"{what} images: {codec.bytes} bytes each, 1/{size / codec.bytes:.0f} of the descriptor, "
         f"{len(codec.bits)} directions, {seconds:.1f} s: {folder}"

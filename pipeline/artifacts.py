@@ -38,16 +38,9 @@ def begin(folder: str, kind: str, version: int, inputs: dict[str, Any], options:
     Raises:
         ValueError: the folder holds the results of another request; the message names what differs.
     """
-    request = json.loads(json.dumps({"kind": kind, "version": version, "inputs": inputs, "options": options}))
+    request = check(folder, kind, version, inputs, options)
     path = storage.join(folder, "request.json")
-    if storage.exists(path):
-        there = storage.read_json(path)
-        if there != request:
-            raise ValueError(
-                f"{folder} holds another {there.get('kind', 'artifact')}: {_difference(there, request)}. "
-                "Nothing is overwritten: choose another output folder, or remove this one"
-            )
-    else:
+    if not storage.exists(path):
         storage.publish_json(path, request)
     path = storage.join(folder, "card.json")
     if not storage.exists(path):
@@ -57,6 +50,20 @@ def begin(folder: str, kind: str, version: int, inputs: dict[str, Any], options:
         return card
     storage.remove(path)  # a damaged part was taken out: it is made again
     return None
+
+
+def check(folder: str, kind: str, version: int, inputs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The request in its canonical form; writes nothing. Raises ValueError as `begin`."""
+    request: dict[str, Any] = json.loads(
+        json.dumps({"kind": kind, "version": version, "inputs": inputs, "options": options})
+    )
+    path = storage.join(folder, "request.json")
+    if storage.exists(path) and (there := storage.read_json(path)) != request:
+        raise ValueError(
+            f"{folder} holds another {there.get('kind', 'artifact')}: {_difference(there, request)}. "
+            "Nothing is overwritten: choose another output folder, or remove this one"
+        )
+    return request
 
 
 def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -223,6 +230,8 @@ def load_card(folder: str, kind: str | None = None) -> Card:
         )
         raise ValueError(f"{folder}: wanted {kind or 'an artifact'}, but there is no card.json; it {state}")
     card: Card = storage.read_json(path)
+    if "card" in card and card["card"] != digest({name: value for name, value in card.items() if name != "card"}):
+        raise ValueError(f"{path} is damaged or was edited: remove it and run its job again")
     if kind is not None and card.get("kind") != kind:
         raise ValueError(f"{folder} holds {card.get('kind')}, wanted {kind}")
     return card

@@ -117,6 +117,7 @@ class Worker:
             p = (centred @ basis.T).numpy()
             at = slice(first - start, first - start + len(x))
             squares[at] = centred.square().sum(1).numpy() + self.vectors.private[first : first + len(x)]
+            search.must_be_finite(squares[at], self.plan.descriptors)
             rest = np.sqrt(np.maximum(squares[at] - (p * p).sum(1), 0))
             columns[at] = np.hstack([p, rest[:, None]])
         neighbours.save_arrays(self.plan.path("project", number), columns=columns, squares=squares)

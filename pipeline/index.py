@@ -119,6 +119,10 @@ def training_rows(description: str, dimension: int, rows: int) -> int:
 
 
 def _empty(description: str, dimension: int) -> Any:
+    if re.search(r"(IVF|HNSW|NSG)0(?!\d)|IDMap", description):
+        raise ValueError(
+            f"--index {description}: no lists or links, or an IDMap, which is added where it is needed; leave it out"
+        )
     try:
         index = faiss.index_factory(dimension, description)
     except RuntimeError as error:
@@ -188,6 +192,7 @@ class Worker:
         rows = np.sort(np.random.default_rng(SEED).choice(self.plan.rows, count, replace=False))
         x, valid = self.vectors.take(rows)
         x = np.ascontiguousarray(x[valid])
+        search.must_be_finite(scanning.squares(x, self.centre), self.plan.descriptors)
         if not index.is_trained:
             try:
                 index.train(x)
@@ -204,9 +209,9 @@ class Worker:
         radii = np.full(stop - start, np.nan)
         for first, x, valid in scanning.blocks(self.vectors, start, stop):
             own = self.vectors.private[first : first + len(x)][valid]
-            radii[first - start : first - start + len(x)][valid] = scanning.squares(x[valid], self.centre) + own
-        if np.isinf(radii).any() or (radii > search.LARGEST**2).any():
-            raise ValueError(f"{self.plan.descriptors}: a vector is not finite, or over {search.LARGEST:g} long")
+            found = scanning.squares(x[valid], self.centre) + own
+            search.must_be_finite(found, self.plan.descriptors)
+            radii[first - start : first - start + len(x)][valid] = found
         neighbours.save_arrays(self._path(("radii", number)), radii=radii)
 
     def truth(self, _: int) -> None:

@@ -178,6 +178,7 @@ class Worker:
             y, good = self._block((start, stop), self._room[1], centred=True)
             if start not in self._norms:
                 self._norms[start] = search.squared_norms(y) + private[start:stop]
+                search.must_be_finite(self._norms[start], plan.descriptors)
             b = norms[start:stop] = self._norms[start]
             p: Any = search.products(x, y) if left is None else search.inner(left, torch.from_numpy(y).to(self.device))
             p *= -2

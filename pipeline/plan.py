@@ -30,7 +30,7 @@ MB = 1 << 20
 DRIVER, RAY, WORKER = 900 * MB, 700 * MB, 500 * MB
 """Resident before there is any data: this process, Ray's own, a worker with torch and FAISS."""
 SMALL = 1e11
-STARTS = 2.5
+STARTS = 3.3
 """Seconds from here to the first unit of work, relative to those it took this process to come here: Ray's processes
 and the workers load the same libraries."""
 OPEN_SHARE = 0.01
@@ -80,6 +80,8 @@ def size(text: str, option: str = "--memory") -> int:
     if not match:
         raise ValueError(f"{option} {text}: give a size such as 4GiB or 500MB")
     number, unit, binary = match.groups()
+    if not float(number) < 1e15:
+        raise ValueError(f"{option} {text}: give a size such as 4GiB or 500MB")
     return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
 
 
@@ -119,7 +121,7 @@ def worker_bytes(plan: Blocks, vectors: descriptors.Vectors) -> int:
     else:
         assert isinstance(plan, index.Plan)
         decisive = descriptors.Vectors(plan.rerank).dimension if plan.rerank else d
-        working = 4 * block * (3 * d + decisive) + 100 * block * plan.candidates + lists
+        working = 4 * block * (3 * d + decisive) + 100 * block * min(plan.candidates, n) + lists
         sample = index.training_rows(plan.index, d, n)
         training = 8 * d * sample + 16 * d * min(sample, index.SAMPLE_LEAST)
         each = max(working, training) + 40 * n + 12 * d * furthest.CHUNK + n * (4 * d + 8)
@@ -164,8 +166,12 @@ def estimate(
             {"products": 4.0 * queries * n * d, "scores": 2.0 * queries * n, "rows": 2.0 * n},
         ]
         work = {"products": 4.0 * n * lists_of * d + 4.0 * n * scanned(n) * (furthest.DIRECTIONS + 1)}
-        work |= {"scan": float(n) * n * d * plan.probes / max(1, lists_of), "rows": n * (blocks + 4.0)}
-        work |= {"pairs": 1.0 * n * plan.candidates * d}
+        if lists_of:
+            work["scan"] = float(n) * n * d * min(1.0, plan.probes / lists_of)
+        else:  # as if all were compared: right for Flat, too much for graphs
+            work["products"] += 2.0 * n * n * d
+        work["rows"] = n * (blocks + 4.0)
+        work |= {"pairs": 1.0 * n * min(plan.candidates, n) * d}
         written += 2.0 * n * (4 * d + 8)
     counted = Counter(work)
     for unit in serial:
@@ -189,12 +195,12 @@ def scanned(rows: int) -> int:
     return min(rows, 1024)
 
 
-TYPICAL = Rates(6e10, 8e8, 1e9, 2e9, 1e6, 10.0)
+TYPICAL = Rates(6e10, 2e9, 4e8, 2e9, 3e5, 9.0)
 
 
 def measure(dimension: int, plan: Blocks) -> Rates:
     """Rates of one thread, on random numbers; about a second."""
-    loading = time.process_time()  # so far: nearly all of it is libraries
+    loading, began = time.process_time(), time.perf_counter()  # so far: nearly all of it is libraries
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -219,7 +225,7 @@ def measure(dimension: int, plan: Blocks) -> Rates:
         read = (last - first) / _seconds(lambda: vectors.rows(first, last))
     finally:
         torch.set_num_threads(before)
-    return Rates(products, kept, pairs, scan, read, STARTS * loading)
+    return Rates(products, kept, pairs, scan, read, STARTS * loading + time.perf_counter() - began)
 
 
 def _scan(generator: np.random.Generator, dimension: int) -> float:

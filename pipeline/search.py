@@ -62,6 +62,12 @@ def squared_norms(x: Array) -> Array:
     return total.numpy()
 
 
+def must_be_finite(squares: Array, folder: str) -> None:
+    """Raises ValueError where a squared norm is not a number that the searches can work with."""
+    if not (squares <= LARGEST**2).all():
+        raise ValueError(f"{folder}: a vector is not finite, or over {LARGEST:g} long; describe the images again")
+
+
 def products(x: Array, y: Array, rows: Array | None = None, out: Tensor | None = None) -> Array:
     """n D, m D of one precision -> n m: x y^T, summed chunk by chunk, in `out` if given. `rows`: of these of x only."""
     a, b = torch.from_numpy(x), torch.from_numpy(y)

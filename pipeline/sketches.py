@@ -263,6 +263,8 @@ def principal(rows: Rows, valid: Array, options: SketchOptions) -> Fitted:
         x = np.memmap(path, np.float32, "r", shape=shape)[len(chosen) - held_out :]
         parts = [Sketch(mean, basis, _EMPTY).coordinates(np.array(part)) for part in _runs(x, 256)]
         del x
+    if not all(np.isfinite(norms).all() for _, norms in parts):
+        raise ValueError("--descriptors: a vector is not finite; describe the images again")
     p, norms = (np.concatenate(column) for column in zip(*parts, strict=True))
     u = p / np.maximum(norms, np.finfo(np.float64).tiny)[:, None]
     kept = (p.astype(np.float64) ** 2).sum() / (norms**2).sum()  # of rows that were not fitted on
@@ -375,7 +377,10 @@ def save(folder: str, sketch: Sketch, notes: dict[str, Any]) -> artifacts.Card:
 def load(folder: str) -> tuple[Sketch, artifacts.Card]:
     """Raises ValueError where it is not finished, damaged, or of another kind."""
     card = artifacts.load_card(folder, "sketch")
-    column = artifacts.read_part(folder, 0)["vector"].combine_chunks()
+    try:
+        column = artifacts.read_part(folder, 0)["vector"].combine_chunks()
+    except OSError as error:
+        raise ValueError(f"{folder} is damaged ({error}): remove it and run jobs.sketch again") from error
     rows = np.frombuffer(column.buffers()[1], "<f4").reshape(len(column), -1).copy()
     return Sketch(rows[0], rows[1:], codec_of(card["notes"])), card
 

@@ -66,6 +66,9 @@ class _Worker:
         self.make, self.arguments, self.threads = make, arguments, threads
         self.work: Callable[[Any], Any] | None = None
 
+    def ready(self) -> None:
+        """Answers once the actor has been placed on a host."""
+
     def run(self, item: Any) -> Any:
         if self.work is None:  # here, not in __init__: what it raises there would look like the actor's death
             import torch
@@ -87,8 +90,14 @@ def each(
     they end. `make` is called once per actor (a network is loaded once); `threads` are the actor's CPUs.
 
     An actor that dies is replaced and its item done again; an exception of the work itself is raised here as it is.
+    Items go to actors that have a place: those beyond the cluster's CPUs wait for one, and nothing waits for them.
+
+    Raises:
+        ValueError: more threads than this machine has CPUs.
     """
     start()
+    if not os.environ.get("RAY_ADDRESS") and threads > (there := ray.cluster_resources().get("CPU", 0)):
+        raise ValueError(f"--threads {threads}: this machine has {there:.0f} CPUs; give at most so many")
     actor_class: Any = ray.remote(_Worker).options(
         num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
     )
@@ -98,19 +107,33 @@ def each(
 
     waiting = list(range(len(items)))[::-1]
     deaths = dict.fromkeys(range(len(items)), 0)
-    idle = [fresh() for _ in range(min(workers, len(items)))]
+    starting = {actor.ready.remote(): actor for actor in (fresh() for _ in range(min(workers, len(items))))}
+    idle: list[Any] = []
     running: dict[Any, tuple[int, Any]] = {}
+    lost = 0
     try:
         while waiting or running:
             while idle and waiting:
                 actor, number = idle.pop(), waiting.pop()
                 running[actor.run.remote(items[number])] = (number, actor)
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=NODE_CHECK_SECONDS)
+            ready, _ = ray.wait([*running, *starting], num_returns=1, timeout=NODE_CHECK_SECONDS)
             if not ready:
                 if not any(node["Alive"] for node in ray.nodes()):
                     raise ConnectionError("Ray has no host left alive; the same command again goes on where this ended")
                 continue
             [reference] = ready
+            if reference in starting:
+                actor = starting.pop(reference)
+                try:
+                    ray.get(reference)
+                    idle.append(actor)
+                except ray.exceptions.RayActorError as error:
+                    lost += 1
+                    if lost >= MAX_DEATHS:
+                        raise RuntimeError(f"{lost} workers died before they had begun") from error
+                    actor = fresh()
+                    starting[actor.ready.remote()] = actor
+                continue
             number, actor = running.pop(reference)
             try:
                 result = ray.get(reference)
@@ -119,12 +142,13 @@ def each(
                 if deaths[number] >= MAX_DEATHS:
                     raise RuntimeError(f"unit {number}: its worker died {MAX_DEATHS} times") from error
                 waiting.append(number)
-                idle.append(fresh())
+                actor = fresh()
+                starting[actor.ready.remote()] = actor
                 continue
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from error  # the work's own exception, with the remote traceback as its context
             idle.append(actor)
             yield number, result
     finally:
-        for actor in idle + [a for _, a in running.values()]:
+        for actor in [*idle, *starting.values(), *(a for _, a in running.values())]:
             ray.kill(actor)

@@ -108,7 +108,7 @@ def test_readme_s_commands_for_many_images(
     extra = {"jobs.neighbours": "--near 2 --far 3 --workers 1", "jobs.describe": "--workers 1"}
     run_lines(lines, tmp_path, extra, monkeypatch, capsys, pictures=24)
     said = capsys.readouterr().out
-    assert said.count("plan: index search of 24 images") == 2 and "fitted to 18 images" in said
+    assert said.count("plan: index search of 24 images") == 2 and "a pca for 24 images" in said
     notes = artifacts.load_card(str(tmp_path / "data" / "close"))["notes"]
     assert notes["recall_near2"] == 1 and notes["far_certified_share"] == 1
     notes = artifacts.load_card(str(tmp_path / "data" / "balanced"))["notes"]

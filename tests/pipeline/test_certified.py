@@ -140,3 +140,27 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, no_ray: None, monkeypatch
     assert done == [0, 1, 2, 3]
     for path in (tmp_path / "calm").glob("*.parquet"):
         assert path.read_bytes() == (tmp_path / "n" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("method", ["exact", "certified", "index"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_vectors_that_are_no_numbers_are_refused(method: str, value: float, tmp_path: Path, no_ray: None) -> None:
+    x = like_grams(60)
+    x[7, 3] = value
+    source = store(tmp_path / "d", x, np.ones(60, bool))
+    with pytest.raises(ValueError, match="not finite"), np.errstate(all="ignore"):
+        found(source, tmp_path / "n", method=method)
+
+
+def test_options_of_another_method_and_an_edited_card_are_refused(tmp_path: Path, no_ray: None) -> None:
+    source = store(tmp_path / "d", like_grams(60), np.ones(60, bool))
+    for option, value in (("rerank", source), ("index", "Flat"), ("probes", 4)):
+        with pytest.raises(ValueError, match=f"--{option} .*: goes with --method index alone"):
+            found(source, tmp_path / "n", **{option: value})
+    found(source, tmp_path / "n")
+    with pytest.raises(ValueError, match="holds another neighbours"):  # before it is done in earnest
+        found(source, tmp_path / "n", near=4, dry_run=True)
+    path = tmp_path / "d" / "card.json"
+    path.write_text(path.read_text().replace('"bad": 0', '"bad": 1'))
+    with pytest.raises(ValueError, match=r"card\.json is damaged or was edited"):
+        found(source, tmp_path / "other")

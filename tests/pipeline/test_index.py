@@ -354,6 +354,9 @@ def test_what_cannot_be_is_said(tmp_path: Path, no_ray: None) -> None:
         find(source, tmp_path / "n", index="Foo7")
     with pytest.raises(ValueError, match="--index IVF512,Flat: 512 inverted lists for 300 vectors"):
         find(source, tmp_path / "n", index="IVF512,Flat")
+    for none in ("IVF0,Flat", "HNSW0", "IDMap,Flat"):  # FAISS fails of these without a name, or ends the process
+        with pytest.raises(ValueError, match=f"--index {none}: no lists or links, or an IDMap"):
+            index.check(none, 20, 100)
     with pytest.raises(ValueError, match="--index PQ7: FAISS makes no such index"):
         find(source, tmp_path / "n", index="PQ7")
     with pytest.raises(ValueError, match=r"--output s3://x/y: .*maps its files"):

@@ -35,7 +35,7 @@ def planned(config: job.Config) -> Any:
 def test_sizes() -> None:
     assert plan.size("4GiB") == 4 << 30 and plan.size("500 MB") == 500_000_000 and plan.size("1.5k") == 1500
     assert plan.size("12") == 12 and plan.size("1e9") == 10**9
-    for wrong in ("", "4 GiB of it", "four", "-1GB"):
+    for wrong in ("", "4 GiB of it", "four", "-1GB", "1e400GiB"):
         with pytest.raises(ValueError, match=r"--memory .*4GiB"):
             plan.size(wrong)
     assert plan.text(1536) == "1.5 KiB" and plan.text(3 << 30) == "3 GiB"
