@@ -30,7 +30,7 @@ MB = 1 << 20
 DRIVER, RAY, WORKER = 900 * MB, 700 * MB, 500 * MB
 """Resident before there is any data: this process, Ray's own, a worker with torch and FAISS."""
 SMALL = 1e11
-STARTS = 3.3
+STARTS = 4.2
 """Seconds from here to the first unit of work, relative to those it took this process to come here: Ray's processes
 and the workers load the same libraries."""
 OPEN_SHARE = 0.01
@@ -195,7 +195,7 @@ def scanned(rows: int) -> int:
     return min(rows, 1024)
 
 
-TYPICAL = Rates(6e10, 2e9, 4e8, 2e9, 3e5, 9.0)
+TYPICAL = Rates(6e10, 2e9, 4e8, 2e9, 3e5, 12.0)
 
 
 def measure(dimension: int, plan: Blocks) -> Rates:
