@@ -36,8 +36,8 @@ class Options:
     """Rows of a block."""
     rounds: int = 7
     """Of the measurements that take turns."""
-    batch: int = 16
-    """Crops that are described and sketched at once."""
+    batch: int = 96
+    """Crops that are described and sketched at once: jobs.describe codes a row group's, 97 of these, together."""
     sizes: tuple[int, ...] = (64, 256)
     """Pixels of those crops."""
     bytes: int = 346
