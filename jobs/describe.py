@@ -17,6 +17,7 @@ from jobs import command
 from pipeline import artifacts, descriptors, sketches, storage, weights, workers
 from pipeline.descriptors import DescribeOptions
 from pipeline.shards import DataSet
+from pipeline.vectors import bad_rows
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
@@ -106,7 +107,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
 def _finish(
     config: Config, folder: str, data: DataSet, origin: weights.Weights, codec: dict[str, Any]
 ) -> artifacts.Card:
-    bad = descriptors.bad_rows(folder, range(len(data.shards)))
+    bad = bad_rows(folder, range(len(data.shards)))
     if len(bad) > config.max_bad_share * len(data):
         raise ValueError(
             f"--max-bad-share {config.max_bad_share}: {len(bad)} of {len(data)} images cannot be described; first "

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jobs import command
-from pipeline import artifacts, balance, certified, descriptors, index, neighbours, storage, workers
-from pipeline import plan as planning
-from pipeline.neighbours import Blocks
+from pipeline import artifacts, balance, certified, cost, descriptors, exact, index, neighbours, storage, units, workers
 from pipeline.shards import DataSet
+from pipeline.units import Plan
+from pipeline.vectors import Vectors
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
@@ -110,7 +110,7 @@ class Config:
         if self.gpus < 0:
             raise ValueError(f"--gpus {self.gpus}: give 0 or more")
         if self.memory:
-            planning.size(self.memory)
+            cost.size(self.memory)
         if not 0 <= self.far_cap <= 1:
             raise ValueError(f"--far-cap {self.far_cap}: give a share of the lists, 0 to 1")
 
@@ -119,18 +119,28 @@ class Config:
         return 0 < self.far_cap < 1
 
 
-def plan_of(config: Config, folder: str, vectors: descriptors.Vectors, described: artifacts.Card) -> Blocks:
+def plan_of(config: Config, folder: str, vectors: Vectors, described: artifacts.Card) -> Plan:
     """What the method's workers need to know; its scratch folder, within `folder`, is named after what it depends on.
 
     Raises:
         ValueError: FAISS cannot make the index; an index on an object store.
     """
-    return {"exact": _exact_plan, "certified": _certified_plan, "index": _index_plan}[config.method](
-        config, folder, vectors, described
-    )
+    if config.method != "exact" and storage.is_remote(folder):
+        raise ValueError(
+            f"--output {folder}: --method {config.method} maps its files into memory; give a folder of a file system "
+            "that all workers share, and copy it"
+        )
+    asked = vectors, folder, config.near, config.far, config.block, config.workers
+    if config.method == "exact":
+        return exact.plan(*asked, config.spans, config.margin, "cuda" if config.gpus else "cpu")
+    if config.method == "certified":
+        return certified.plan(*asked, config.directions)
+    rerank = storage.absolute(config.rerank, "--rerank") if config.rerank else ""
+    usable = described["rows"] - described["notes"]["bad"]
+    return index.plan(*asked, usable, config.index, config.probes, config.candidates, rerank, config.recall_sample)
 
 
-def plan_within(config: Config, folder: str, vectors: descriptors.Vectors, described: artifacts.Card) -> Blocks:
+def plan_within(config: Config, folder: str, vectors: Vectors, described: artifacts.Card) -> Plan:
     """`plan_of` with blocks that keep --memory.
 
     Raises:
@@ -139,12 +149,13 @@ def plan_within(config: Config, folder: str, vectors: descriptors.Vectors, descr
     found = plan_of(config, folder, vectors, described)
     if not config.memory:
         return found
-    limit, step = planning.size(config.memory), index.GROUP if config.method == "index" else 1
-    while (peak := planning.peak_bytes(found, vectors, config.workers, config.far_cap)) > limit:
+    limit, step = cost.size(config.memory), index.GROUP if config.method == "index" else 1
+    sizes = config.workers, config.threads, _capping_bytes(config, vectors)
+    while (peak := cost.peak_bytes(found, vectors, *sizes)) > limit:
         smaller = max(step, found.block // 2 // step * step)
         if config.block or smaller == found.block:
             raise ValueError(
-                f"--memory {config.memory}: {planning.text(peak)} are needed with blocks of {found.block} rows and "
+                f"--memory {config.memory}: {cost.text(peak)} are needed with blocks of {found.block} rows and "
                 f"--workers {config.workers}; give more, {'smaller blocks' if config.block else 'fewer workers'}, or "
                 "shorter descriptors (jobs.sketch)"
             )
@@ -152,71 +163,10 @@ def plan_within(config: Config, folder: str, vectors: descriptors.Vectors, descr
     return found
 
 
-def _exact_plan(config: Config, folder: str, vectors: descriptors.Vectors, _: artifacts.Card) -> neighbours.Plan:
-    rows = len(vectors)
-    block = config.block or max(1, min(4096, (1 << 31) // (8 * vectors.dimension), -(-rows // config.workers)))
-    blocks = -(-rows // block)
-    spans = min(blocks, config.spans or max(1, -(-2 * config.workers // blocks)))
-    scratch = storage.join(folder, f"tiles-{block}-{spans}-{config.margin}")
-    return neighbours.Plan(
-        vectors.folder,
-        scratch,
-        config.near,
-        config.far,
-        rows,
-        block,
-        margin=config.margin,
-        spans=spans,
-        device="cuda" if config.gpus else "cpu",
-    )
-
-
-def _certified_plan(config: Config, folder: str, vectors: descriptors.Vectors, _: artifacts.Card) -> certified.Plan:
-    _on_a_file_system(config, folder)
-    rows = len(vectors)
-    block = config.block or max(1, min(8192, (1 << 30) // (4 * vectors.dimension), -(-rows // config.workers)))
-    scratch = storage.join(folder, f"tiles-certified-{block}-{config.directions}")
-    pieces = neighbours.pieces(vectors.part_rows, certified.PIECE_ROWS)
-    return certified.Plan(
-        vectors.folder, scratch, config.near, config.far, rows, block, directions=config.directions, pieces=pieces
-    )
-
-
-def _index_plan(config: Config, folder: str, vectors: descriptors.Vectors, described: artifacts.Card) -> index.Plan:
-    _on_a_file_system(config, folder)
-    description, probes = index.automatic(len(vectors))
-    if config.index != "auto":
-        description, probes = config.index, index.PROBES
-    index.check(description, vectors.dimension, described["rows"] - described["notes"]["bad"])
-    rerank = storage.absolute(config.rerank, "--rerank") if config.rerank else ""
-    dimension = descriptors.Vectors(rerank).dimension if rerank else vectors.dimension
-    rows = len(vectors)
-    # Each block reads all rows that are candidates of its own, which is nearly all there are: few blocks for many rows.
-    block = max(16_384, min(rows // 64, rows // (4 * config.workers)))
-    block = config.block or min(block, (1 << 32) // (4 * dimension), -(-rows // config.workers))
-    block = max(1, -(-block // index.GROUP)) * index.GROUP
-    return index.Plan(
-        vectors.folder,
-        storage.join(folder, f"tiles-index-{block}"),
-        config.near,
-        config.far,
-        len(vectors),
-        block,
-        index=description,
-        probes=config.probes or probes,
-        candidates=config.candidates,
-        rerank=rerank,
-        sample=config.recall_sample,
-        pieces=neighbours.pieces(vectors.part_rows, index.PIECE_ROWS),
-    )
-
-
-def _on_a_file_system(config: Config, folder: str) -> None:
-    if storage.is_remote(folder):
-        raise ValueError(
-            f"--output {folder}: --method {config.method} maps its files into memory; give a folder of a file system "
-            "that all workers share, and copy it"
-        )
+def _capping_bytes(config: Config, vectors: Vectors) -> int:
+    if not config.capped:
+        return 0
+    return balance.capping_bytes(len(vectors), vectors.dimension, config.far, config.far_cap)
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
@@ -242,17 +192,16 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             )
     if config.capped:
         balance.limit_of(usable, config.far, config.far_cap)
-    vectors = descriptors.Vectors(source)
+    vectors = Vectors(source)
     raw = storage.join(folder, "raw") if config.capped else folder
     plan = plan_within(config, raw, vectors, described)
-    inputs, options = _request(config, plan, described)
+    inputs, options = plan.request(described)
+    asked = {**options, "far_cap": config.far_cap} if config.capped else options
     if config.dry_run:
-        asked = {**options, "far_cap": config.far_cap} if config.capped else options
         artifacts.check(folder, "neighbours", neighbours.VERSION, inputs, asked)
         _foretell(config, plan, vectors)
         return {"kind": "neighbours", "inputs": inputs, "options": options}
     with storage.lease(folder):
-        asked = {**options, "far_cap": config.far_cap} if config.capped else options
         card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, asked)
         if card is None:
             found = artifacts.begin(raw, "neighbours", neighbours.VERSION, inputs, options) if config.capped else None
@@ -273,13 +222,13 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     return card
 
 
-def _foretell(config: Config, plan: Blocks, vectors: descriptors.Vectors) -> planning.Estimate:
+def _foretell(config: Config, plan: Plan, vectors: Vectors) -> cost.Estimate:
     """Print what the search will take, all of it (where it goes on, less is left)."""
-    found = planning.estimate(plan, vectors, config.workers, config.threads, config.far_cap)
+    found = cost.estimate(plan, vectors, config.workers, config.threads, _capping_bytes(config, vectors))
     print(
         f"plan: {config.method} search of {plan.rows} images in {len(plan.blocks)} blocks of {plan.block}: "
-        f"{found.operations:.2g} operations, reads {planning.text(found.read)}, writes {planning.text(found.written)}, "
-        f"holds at most {planning.text(found.peak)}{f' of {config.memory}' if config.memory else ''}, "
+        f"{found.operations:.2g} operations, reads {cost.text(found.read)}, writes {cost.text(found.written)}, "
+        f"holds at most {cost.text(found.peak)}{f' of {config.memory}' if config.memory else ''}, "
         f"about {found.seconds:.0f} s with {config.workers} workers of {config.threads} threads",
         flush=True,
     )
@@ -301,60 +250,33 @@ class _Progress:
             print(f"{self.done} of {self.units} units done, {spent:.0f} s, about {left:.0f} s left", flush=True)
 
 
-def _request(config: Config, plan: Blocks, described: artifacts.Card) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The artifact's inputs and options."""
-    inputs = {"dataset": described["inputs"]["dataset"], "split": described["inputs"]["split"]}
-    inputs["descriptors"] = described["content"]
-    options: dict[str, Any] = {"near": config.near, "far": config.far}
-    if isinstance(plan, certified.Plan):
-        options |= {"method": "certified", "directions": plan.directions}
-    if isinstance(plan, index.Plan):
-        options |= {"method": "index", "index": plan.index, "probes": plan.probes, "candidates": plan.candidates}
-        options |= {"recall_sample": plan.sample}
-        if plan.rerank:
-            larger = artifacts.load_card(plan.rerank, "descriptors")
-            for what in ("dataset", "split"):
-                if larger["inputs"][what] != inputs[what] or larger["rows"] != described["rows"]:
-                    raise ValueError(
-                        f"--rerank {plan.rerank}: descriptors of another {what} ({larger['inputs'][what]}, "
-                        f"{larger['rows']} images) than --descriptors ({inputs[what]}, {described['rows']} images)"
-                    )
-            inputs["rerank"] = larger["content"]
-    return inputs, options
-
-
 def _search(
     config: Config,
     folder: str,
-    plan: Blocks,
-    vectors: descriptors.Vectors,
+    plan: Plan,
+    vectors: Vectors,
     described: artifacts.Card,
     data: DataSet | None,
 ) -> artifacts.Card:
-    method: Any = {"exact": neighbours, "certified": certified, "index": index}[config.method]
     numbers = list(range(described["parts"]))
     done = artifacts.done_parts(folder)
-    todo = [part for part in numbers if part not in done]
-    # What is measured is of all blocks; the blocks of finished parts are kept until it is.
+    parts = neighbours.Parts(plan, folder, vectors.part_rows, [part for part in numbers if part not in done])
+    parts.publish()
     measures = storage.join(folder, "search.json")
-    measured = config.method == "exact" or storage.exists(measures)
-    if todo or not measured:
-        parts = neighbours.Parts(plan, folder, vectors.part_rows, todo)
-        parts.publish()
-        items = plan.items(parts.blocks() if measured else list(range(len(plan.blocks))))
-        arguments = [plan, neighbours.centre(vectors)]
-        pool = workers.each(method.make, arguments, items, config.workers, config.threads, config.gpus) if items else ()
-        progress = _Progress(len(items))
-        for _, counts in pool:
+    measured = storage.exists(measures)
+    # What is measured is of all blocks; those of finished parts are kept until it is.
+    every = plan.measured_by_blocks and not measured
+    if items := plan.items(list(range(len(plan.blocks))) if every else parts.blocks()):
+        arguments, progress = [plan, neighbours.centre(vectors)], _Progress(len(items))
+        for _, counts in workers.each(units.make, arguments, items, config.workers, config.threads, config.gpus):
             artifacts.record(folder, job="neighbours", **counts)
             progress.step()
             if counts["what"] == "lists":
                 parts.publish()
     _, lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
     if not measured:
-        storage.publish_json(measures, method.measure(plan, lists))
-    # The exact search proves each list too, or looks at all rows for it.
-    found = {"method": "exact", "certified_share": 1.0} if config.method == "exact" else storage.read_json(measures)
+        storage.publish_json(measures, plan.measure(lists))
+    found = storage.read_json(measures)
     notes = {**_notes(folder, described, data, lists), **found, "descriptor_bytes": vectors.bytes}
     card = artifacts.finish(folder, numbers, notes)
     for name in storage.names(folder):
@@ -368,7 +290,7 @@ def _cap(
     found: artifacts.Card,
     raw: str,
     folder: str,
-    vectors: descriptors.Vectors,
+    vectors: Vectors,
     described: artifacts.Card,
     data: DataSet | None,
 ) -> artifacts.Card:

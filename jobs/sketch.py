@@ -17,7 +17,9 @@ import tyro
 
 from jobs import command
 from pipeline import artifacts, descriptors, sketches, storage, workers
+from pipeline.codec import codec_of
 from pipeline.sketches import SketchOptions
+from pipeline.vectors import Vectors
 
 if TYPE_CHECKING:
     from pipeline.tracking import Tracker
@@ -61,8 +63,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         card = _code(config, folder, source, described) if config.sketch else _fit(config, folder, source, described)
         seconds = time.perf_counter() - began
         artifacts.record(folder, job="sketch", event="end", seconds=seconds)
-    codec = sketches.codec_of(card["notes"])
-    size = 4 * descriptors.Vectors(source).dimension
+    codec = codec_of(card["notes"])
+    size = 4 * Vectors(source).dimension
     what = f"coded {card['rows']}" if config.sketch else f"a {config.fit.kind} for {described['rows']}"
     print(
         f"{what} images: {codec.bytes} bytes each, 1/{size / codec.bytes:.0f} of the descriptor, "
@@ -78,7 +80,7 @@ def _fit(config: Config, folder: str, source: str, described: artifacts.Card) ->
     options = asdict(config.fit)
     card = artifacts.begin(folder, "sketch", sketches.VERSION, sketches.origin(described), options)
     if card is None:
-        vectors = descriptors.Vectors(source)
+        vectors = Vectors(source)
         sketch, notes = sketches.fit(vectors, vectors.valid, config.fit)
         card = sketches.save(folder, sketch, notes)
     return card

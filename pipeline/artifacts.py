@@ -178,13 +178,13 @@ class _Ranges(io.RawIOBase):
         return data
 
 
-def open_part(folder: str, number: int, check: bool = True) -> pq.ParquetFile:
-    """Part `number`, to be read row group by row group; `check`: compare pages with their checksums. Raises ValueError
-    as `read_part`."""
+def open_part(folder: str, number: int, check: bool = True, footer: Any = None) -> pq.ParquetFile:
+    """Part `number`, to be read row group by row group. `check`: compare pages with their checksums. `footer`: its
+    metadata, where they were read before. Raises ValueError as `read_part`."""
     path = storage.join(folder, part_name(number) + ".parquet")
     try:
         source = pa.PythonFile(_Ranges(path), mode="r") if storage.is_remote(path) else path
-        return pq.ParquetFile(source, page_checksum_verification=check)
+        return pq.ParquetFile(source, metadata=footer, page_checksum_verification=check)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
         raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
 

@@ -50,7 +50,7 @@ CHUNK = 4096
 
 
 class Rows(Protocol):
-    """Vectors that are read a run at a time, as `descriptors.Vectors`."""
+    """Vectors that are read a run at a time, as `vectors.Vectors`."""
 
     dimension: int
 
@@ -81,6 +81,12 @@ def limit_of(rows: int, k: int, cap: float) -> int:
             f"give at least {k / rows:.4g}"
         )
     return limit
+
+
+def capping_bytes(rows: int, dimension: int, k: int, cap: float) -> int:
+    """What `balanced` holds at most, where the pool is not doubled."""
+    pool = max(LEAST, int(POOL * k / cap))
+    return 4 * pool * dimension + 6 * 8 * ENTRIES + 12 * rows * (k + MARGIN) + 16 * rows * k
 
 
 def balanced(vectors: Rows, k: int, cap: float, seed: int = 0, block: int = 1024) -> tuple[Array, Array]:

@@ -7,32 +7,34 @@ With p the coordinates of a row in the first principal directions, r the norm of
 and with a = |p_x|^2 + r_x^2, b likewise, the bounds are a + b - 2 p_x.p_y -+ 2 r_x r_y: one float32 product and a
 rank-1 term for both lists. A row whose lower bound is above a query's k-th smallest upper bound is not among its
 nearest, one whose upper bound is below the k-th largest lower bound not among its furthest. The rest are recomputed as
-float64 differences, so that the lists are those of pipeline.neighbours.
+float64 differences, so that the lists are those of pipeline.exact.
 
-Slack of the bounds, relative to a + b: SLACK times (m + 16) u for the roundings of m + 1 columns and their sums (u =
+Slack of the bounds, relative to a + b: SLACK times (m + 17) u for the roundings of m + 1 columns and their sums (u =
 2^-24; pipeline.search), and four times the spectral norm by which the directions miss being orthonormal (coordinates
 are then off by half of it). p is computed in float64.
 
 Units of work, each a published file: `fit` (directions of a sample), `project` (a run of the artifact's parts), `lists`
-(a query block). Memory of a worker: 4 B D for B query rows, a row group, the directions' 8 m D, 24 bytes an open pair,
-64 MB of products; the projections, 4 (m + 1) bytes an image, are mapped and shared.
+(a query block). Memory of a worker: `Plan.worker_bytes`; the projections, 4 (m + 1) bytes an image, are mapped and
+shared.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipeline import descriptors, neighbours, scanning, search, sketches, storage, workers
-from pipeline.neighbours import Blocks
+from pipeline import neighbours, scanning, search, sketches, storage, units
+from pipeline.cost import Units, Work
 from pipeline.scanning import Best
 from pipeline.search import Array
-from pipeline.sketches import SketchOptions
+from pipeline.sketches import NoDirections, SketchOptions
+from pipeline.units import Item, load_arrays, save_arrays
+from pipeline.vectors import Vectors
 
 SLACK = 4
 PIECE_ROWS = 8192
@@ -42,12 +44,14 @@ ROWS = 4096
 QUERIES = 1024
 """Queries of one product."""
 
-Item = tuple[str, int]
-"""(kind of unit, its number)."""
+SAMPLE = 4096
+"""Rows at most that the directions are those of, and four a direction."""
+OPEN_SHARE = 0.01
+"""Of the rows that are compared: known only afterwards; real pictures had less."""
 
 
 @dataclass(frozen=True)
-class Plan(Blocks):
+class Plan(units.Plan):
     """What every worker needs to know."""
 
     directions: int
@@ -55,59 +59,84 @@ class Plan(Blocks):
     pieces: tuple[tuple[int, int], ...]
     """(first row, last + 1) of each run of parts."""
 
-    def path(self, kind: str, number: int, what: str = "") -> str:
-        return storage.join(self.scratch, f"{kind}-{number:05d}{what}.npz")
+    @property
+    def sample(self) -> int:
+        return max(16, min(SAMPLE, 4 * self.directions))
 
-    def items(self, blocks: list[int]) -> list[Item]:
-        """What is still to do, in an order in which units wait only for earlier ones."""
-        every: list[Item] = [
-            ("fit", 0),
-            *(("project", p) for p in range(len(self.pieces))),
-            *(("lists", b) for b in blocks),
-        ]
-        there = set(storage.names(self.scratch))
-        return [(kind, number) for kind, number in every if f"{kind}-{number:05d}.npz" not in there]
+    def units(self, blocks: list[int]) -> list[Item]:
+        return [("fit", 0), *(("project", p) for p in range(len(self.pieces))), *(("lists", b) for b in blocks)]
+
+    def worker(self, centre: Array) -> Worker:
+        return Worker(self)
+
+    def request(self, described: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        inputs, options = super().request(described)
+        return inputs, {**options, "method": "certified", "directions": self.directions}
+
+    def measure(self, lists: dict[str, Array]) -> dict[str, Any]:
+        """All is proved, and by comparing what share of the other rows."""
+        opened = np.concatenate([load_arrays(self.path(("lists", b)))["open"] for b in range(len(self.blocks))])
+        valid = lists["far"][:, 0] >= 0
+        share = opened[valid] / max(1, int(valid.sum()) - 1)
+        found: dict[str, Any] = {"method": "certified", "certified_share": 1.0, "compared_share": float(share.mean())}
+        return {**found, "compared_share_largest": float(share.max())}
+
+    def worker_bytes(self, vectors: Vectors) -> int:
+        n, d, m, lists = self.rows, vectors.dimension, self.directions, self.near + self.far
+        opened = 24 * 3 * self.block * max(lists, int(OPEN_SHARE * n))
+        working = 4 * self.block * d + opened + 5 * 4 * QUERIES * ROWS + 60 * self.block * lists
+        fitting = 16 * min(n, self.sample) ** 2 + 16 * m * d
+        return max(working, fitting) + 12 * (m + 1) * n + 40 * n
+
+    def work(self, vectors: Vectors) -> Work:
+        n, d, m, lists = float(self.rows), vectors.dimension, self.directions, self.near + self.far
+        sample, blocks = min(n, self.sample), len(self.blocks)
+        fit = Units(1, {"products": 2 * sample * sample * d + 4 * m * sample * d, "rows": n})
+        project = Units(len(self.pieces), {"products": 4 * n * m * d, "rows": n})  # in float64: twice as slow
+        found = {"products": 2 * n * n * m, "scores": 2 * n * n, "pairs": max(OPEN_SHARE * n, 1.2 * lists) * n * d}
+        found["rows"] = n * (blocks + 1)
+        written = 8 * n * (m + 2) + 12 * n * lists
+        return Work([[fit], [project], [Units(blocks, found)]], written)
 
 
-class Worker:
+def plan(
+    vectors: Vectors, folder: str, near: int, far: int, block: int = 0, workers: int = 1, directions: int = 256
+) -> Plan:
+    """block: 0: chosen. workers: who share the blocks."""
+    rows = len(vectors)
+    block = block or max(1, min(8192, (1 << 30) // (4 * vectors.dimension), -(-rows // workers)))
+    scratch = storage.join(folder, f"tiles-certified-{block}-{directions}")
+    pieces = units.pieces(vectors.part_rows, PIECE_ROWS)
+    return Plan(vectors.folder, scratch, near, far, rows, block, directions, pieces)
+
+
+class Worker(units.Worker):
     """One actor's state: the vectors, the directions, all projections."""
 
-    def __init__(self, plan: Plan, _: Array) -> None:
+    plan: Plan
+
+    def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.vectors = descriptors.Vectors(plan.descriptors)
+        self.vectors = Vectors(plan.descriptors, torch.get_num_threads())
         self._projected: tuple[Array, Array] | None = None
-
-    def run(self, item: Item) -> dict[str, Any]:
-        """Do a unit unless it is done; returns counts and seconds."""
-        began = time.perf_counter()
-        done = storage.exists(self.plan.path(*item))
-        counts: dict[str, Any] = {} if done else getattr(self, item[0])(item[1])
-        spent = {"seconds": time.perf_counter() - began, "peak_kb": workers.peak_kb()}
-        return {"what": item[0], "number": item[1], **spent, **counts}
-
-    def _wait(self, *items: Item) -> None:
-        """For units that were handed out before, to other workers."""
-        while not all(storage.exists(self.plan.path(*item)) for item in items):
-            time.sleep(0.05)
 
     def fit(self, _number: int) -> dict[str, Any]:
         """Directions of a sample; any are right, the principal ones leave the least."""
         valid = self.vectors.valid
-        rows = min(4096, 4 * self.plan.directions)
-        options = SketchOptions(components=self.plan.directions, rows=max(16, rows), bytes=1 << 16)
         try:
-            made, _notes = sketches.fit(self.vectors, valid, options)
+            options = SketchOptions(components=self.plan.directions, rows=self.plan.sample)
+            made = sketches.principal(self.vectors, valid, options)
             mean, basis = made.mean, made.basis
-        except ValueError:  # too few rows for directions, or all equal: their norms alone do
+        except NoDirections:  # the norms alone do
             mean, basis = neighbours.centre(self.vectors), np.zeros((0, self.vectors.dimension), np.float32)
         wide = basis.astype(np.float64)
         askew = float(np.linalg.norm(wide @ wide.T - np.eye(len(wide)), 2)) if len(wide) else 0.0
-        neighbours.save_arrays(self.plan.path("fit", 0), mean=mean, basis=basis, askew=np.array(askew), valid=valid)
+        save_arrays(self.plan.path(("fit", 0)), mean=mean, basis=basis, askew=np.array(askew), valid=valid)
         return {"directions": len(basis), "askew": askew}
 
     def project(self, number: int) -> dict[str, Any]:
-        self._wait(("fit", 0))
-        fitted = neighbours.load_arrays(self.plan.path("fit", 0))
+        self.wait(("fit", 0))
+        fitted = load_arrays(self.plan.path(("fit", 0)))
         basis, mean = torch.from_numpy(fitted["basis"]).double(), torch.from_numpy(fitted["mean"])
         start, stop = self.plan.pieces[number]
         columns = np.zeros((stop - start, len(basis) + 1), np.float32)
@@ -120,16 +149,16 @@ class Worker:
             search.must_be_finite(squares[at], self.plan.descriptors)
             rest = np.sqrt(np.maximum(squares[at] - (p * p).sum(1), 0))
             columns[at] = np.hstack([p, rest[:, None]])
-        neighbours.save_arrays(self.plan.path("project", number), columns=columns, squares=squares)
+        save_arrays(self.plan.path(("project", number)), columns=columns, squares=squares)
         return {}
 
     def _all(self) -> tuple[Array, Array]:
         """(float32 N m + 1, float64 N) of all rows; who needs them first joins the pieces in a file to be mapped."""
         if self._projected is None:
             items = [("project", p) for p in range(len(self.plan.pieces))]
-            self._wait(*items)
+            self.wait(*items)
             path = storage.join(self.plan.scratch, "all.npy")
-            loaded = [neighbours.load_arrays(self.plan.path(*item)) for item in items]
+            loaded = [load_arrays(self.plan.path(item)) for item in items]
             if not storage.exists(path):
                 with storage.temporary(path) as draft:
                     with open(draft, "wb") as file:
@@ -159,13 +188,13 @@ class Worker:
         for name, side in best.items():
             saved[name] = side.columns.astype(np.int32)
             saved[f"{name}_distance"] = np.where(side.columns >= 0, side.distances, np.nan)
-        neighbours.save_arrays(self.plan.path("lists", block), **saved)
+        save_arrays(self.plan.path(("lists", block)), **saved)
         seconds = {"bound_seconds": bounded - began, "exact_seconds": time.perf_counter() - bounded}
         return {"open": len(rows), **seconds}
 
     def open(self, start: int, stop: int) -> tuple[Array, Array]:
         """(rows from `start` on, positions) of the pairs that the bounds leave open for either list, each once."""
-        fitted = neighbours.load_arrays(self.plan.path("fit", 0))
+        fitted = load_arrays(self.plan.path(("fit", 0)))
         valid, askew = fitted["valid"], float(fitted["askew"])
         rows, columns = [], []
         for first in range(start, stop, QUERIES):
@@ -238,17 +267,3 @@ class _Top:
         kept = lower <= self._limit()[i]
         pairs: Array = i[kept] * rows + j[kept]
         return pairs
-
-
-def make(plan: Plan, mean: Array) -> Callable[[Item], dict[str, Any]]:
-    """For `workers.each`."""
-    return Worker(plan, mean).run
-
-
-def measure(plan: Plan, lists: dict[str, Array]) -> dict[str, Any]:
-    """What the card says of a finished search: all is proved, and by comparing what share of the other rows."""
-    opened = np.concatenate([neighbours.load_arrays(plan.path("lists", b))["open"] for b in range(len(plan.blocks))])
-    valid = lists["far"][:, 0] >= 0
-    share = opened[valid] / max(1, int(valid.sum()) - 1)
-    found: dict[str, Any] = {"method": "certified", "certified_share": 1.0, "compared_share": float(share.mean())}
-    return {**found, "compared_share_largest": float(share.max())}

@@ -25,9 +25,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from pipeline import descriptors, scanning, search, storage
+from pipeline import scanning, search, storage
 from pipeline.scanning import Best, Queries, Rows
 from pipeline.search import Array
+from pipeline.vectors import Vectors
 
 DIRECTIONS = 16
 """m: directions of the cheap bound."""
@@ -38,6 +39,11 @@ COMMON = 32
 """Rows of a block that pass a query's cheap bound: with more, float32 products of full length come first."""
 MARGIN = 1e-9
 """Relative, of float64 radii and distances (their roundings are about 1e-13): a query is closed with certainty."""
+
+
+def meets(rows: int) -> int:
+    """Rows of the shell that a query's bounds are taken of, where there are outliers: one block of products."""
+    return min(rows, scanning.ROWS)
 
 
 def directions(sample: Array, centre: Array) -> Array:
@@ -51,9 +57,7 @@ class Shell:
     """The rows with a vector in falling distance from the centre, as files that the first who needs one writes:
     4 d bytes a row, mapped into memory, so that actors of one host share them."""
 
-    def __init__(
-        self, vectors: descriptors.Vectors, radii: Array, centre: Array, basis: Array, folder: str, k: int
-    ) -> None:
+    def __init__(self, vectors: Vectors, radii: Array, centre: Array, basis: Array, folder: str, k: int) -> None:
         """radii: float64 N, squared distances to `centre` (float32 d), NaN: no vector. basis: float64 d m."""
         self.vectors, self.centre, self.basis, self.folder, self.k = vectors, centre, basis, folder, k
         order = np.argsort(-radii, kind="stable")  # NaN last

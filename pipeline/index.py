@@ -12,22 +12,14 @@ Units of work, each one published file, so that any may be done again, on any wo
 Same bytes for any workers and blocks: FAISS runs on one thread, over groups of queries that do not depend on them,
 since a product's last bits depend on how many rows it takes. (Another machine's products may differ in them.)
 
-Memory of a worker, beside the mapped files, which all of a host share (the index; the shell, 4 d bytes a scanned row):
-
-    4 B (3 d + D) + 100 B C + 60 B (k_c + k_f) + 40 N + 8 D R + 12 d S + 500 MB
-
-with B the block's rows, C candidates, N all rows, d and D the lengths of a vector and of one of `rerank` (d where there
-is none), R the rows of a row group, S furthest.CHUNK. In training it holds 8 d T + 16 d S' instead, for T rows of
-the sample and at most S' = SAMPLE_LEAST of them for the directions, and in a piece of P rows P (4 d + 8) twice. The
-500 MB are Python with torch and FAISS, and products. An index without inverted lists is mapped where FAISS can.
+Memory of a worker: `Plan.worker_bytes`, of which the index and the shell are mapped files that all of a host share. An
+index without inverted lists is mapped where FAISS can.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +28,11 @@ import numpy as np
 import torch
 from faiss.contrib.ondisk import merge_ondisk
 
-from pipeline import descriptors, furthest, neighbours, recall, scanning, search, storage, workers
-from pipeline.neighbours import Blocks
+from pipeline import artifacts, furthest, neighbours, recall, scanning, search, storage, units
+from pipeline.cost import Units, Work
 from pipeline.search import Array
+from pipeline.units import Item, load_arrays, save_arrays
+from pipeline.vectors import Vectors
 
 GROUP = 1024
 """Queries of one call of FAISS; blocks are multiples of it."""
@@ -53,12 +47,9 @@ PROBES = 16
 ROUNDS = 10
 """Of FAISS's k-means for inverted lists."""
 
-Item = tuple[str, int]
-"""(kind of unit, its number)."""
-
 
 @dataclass(frozen=True)
-class Plan(Blocks):
+class Plan(units.Plan):
     """What every worker needs to know."""
 
     index: str
@@ -75,21 +66,126 @@ class Plan(Blocks):
     """(first row, last + 1) of each."""
 
     def name(self, item: Item) -> str:
-        """Of the file that says a unit is done."""
         kind, number = item
         ending = "index" if kind in ("piece", "merge") else "npz"
         return f"{kind}-{number:05d}.{ending}"
 
-    def done(self, item: Item) -> bool:
-        return storage.exists(storage.join(self.scratch, self.name(item)))
+    def units(self, blocks: list[int]) -> list[Item]:
+        found: list[Item] = [("train", 0), ("truth", 0)]
+        found += [(kind, number) for kind in ("radii", "piece") for number in range(len(self.pieces))]
+        return [*found, ("merge", 0), *(("lists", b) for b in blocks)]
 
-    def items(self, blocks: list[int]) -> list[Item]:
-        """What is still to do, in an order in which units wait only for earlier ones."""
-        every: list[Item] = [("train", 0), ("truth", 0)]
-        every += [(kind, number) for kind in ("radii", "piece") for number in range(len(self.pieces))]
-        every += [("merge", 0), *(("lists", b) for b in blocks)]
-        there = set(storage.names(self.scratch))
-        return [item for item in every if self.name(item) not in there]
+    def worker(self, centre: Array) -> Worker:
+        return Worker(self, centre)
+
+    def request(self, described: artifacts.Card) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Raises ValueError where `rerank` holds descriptors of other images."""
+        inputs, options = super().request(described)
+        options |= {"method": "index", "index": self.index, "probes": self.probes, "candidates": self.candidates}
+        options |= {"recall_sample": self.sample}
+        if self.rerank:
+            larger = artifacts.load_card(self.rerank, "descriptors")
+            for what in ("dataset", "split"):
+                if larger["inputs"][what] != inputs[what] or larger["rows"] != described["rows"]:
+                    raise ValueError(
+                        f"--rerank {self.rerank}: descriptors of another {what} ({larger['inputs'][what]}, "
+                        f"{larger['rows']} images) than --descriptors ({inputs[what]}, {described['rows']} images)"
+                    )
+            inputs["rerank"] = larger["content"]
+        return inputs, options
+
+    def measure(self, lists: dict[str, Array]) -> dict[str, Any]:
+        """Recall, the index's bytes, the share of rows that the furthest lists took to prove."""
+        truth = load_arrays(self.path(("truth", 0)))
+        blocks = [load_arrays(self.path(("lists", b))) for b in range(len(self.blocks))]
+        scanned, certified = (np.concatenate([block[name] for block in blocks]) for name in ("scanned", "certified"))
+        valid = lists["far"][:, 0] >= 0
+        usable = int(valid.sum())
+        files = [name for name in storage.names(self.scratch) if name.startswith("merge")]
+        size = sum(storage.size(storage.join(self.scratch, name)) for name in files)
+        found: dict[str, Any] = {"method": "index", "index": self.index, "probes": self.probes}
+        found |= {"bytes_per_image": size / usable, "recall_queries": len(truth["rows"])}
+        for name, k, sign in (("near", self.near, 1), ("far", self.far, -1)):
+            shares = recall.recall(lists[f"{name}_distance"][truth["rows"]], truth[name], sign)
+            found |= recall.notes(f"recall_{name}{k}", shares)
+        share = scanned[valid] / usable
+        found["far_certified_share"] = float(certified[valid].mean())
+        found |= {"far_scanned_share": float(share.mean()), "far_scanned_share_largest": float(share.max())}
+        return found
+
+    def worker_bytes(self, vectors: Vectors) -> int:
+        n, d, block = self.rows, vectors.dimension, self.block
+        decisive = Vectors(self.rerank).dimension if self.rerank else d
+        working = 4 * block * (3 * d + decisive) + 100 * block * min(self.candidates, n)
+        sample = training_rows(self.index, d, n)
+        training = 8 * d * sample + 16 * d * min(sample, SAMPLE_LEAST)
+        piece = 2 * (4 * d + 8) * max(stop - start for start, stop in self.pieces)
+        mapped = n * (4 * d + 8) + 12 * d * furthest.CHUNK
+        return max(working + 60 * block * (self.near + self.far), training, piece) + 40 * n + mapped
+
+    def work(self, vectors: Vectors) -> Work:
+        n, d, blocks, pieces = float(self.rows), vectors.dimension, len(self.blocks), len(self.pieces)
+        lists, queries = inverted_lists(self.index, d), min(n, self.sample)
+        sample = min(n, training_rows(self.index, d, self.rows))
+        train = 2 * d * lists * sample * ROUNDS + 2 * d * d * min(sample, SAMPLE_LEAST)
+        truth = {"products": 4 * queries * n * d, "scores": 2 * queries * n, "rows": 2 * n}
+        found = {"products": 2 * n * lists * d + 4 * n * furthest.meets(self.rows) * (furthest.DIRECTIONS + 1)}
+        if lists:
+            found["scan"] = n * n * d * min(1.0, self.probes / lists)
+        else:  # as if all were compared: right for Flat, too much for graphs
+            found["products"] += 2 * n * n * d
+        # Each block reads its own rows, and all that are candidates of one of them.
+        found |= {"pairs": n * min(self.candidates, n) * d, "rows": n * (blocks + 1)}
+        stages = [
+            [Units(1, {"products": train, "rows": n}), Units(1, truth)],
+            [Units(pieces, {"rows": n}), Units(pieces, {"products": 2 * n * lists * d, "rows": n})],
+            [Units(blocks, found)],
+        ]
+        return Work(stages, 2 * n * (4 * d + 8) + 12 * n * (self.near + self.far))
+
+
+def plan(
+    vectors: Vectors,
+    folder: str,
+    near: int,
+    far: int,
+    block: int,
+    workers: int,
+    usable: int,
+    index: str = "auto",
+    probes: int = 0,
+    candidates: int = 50,
+    rerank: str = "",
+    sample: int = 1000,
+) -> Plan:
+    """block, probes: 0: chosen. workers: who share the blocks. usable: rows with a vector.
+
+    Raises:
+        ValueError: FAISS cannot make the index, or there are fewer vectors than inverted lists.
+    """
+    rows, (description, found) = len(vectors), automatic(len(vectors))
+    if index != "auto":
+        description, found = index, PROBES
+    check(description, vectors.dimension, usable)
+    dimension = Vectors(rerank).dimension if rerank else vectors.dimension
+    # Each block reads all rows that are candidates of its own, which is nearly all there are: few blocks for many rows.
+    most = max(16_384, min(rows // 64, rows // (4 * workers)))
+    block = block or min(most, (1 << 32) // (4 * dimension), -(-rows // workers))
+    block = max(1, -(-block // GROUP)) * GROUP
+    return Plan(
+        vectors.folder,
+        storage.join(folder, f"tiles-index-{block}"),
+        near,
+        far,
+        rows,
+        block,
+        index=description,
+        probes=probes or found,
+        candidates=candidates,
+        rerank=rerank,
+        sample=sample,
+        pieces=units.pieces(vectors.part_rows, PIECE_ROWS),
+    )
 
 
 def automatic(rows: int) -> tuple[str, int]:
@@ -147,44 +243,28 @@ def _mergeable(index: Any) -> bool:
     return plain and not isinstance(_ivf(index), (type(None), faiss.IndexIVFFastScan, faiss.IndexIVFPQR))
 
 
-class Worker:
+class Worker(units.Worker):
     """One actor's state: the vectors, and once they are needed the merged index and the shell."""
 
+    plan: Plan
+
     def __init__(self, plan: Plan, centre: Array) -> None:
+        torch.set_num_threads(1)
         faiss.omp_set_num_threads(1)
         self.plan, self.centre = plan, centre
-        self.vectors = descriptors.Vectors(plan.descriptors)
-        self.decisive = descriptors.Vectors(plan.rerank) if plan.rerank else self.vectors
+        self.vectors = Vectors(plan.descriptors)
+        self.decisive = Vectors(plan.rerank) if plan.rerank else self.vectors
         self._index: Any = None
         self._shell: furthest.Shell | None = None
 
-    def run(self, item: Item) -> dict[str, Any]:
-        """Do a unit unless it is done; returns counts and seconds."""
-        began, cpu = time.perf_counter(), time.process_time()
-        counts: dict[str, Any] = {} if self.plan.done(item) else getattr(self, item[0])(item[1]) or {}
-        spent = {
-            "peak_kb": workers.peak_kb(),
-            "seconds": time.perf_counter() - began,
-            "cpu_seconds": time.process_time() - cpu,
-        }
-        return {"what": item[0], "number": item[1], "pid": os.getpid(), **spent, **counts}
-
-    def _path(self, item: Item) -> str:
-        return storage.join(self.plan.scratch, self.plan.name(item))
-
-    def _wait(self, *items: Item) -> None:
-        """For units that were handed out before, to other workers."""
-        while not all(map(self.plan.done, items)):
-            time.sleep(0.05)
-
     def _trained(self) -> Any:
-        self._wait(("train", 0))
-        return faiss.deserialize_index(neighbours.load_arrays(self._path(("train", 0)))["index"])
+        self.wait(("train", 0))
+        return faiss.deserialize_index(load_arrays(self.plan.path(("train", 0)))["index"])
 
     def _publish(self, item: Item, index: Any) -> None:
-        with storage.temporary(self._path(item)) as draft:
+        with storage.temporary(self.plan.path(item)) as draft:
             faiss.write_index(index, draft)
-            storage.publish_file(self._path(item), draft)
+            storage.publish_file(self.plan.path(item), draft)
 
     def train(self, _: int) -> None:
         index = _empty(self.plan.index, self.vectors.dimension)
@@ -202,7 +282,7 @@ class Worker:
                     "smaller one"
                 ) from error
         basis = furthest.directions(x[:: -(-len(x) // SAMPLE_LEAST)], self.centre)
-        neighbours.save_arrays(self._path(("train", 0)), index=faiss.serialize_index(index), basis=basis)
+        save_arrays(self.plan.path(("train", 0)), index=faiss.serialize_index(index), basis=basis)
 
     def radii(self, number: int) -> None:
         start, stop = self.plan.pieces[number]
@@ -212,7 +292,7 @@ class Worker:
             found = scanning.squares(x[valid], self.centre) + own
             search.must_be_finite(found, self.plan.descriptors)
             radii[first - start : first - start + len(x)][valid] = found
-        neighbours.save_arrays(self._path(("radii", number)), radii=radii)
+        save_arrays(self.plan.path(("radii", number)), radii=radii)
 
     def truth(self, _: int) -> None:
         """The sampled rows' exact lists: near by what decides the near lists, far by the vectors."""
@@ -225,7 +305,7 @@ class Worker:
         ):
             centre = self.centre if vectors is self.vectors else neighbours.centre(vectors)
             saved[name] = scanning.exhaustive(vectors, rows, k, sign, centre).distances
-        neighbours.save_arrays(self._path(("truth", 0)), **saved)
+        save_arrays(self.plan.path(("truth", 0)), **saved)
 
     def piece(self, number: int) -> None:
         """A piece's rows in the trained index; an index without inverted lists takes all in one piece, in `merge`."""
@@ -240,9 +320,9 @@ class Worker:
             index.add_with_ids(np.ascontiguousarray(x[rows]), rows + first)
 
     def merge(self, _: int) -> None:
-        index, paths = self._trained(), [self._path(("piece", p)) for p in range(len(self.plan.pieces))]
+        index, paths = self._trained(), [self.plan.path(("piece", p)) for p in range(len(self.plan.pieces))]
         if _mergeable(index):
-            self._wait(*(("piece", p) for p in range(len(paths))))
+            self.wait(*(("piece", p) for p in range(len(paths))))
             data = storage.join(self.plan.scratch, "merge.ivfdata")
             with storage.temporary(data) as draft:
                 merge_ondisk(index, paths, draft)
@@ -255,11 +335,11 @@ class Worker:
 
     def _search(self) -> Any:
         if self._index is None:
-            self._wait(("merge", 0))
+            self.wait(("merge", 0))
             flags = faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_ONDISK_SAME_DIR
             if not _mergeable(self._trained()):
                 flags = faiss.IO_FLAG_MMAP_IFC
-            self._index = faiss.read_index(self._path(("merge", 0)), flags)
+            self._index = faiss.read_index(self.plan.path(("merge", 0)), flags)
             ivf = _ivf(self._index)
             if ivf is not None:
                 ivf.nprobe = min(self.plan.probes, ivf.nlist)
@@ -270,9 +350,9 @@ class Worker:
     def _furthest(self) -> furthest.Shell:
         if self._shell is None:
             items = [("radii", p) for p in range(len(self.plan.pieces))]
-            self._wait(("train", 0), *items)
-            radii = np.concatenate([neighbours.load_arrays(self._path(item))["radii"] for item in items])
-            basis = neighbours.load_arrays(self._path(("train", 0)))["basis"]
+            self.wait(("train", 0), *items)
+            radii = np.concatenate([load_arrays(self.plan.path(item))["radii"] for item in items])
+            basis = load_arrays(self.plan.path(("train", 0)))["basis"]
             arguments = self.vectors, radii, self.centre, basis, self.plan.scratch, self.plan.far
             self._shell = furthest.Shell(*arguments)
         return self._shell
@@ -298,7 +378,7 @@ class Worker:
             saved[name] = np.full((len(x), best.k), -1, np.int32)
             saved[f"{name}_distance"] = np.full((len(x), best.k), np.nan)
             saved[name][places], saved[f"{name}_distance"][places] = best.columns, best.distances
-        neighbours.save_arrays(self._path(("lists", block)), **saved)
+        save_arrays(self.plan.path(("lists", block)), **saved)
         return {"search_seconds": searched - began, "rerank_seconds": ranked - searched, **counts}
 
     def _candidates(self, x: Array) -> Array:
@@ -337,34 +417,3 @@ class Worker:
             all_ = scanning.exhaustive(self.decisive, own[missing], self.plan.near, 1, centre)
             best.distances[missing], best.columns[missing] = all_.distances, all_.columns
         return best
-
-
-def make(plan: Plan, centre: Array) -> Callable[[Item], dict[str, Any]]:
-    """For `workers.each`."""
-    torch.set_num_threads(1)
-    return Worker(plan, centre).run
-
-
-def measure(plan: Plan, lists: dict[str, Array]) -> dict[str, Any]:
-    """What the card says of a finished search, from its lists (as `neighbours.read_lists` gives them) and its scratch
-    folder: recall, the index's bytes, the share of rows that the furthest lists took to prove."""
-
-    def saved(item: Item) -> dict[str, Array]:
-        return neighbours.load_arrays(storage.join(plan.scratch, plan.name(item)))
-
-    truth = saved(("truth", 0))
-    blocks = [saved(("lists", b)) for b in range(len(plan.blocks))]
-    scanned, certified = (np.concatenate([block[name] for block in blocks]) for name in ("scanned", "certified"))
-    valid = lists["far"][:, 0] >= 0
-    usable = int(valid.sum())
-    files = [name for name in storage.names(plan.scratch) if name.startswith("merge")]
-    size = sum(storage.size(storage.join(plan.scratch, name)) for name in files)
-    found: dict[str, Any] = {"method": "index", "index": plan.index, "probes": plan.probes}
-    found |= {"bytes_per_image": size / usable, "recall_queries": len(truth["rows"])}
-    for name, k, sign in (("near", plan.near, 1), ("far", plan.far, -1)):
-        shares = recall.recall(lists[f"{name}_distance"][truth["rows"]], truth[name], sign)
-        found |= recall.notes(f"recall_{name}{k}", shares)
-    share = scanned[valid] / usable
-    found["far_certified_share"] = float(certified[valid].mean())
-    found |= {"far_scanned_share": float(share.mean()), "far_scanned_share_largest": float(share.max())}
-    return found

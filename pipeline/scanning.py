@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from pipeline import descriptors, search
+from pipeline import search
 from pipeline.search import Array
+from pipeline.vectors import Vectors
 
 QUERIES = 2048
 """Queries of one product."""
@@ -137,14 +138,14 @@ def queries_and_places(rows: Rows, own: Array) -> tuple[torch.Tensor, torch.Tens
     return torch.from_numpy(there), torch.from_numpy(places)
 
 
-def blocks(vectors: descriptors.Vectors, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
+def blocks(vectors: Vectors, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
     """(first position, float32 n d, valid bool n) of every row group in order; of those within start and stop."""
     for first, last in vectors.bounds:
         if first >= start and last <= (len(vectors) if stop is None else stop):
             yield (first, *vectors.rows(first, last))
 
 
-def exhaustive(vectors: descriptors.Vectors, own: Array, k: int, sign: int, centre: Array) -> Best:
+def exhaustive(vectors: Vectors, own: Array, k: int, sign: int, centre: Array) -> Best:
     """The exact lists of the rows at `own` (int64, ascending), from one pass over all rows."""
     queries = Queries(vectors.take(own)[0], own, centre, vectors.private)
     best, every = Best(len(own), k, sign), np.arange(len(own))

@@ -108,10 +108,10 @@ class Heaps:
         self._heaps.val, self._heaps.ids = faiss.swig_ptr(self.values), faiss.swig_ptr(self.columns)
         self._heaps.heapify()
 
-    def add(self, block: Array, first: int) -> None:
-        """float32 rows x n, C-contiguous; its first column is column `first`. +-infinity is never kept."""
-        assert block.flags.c_contiguous and block.dtype == np.float32
-        self._heaps.addn(block.shape[1], faiss.swig_ptr(block), first, 0, block.shape[0])
+    def add(self, block: Tensor, first: int) -> None:
+        """float32 rows x n, contiguous; its first column is column `first`. +-infinity is never kept."""
+        assert block.is_contiguous() and block.dtype == torch.float32
+        self._heaps.addn(block.shape[1], faiss.swig_ptr(block.numpy()), first, 0, block.shape[0])
 
     def result(self) -> tuple[Array, Array]:
         """(values rows k, columns int64 rows k), best first; where fewer were seen: column -1, value +-infinity."""

@@ -7,12 +7,6 @@ coordinates p in a few hundred directions and the norm r of what that leaves out
   would be 7 GB for VGG-19 to relu3_1). Gram spectra are steep, so few directions hold nearly all of the variance.
 - `projection`: seeded Gaussian directions (Johnson, Lindenstrauss 1984); nothing is fitted, any data will do.
 
-Codes. x - mean = g u with |u| = 1: the gain g is kept on a logarithmic scale, as neighbours of a row far from the mean
-are far from each other too, and may be told apart as coarsely. The coordinates of u are rounded as asinh(u / s), s
-their deviation: as finely as their middle needs and without cutting off outliers. Each coordinate has bits by its
-variance, one after the other to the one whose error is the largest (Gersho, Gray, "Vector Quantization and Signal
-Compression", 1992, section 8.3: each bit takes 3/4 of a coordinate's squared error).
-
 Distances. With v the decoded vector and r = |x - mean - v|, what was left out included,
 
     d^2(a, b) ~ |v_a - v_b|^2 + r_a^2 + r_b^2 - 2 c r_a r_b,
@@ -24,11 +18,9 @@ again: of v with sqrt(c) r beside it, and one coordinate more, sqrt(1 - c) r, th
 
 from __future__ import annotations
 
-import heapq
 import json
 import tempfile
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -36,16 +28,11 @@ import pyarrow as pa
 import torch
 
 from pipeline import artifacts
+from pipeline.codec import COSINE, MOST_BITS, Codec, codec_for, codec_of
 
 Array = np.ndarray
 VERSION = 1
 """Of the algorithm; part of the request."""
-MOST_BITS = 12
-"""Of one coordinate."""
-OCTAVES = 16
-"""Gain and rest are kept from 2^-16 to 2^16 times the sample's mean gain, in steps of 1/2048 octave."""
-COSINE = 0.5
-"""c: on held-out real pictures 0.3, 0.5 and 0.7 hardly differ; 0 and 1 are worse (README)."""
 CHUNK = 4096
 """Columns of a sample that are held at a time."""
 
@@ -72,103 +59,6 @@ class SketchOptions:
 
 
 @dataclass(frozen=True)
-class Codec:
-    """Coordinates -> bytes -> coordinates."""
-
-    bits: tuple[int, ...]
-    """Of each coordinate of u."""
-    scales: tuple[float, ...]
-    """s: deviation of each coordinate of u."""
-    limits: tuple[float, ...]
-    """Largest asinh(u / s) that is kept."""
-    gain: float
-    """The sample's mean |x - mean|."""
-    cosine: float
-    """c; a projection has 1 and no rest."""
-
-    @property
-    def bytes(self) -> int:
-        return 4 + -(-sum(self.bits) // 8)
-
-    @property
-    def dimension(self) -> int:
-        """Of a decoded vector, sqrt(c) r included."""
-        return len(self.bits) + 1
-
-    @cached_property
-    def _places(self) -> Array:
-        """Where the code's bits stand among 16 a coordinate."""
-        return np.concatenate([16 * i + np.arange(16 - b, 16) for i, b in enumerate(self.bits)]).astype(np.int64)
-
-    @cached_property
-    def _levels(self) -> tuple[Array, Array]:
-        """(values of u of all coordinates one after the other: float32, first place of each: int64)."""
-        tables = []
-        for b, scale, limit in zip(self.bits, self.scales, self.limits, strict=True):
-            middles = (np.arange(2**b) + 0.5) * (2 * limit / 2**b) - limit
-            tables.append(scale * np.sinh(middles))
-        starts = np.cumsum([0, *(2**b for b in self.bits)])[:-1]
-        return np.concatenate(tables).astype(np.float32), starts
-
-    def _log(self, values: Array) -> Array:
-        """float64 n -> uint16 codes; 0: nothing."""
-        with np.errstate(divide="ignore"):
-            steps = (np.log2(values / self.gain) + OCTAVES) * 2048
-        return np.where(values > 0, np.clip(np.rint(steps), 1, 65535), 0).astype("<u2")
-
-    def _exp(self, codes: Array) -> Array:
-        values = self.gain * np.exp2(codes.astype(np.float64) / 2048 - OCTAVES)
-        return np.where(codes > 0, values, 0.0)
-
-    def encode(self, p: Array, norms: Array) -> Array:
-        """Coordinates float32 n K and norms |x - mean| float64 n -> codes uint8 n bytes."""
-        n = len(p)
-        gain = self._log(norms)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            u = np.nan_to_num(p / self._exp(gain)[:, None]).astype(np.float32)
-        limits, levels = np.array(self.limits), 2.0 ** np.array(self.bits)
-        place = (np.arcsinh(u / np.array(self.scales)) + limits) * (levels / (2 * limits))
-        codes = np.clip(np.floor(place), 0, levels - 1).astype(">u2")
-        packed = np.packbits(np.unpackbits(codes.view(np.uint8), axis=1)[:, self._places], axis=1)
-        rest = np.zeros(n, "<u2")
-        if self.cosine < 1:
-            v = self._vectors(codes.astype(np.int64), gain).astype(np.float64)
-            p = p.astype(np.float64)
-            left = norms**2 - np.einsum("nk,nk->n", p, p)  # outside of the directions; rounding may make it negative
-            rest = self._log(np.sqrt(np.maximum(left, 0) + ((p - v) ** 2).sum(1)))
-        return np.hstack([gain[:, None].view(np.uint8), rest[:, None].view(np.uint8), packed])
-
-    def _vectors(self, codes: Array, gain: Array) -> Array:
-        values, starts = self._levels
-        v: Array = values[codes + starts]
-        v *= self._exp(gain)[:, None].astype(np.float32)
-        return v
-
-    def rests(self, codes: Array) -> Array:
-        """r, float64 n."""
-        return self._exp(np.ascontiguousarray(codes[:, 2:4]).view("<u2")[:, 0])
-
-    def decode(self, codes: Array, out: Array | None = None) -> Array:
-        """uint8 n bytes -> float32 n dimension, into the first rows of `out` if given."""
-        n, k = len(codes), len(self.bits)
-        out = np.empty((n, k + 1), np.float32) if out is None else out[:n]
-        for start in range(0, n, 1024):  # 16 bits a coordinate are spread out for so many rows
-            some = codes[start : start + 1024]
-            spread = np.zeros((len(some), 16 * k), np.uint8)
-            spread[:, self._places] = np.unpackbits(some[:, 4:], axis=1)[:, : len(self._places)]
-            places = np.packbits(spread, axis=1).view(">u2").astype(np.int64)
-            gain = np.ascontiguousarray(some[:, :2]).view("<u2")[:, 0]
-            out[start : start + len(some), :k] = self._vectors(places, gain)
-        out[:, k] = self.cosine**0.5 * self.rests(codes)
-        return out
-
-    def private(self, codes: Array) -> Array:
-        """(1 - c) r^2, float64 n: the square of the coordinate that each row has to itself."""
-        private: Array = (1 - self.cosine) * self.rests(codes) ** 2
-        return private
-
-
-@dataclass(frozen=True)
 class Sketch:
     """Directions and codec: style vectors -> codes."""
 
@@ -180,9 +70,7 @@ class Sketch:
 
     def coordinates(self, x: Array) -> tuple[Array, Array]:
         """float32 n D -> (p float32 n K, |x - mean| float64 n)."""
-        centred = torch.from_numpy(x) - torch.from_numpy(self.mean)
-        norms = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64)
-        return (centred @ torch.from_numpy(self.basis).T).numpy(), norms.numpy()
+        return coordinates(x, self.mean, self.basis)
 
     def __call__(self, x: Array) -> Array:
         """float32 n D -> uint8 n bytes."""
@@ -212,8 +100,12 @@ class Fitted:
         return Sketch(self.mean, self.basis[:k], codec_for(self.u[:, :k], self.gain, bits, COSINE))
 
 
+class NoDirections(ValueError):
+    """Fewer than 16 rows, or rows that are all equal."""
+
+
 class Rows(Protocol):
-    """What a sketch is fitted to: `descriptors.Vectors`, or an array in such clothes."""
+    """What a sketch is fitted to: `vectors.Vectors`, or an array in such clothes."""
 
     dimension: int
 
@@ -228,7 +120,8 @@ def fit(rows: Rows, valid: Array, options: SketchOptions) -> tuple[Sketch, dict[
     """Fit a sketch to some of the rows, `valid` (bool N) ones; returns it and what is worth noting.
 
     Raises:
-        ValueError: fewer than 16 rows, or rows that are all equal.
+        NoDirections: fewer than 16 rows, or rows that are all equal.
+        ValueError: a vector that is not finite.
     """
     if options.kind == "projection":
         chosen = _choose(valid, options)
@@ -244,7 +137,7 @@ def fit(rows: Rows, valid: Array, options: SketchOptions) -> tuple[Sketch, dict[
 def _choose(valid: Array, options: SketchOptions) -> Array:
     there = np.flatnonzero(valid)
     if len(there) < 16:
-        raise ValueError(f"--descriptors: {len(there)} described images; a sketch is fitted to at least 16")
+        raise NoDirections(f"--descriptors: {len(there)} described images; a sketch is fitted to at least 16")
     return np.random.default_rng(options.seed).permutation(there)[: options.rows]
 
 
@@ -261,7 +154,7 @@ def principal(rows: Rows, valid: Array, options: SketchOptions) -> Fitted:
         shape = (len(chosen), rows.dimension)
         mean, basis = _principal(path, shape, len(chosen) - held_out, k)
         x = np.memmap(path, np.float32, "r", shape=shape)[len(chosen) - held_out :]
-        parts = [Sketch(mean, basis, _EMPTY).coordinates(np.array(part)) for part in _runs(x, 256)]
+        parts = [coordinates(np.array(x[i : i + 256]), mean, basis) for i in range(0, len(x), 256)]
         del x
     if not all(np.isfinite(norms).all() for _, norms in parts):
         raise ValueError("--descriptors: a vector is not finite; describe the images again")
@@ -272,8 +165,11 @@ def principal(rows: Rows, valid: Array, options: SketchOptions) -> Fitted:
     return Fitted(mean, basis, u, float(norms.mean()), notes)
 
 
-def _runs(x: Array, size: int) -> list[Array]:
-    return [x[start : start + size] for start in range(0, len(x), size)]
+def coordinates(x: Array, mean: Array, basis: Array) -> tuple[Array, Array]:
+    """float32 n D -> (coordinates about the mean float32 n K, |x - mean| float64 n)."""
+    centred = torch.from_numpy(x) - torch.from_numpy(mean)
+    norms = torch.linalg.vector_norm(centred, dim=1, dtype=torch.float64)
+    return (centred @ torch.from_numpy(basis).T).numpy(), norms.numpy()
 
 
 def _gaussian(k: int, dimension: int, seed: int) -> Array:
@@ -282,37 +178,17 @@ def _gaussian(k: int, dimension: int, seed: int) -> Array:
     return basis
 
 
-def codec_for(u: Array, gain: float, bits: int, cosine: float) -> Codec:
-    """A codec for coordinates of unit vectors with the statistics of u (n K), and so many bits together."""
-    deviations = np.maximum(u.std(0), 1e-9)
-    limits = np.maximum(np.arcsinh(1.3 * np.abs(u).max(0) / deviations), 1.0)
-    allotted = allot(deviations**2, bits)
-    return Codec(tuple(allotted.tolist()), tuple(deviations.tolist()), tuple(limits.tolist()), gain, cosine)
-
-
 def _codec_of_projection(rows: Rows, chosen: Array, basis: Array, bits: int) -> Codec:
     """A unit vector's coordinates in random directions have one known deviation; only the gain's range is looked up."""
     k = len(basis)
-    x = np.concatenate([rows.rows(int(i), int(i) + 1)[0] for i in np.sort(chosen)])
+    with tempfile.TemporaryDirectory() as folder:
+        _copy(rows, chosen, f"{folder}/sample")
+        x = np.fromfile(f"{folder}/sample", np.float32).reshape(len(chosen), -1)
     gain = float(np.linalg.norm(x @ basis.T, axis=1).mean())
     if not gain > 0:
-        raise ValueError("--descriptors: the sampled images all have the descriptor 0")
+        raise NoDirections("--descriptors: the sampled images all have the descriptor 0")
     each = min(MOST_BITS, bits // k)
     return Codec((each,) * k, (k**-0.5,) * k, (float(np.arcsinh(6.0)),) * k, gain, 1.0)
-
-
-def allot(variances: Array, bits: int) -> Array:
-    """Bits of each coordinate, int64 K: each to the one with the largest expected squared error."""
-    found = np.zeros(len(variances), np.int64)
-    errors = [(-float(v), i) for i, v in enumerate(variances)]
-    heapq.heapify(errors)
-    for _ in range(min(bits, MOST_BITS * len(variances))):
-        error, i = heapq.heappop(errors)
-        found[i] += 1
-        if found[i] < MOST_BITS:
-            # Lloyd and Max's one bit leaves 0.363 of a normal variable's variance, each further one about a quarter.
-            heapq.heappush(errors, (error * (0.363 if found[i] == 1 else 0.25), i))
-    return found
 
 
 def _copy(rows: Rows, chosen: Array, path: str) -> None:
@@ -347,7 +223,7 @@ def _principal(path: str, shape: tuple[int, int], fitted: int, k: int) -> tuple[
         inner += (x @ x.T).double()
     values, vectors = torch.linalg.eigh(inner)
     if not values[-1] > 1e-12 * fitted * float(mean.double().square().sum()):
-        raise ValueError("--descriptors: the sampled images all have the same descriptor; nothing can be told apart")
+        raise NoDirections("--descriptors: the sampled images all have the same descriptor; nothing can be told apart")
     values, vectors = values.flip(0)[:k], vectors.flip(1)[:, :k]
     combine = (vectors / values.clamp_min(values[0] * 1e-12 + torch.finfo(torch.float64).tiny).sqrt()).T.float()
     products = torch.zeros(k, k, dtype=torch.float64)
@@ -360,9 +236,6 @@ def _principal(path: str, shape: tuple[int, int], fitted: int, k: int) -> tuple[
     for start in range(0, shape[1], CHUNK):
         basis[:, start : start + CHUNK] = upright @ basis[:, start : start + CHUNK]
     return mean.numpy(), basis.numpy()
-
-
-_EMPTY = Codec((), (), (), 1.0, COSINE)
 
 
 def save(folder: str, sketch: Sketch, notes: dict[str, Any]) -> artifacts.Card:
@@ -383,13 +256,6 @@ def load(folder: str) -> tuple[Sketch, artifacts.Card]:
         raise ValueError(f"{folder} is damaged ({error}): remove it and run jobs.sketch again") from error
     rows = np.frombuffer(column.buffers()[1], "<f4").reshape(len(column), -1).copy()
     return Sketch(rows[0], rows[1:], codec_of(card["notes"])), card
-
-
-def codec_of(notes: dict[str, Any]) -> Codec:
-    """From a card's notes."""
-    found = notes["codec"]
-    bits, scales, limits = (tuple(found[name]) for name in ("bits", "scales", "limits"))
-    return Codec(bits, scales, limits, found["gain"], found["cosine"])
 
 
 def check(folder: str, inputs: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from PIL import Image
 from jobs.bench import __main__ as bench
 from jobs.bench import _codes, _frontier, _many, _speed, style_index
 from jobs.bench import neighbours as search_bench
-from pipeline import descriptors, neighbours
+from pipeline import units
 from pipeline.tracking import Tracker
+from pipeline.vectors import Vectors
 
 Array = np.ndarray
 
@@ -137,9 +138,9 @@ def test_the_bench(
 def test_wrong_certified_lists_are_found_out(tmp_path: Path) -> None:
     search_bench.store(search_bench.Config(n=200, d=60), str(tmp_path / "crops"))
     options = _many.Options(20, 10, 40, directions=(8,), opened=2)
-    vectors = descriptors.Vectors(str(tmp_path / "crops"))
+    vectors = Vectors(str(tmp_path / "crops"))
     truth = _many.exact(vectors, options, 0, {})
-    neighbours.save_arrays(
+    units.save_arrays(
         _many._saved(str(tmp_path / "crops"), options, 0), own=truth.own, near=truth.near[:, ::-1], far=truth.far
     )
     with pytest.raises(RuntimeError, match="near lists"):
@@ -150,7 +151,7 @@ def test_one_list_of_a_tile_is_that_of_both(tmp_path: Path) -> None:
     options = _speed.Options(n=64, d=512, block=32, rounds=1)
     search_bench.store(search_bench.Config(n=64, d=512), str(tmp_path / "vectors"))
     assert 0 < _speed.near_far(str(tmp_path), options)["near_far_ratio"] < 10
-    both, near, far = (neighbours.load_arrays(f"{tmp_path}/{n}/tile-00000-00000.npz") for n in ("both", "near", "far"))
+    both, near, far = (units.load_arrays(f"{tmp_path}/{n}/tile-00000.npz") for n in ("both", "near", "far"))
     assert {**near, **far}.keys() == both.keys() and not (near.keys() & far.keys()) - {"valid"}
     for name, values in {**near, **far}.items():
         assert np.array_equal(values, both[name])

@@ -13,6 +13,7 @@ from models.common.vgg import VGG
 from pipeline import artifacts, decode, descriptors
 from pipeline.descriptors import Describer
 from pipeline.photographs import PHOTOGRAPHS, photograph
+from pipeline.vectors import groups, schema
 
 Array = np.ndarray
 SIZE = 64
@@ -86,10 +87,10 @@ def _keep(
         return
     describer = Describer(net)
     parts = range(-(-count // PART))
-    schema = descriptors.schema(describer.dimension)
+    form = schema(describer.dimension)
     for part in sorted(set(parts) - artifacts.done_parts(folder)):
         first, stop = part * PART, min(count, (part + 1) * PART)
         vectors = describe(images(first, stop), describer)
         rows = ((f"{first + i:08d}", vector, "") for i, vector in enumerate(vectors))
-        artifacts.publish_rows(folder, part, schema, descriptors.groups(rows, describer.dimension))
+        artifacts.publish_rows(folder, part, form, groups(rows, describer.dimension))
     artifacts.finish(folder, parts, {"bad": 0, "weights": weights, "random_weights": weights.startswith("random")})

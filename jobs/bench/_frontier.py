@@ -13,8 +13,9 @@ import torch
 from jobs.bench import _codes
 from jobs.bench._sets import Sets
 from models.common import vgg
-from pipeline import descriptors, sketches
+from pipeline import sketches
 from pipeline.sketches import SketchOptions
+from pipeline.vectors import Vectors
 
 Array = np.ndarray
 RATIOS = (125, 250, 500, 1000, 2000, 4000)
@@ -49,7 +50,7 @@ class Point(NamedTuple):
 class Joined:
     """Rows of several artifacts, one after the other, in memory: what `sketches.principal` takes."""
 
-    def __init__(self, parts: list[descriptors.Vectors]) -> None:
+    def __init__(self, parts: list[Vectors]) -> None:
         self.dimension = parts[0].dimension
         self.x = np.empty((sum(map(len, parts)), self.dimension), np.float32)
         start = 0

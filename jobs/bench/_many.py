@@ -13,8 +13,10 @@ import numpy as np
 import torch
 
 from jobs.bench import _frontier
-from pipeline import certified, descriptors, neighbours, recall, scanning, sketches, storage
+from pipeline import certified, recall, scanning, sketches, storage, units
+from pipeline.codec import Codec
 from pipeline.sketches import SketchOptions
+from pipeline.vectors import Vectors
 
 Array = np.ndarray
 NEAR, FAR, SHORT = _frontier.NEAR, _frontier.FAR, _frontier.SHORT
@@ -72,7 +74,7 @@ class Exact:
     """Ratio -> uint8 N bytes."""
 
 
-def exact(vectors: descriptors.Vectors, options: Options, seed: int, made: dict[int, sketches.Sketch]) -> Exact:
+def exact(vectors: Vectors, options: Options, seed: int, made: dict[int, sketches.Sketch]) -> Exact:
     """One pass over all crops. `made`: sketches by ratio, each the first directions of the widest."""
     blocks = split(len(vectors), options, seed)[0][: options.queries // options.block]
     own = np.concatenate([np.arange(b * options.block, (b + 1) * options.block) for b in blocks])
@@ -98,7 +100,7 @@ def exact(vectors: descriptors.Vectors, options: Options, seed: int, made: dict[
     return Exact(own, near.columns, far.columns[first_run], {r: np.concatenate(c) for r, c in codes.items()})
 
 
-def fit(vectors: descriptors.Vectors, options: Options, seed: int) -> dict[int, sketches.Sketch]:
+def fit(vectors: Vectors, options: Options, seed: int) -> dict[int, sketches.Sketch]:
     """Sketches by ratio, from one fit."""
     start, stop = split(len(vectors), options, seed)[1]
     valid = np.zeros(len(vectors), bool)
@@ -109,7 +111,7 @@ def fit(vectors: descriptors.Vectors, options: Options, seed: int) -> dict[int, 
     return {ratio: fitted.sketch(size) for ratio, size in sizes.items()}
 
 
-def closest(codec: sketches.Codec, codes: Array, own: Array, k: int) -> Array:
+def closest(codec: Codec, codes: Array, own: Array, k: int) -> Array:
     """int64 Q k: the k closest by codes (uint8 N bytes) of the rows at `own`, best first."""
     v, private = codec.decode(codes), codec.private(codes)
     v -= v.mean(0)
@@ -131,10 +133,10 @@ def reranked(folder: str, options: Options, seed: int) -> dict[str, float]:
     Re-ranked by exact distances, a short list yields all of the true 5 that it holds (fewer than 5 rows are closer than
     any of them), so that the share it holds is the recall.
     """
-    vectors = descriptors.Vectors(folder)
+    vectors = Vectors(folder)
     made = fit(vectors, options, seed)
     truth = exact(vectors, options, seed, made)
-    neighbours.save_arrays(_saved(folder, options, seed), own=truth.own, near=truth.near, far=truth.far)
+    units.save_arrays(_saved(folder, options, seed), own=truth.own, near=truth.near, far=truth.far)
     result: dict[str, float] = {"reranked_crops": len(vectors), "reranked_queries": len(truth.own)}
     for ratio, sketch in made.items():
         found = closest(sketch.codec, truth.codes[ratio], truth.own, SHORT)
@@ -158,23 +160,24 @@ def certified_shares(folder: str, scratch: str, options: Options, seed: int) -> 
     Raises:
         RuntimeError: the lists of the first run are not the exact ones.
     """
-    vectors = descriptors.Vectors(folder)
+    vectors = Vectors(folder)
     saved = _saved(folder, options, seed)
     if not storage.exists(saved):
         truth = exact(vectors, options, seed, {})
-        neighbours.save_arrays(saved, own=truth.own, near=truth.near, far=truth.far)
-    wanted = neighbours.load_arrays(saved)
+        units.save_arrays(saved, own=truth.own, near=truth.near, far=truth.far)
+    wanted = units.load_arrays(saved)
     blocks = split(len(vectors), options, seed)[0][: options.opened]
     name = f"{len(vectors) // 1000}k" if len(vectors) >= 1000 else str(len(vectors))
     result: dict[str, float] = {}
+    folder_of_units = f"{scratch}/certified-{len(vectors)}"
     for directions in options.directions:
         suffix = "" if directions == options.directions[0] else f"_{directions}"
-        worker = certified.Worker(_plan(vectors, scratch, options, directions), np.empty(0))
+        worker = certified.Worker(certified.plan(vectors, folder_of_units, NEAR, FAR, options.block, 1, directions))
         for item in worker.plan.items([]):
             print(worker.run(item), flush=True)
-        lists = worker.plan.path("lists", blocks[0])
+        lists = worker.plan.path(("lists", blocks[0]))
         print(worker.run(("lists", blocks[0])), flush=True)
-        found = neighbours.load_arrays(lists)
+        found = units.load_arrays(lists)
         for side in ("near", "far"):
             if not np.array_equal(found[side], wanted[side][: options.block]):
                 raise RuntimeError(f"certified with {directions} directions: the {side} lists are not the exact ones")
@@ -184,19 +187,6 @@ def certified_shares(folder: str, scratch: str, options: Options, seed: int) -> 
         result[f"certified_share_{name}{suffix}_largest"] = float(shares.max())
         print(result, flush=True)
     return result
-
-
-def _plan(vectors: descriptors.Vectors, scratch: str, options: Options, directions: int) -> certified.Plan:
-    return certified.Plan(
-        vectors.folder,
-        f"{scratch}/certified-{len(vectors)}-{options.block}-{directions}",
-        NEAR,
-        FAR,
-        len(vectors),
-        options.block,
-        directions=directions,
-        pieces=neighbours.pieces(vectors.part_rows, certified.PIECE_ROWS),
-    )
 
 
 def _opened(worker: certified.Worker, block: int) -> Array:

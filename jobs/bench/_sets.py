@@ -10,7 +10,7 @@ import numpy as np
 
 from jobs.bench import _crops
 from models.common.vgg import VGG
-from pipeline import descriptors
+from pipeline.vectors import Vectors
 
 Array = np.ndarray
 FEW = 100
@@ -48,14 +48,14 @@ class Sets:
             )
         return found
 
-    def fitted(self, name: str) -> descriptors.Vectors:
+    def fitted(self, name: str) -> Vectors:
         """Random crops of a set."""
         folder = f"{self.folder}/sample-{name}"
         found = _crops.pictures(self.names[name])
         _crops.kept(folder, found, self.sample, self.net, self.weights, self.seed)
-        return descriptors.Vectors(folder)
+        return Vectors(folder)
 
-    def measured(self, name: str) -> descriptors.Vectors:
+    def measured(self, name: str) -> Vectors:
         """The set's pictures whole, or crops of each where they are few."""
         folder = f"{self.folder}/measured-{name}"
         images = self._images(_crops.pictures(self.names[name]))
@@ -64,7 +64,7 @@ class Sets:
                 f"--sets {self.names[name]}: {len(images)} images; lists are sought among {LEAST} at least"
             )
         _crops.kept_images(folder, images, self.net, self.weights)
-        return descriptors.Vectors(folder)
+        return Vectors(folder)
 
     def _images(self, found: list[Array]) -> list[Array]:
         if len(found) >= FEW:

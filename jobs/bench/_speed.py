@@ -18,8 +18,9 @@ from jobs.bench._scaling import scaling
 from jobs.bench._sets import Sets
 from pipeline import descriptors, neighbours, sketches
 from pipeline.descriptors import Describer
-from pipeline.neighbours import Plan
+from pipeline.exact import Plan, Worker
 from pipeline.sketches import SketchOptions
+from pipeline.vectors import Vectors
 
 Array = np.ndarray
 
@@ -92,13 +93,13 @@ class Tile:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.worker = neighbours.Worker(plan, neighbours.centre(descriptors.Vectors(plan.descriptors)))
+        self.worker = Worker(plan, neighbours.centre(Vectors(plan.descriptors)))
 
     def first(self) -> None:
         self(0)
 
     def __call__(self, number: int) -> None:
-        self.worker.tile(number % len(self.plan.blocks), 0)
+        self.worker.tile(number % len(self.plan.blocks))
 
 
 def make_tile(plan: Plan) -> Callable[[int], None]:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 
 from jobs import neighbours
 from jobs.bench import million
-from pipeline import artifacts, descriptors, plan
+from pipeline import artifacts, cost
+from pipeline.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Config:
     """Length of a vector, where there are no sketches."""
 
 
-class Many(descriptors.Vectors):
+class Many(Vectors):
     """A small artifact in the clothes of a large one."""
 
     def __init__(self, folder: str, rows: int) -> None:
@@ -52,22 +53,22 @@ def run(config: Config) -> dict[str, Any]:
         made = million.Config(folder, n=20_000 if config.bytes else 200, bytes=config.bytes, d=config.d)
         million.make(Path(source), made)
         described = artifacts.load_card(source)
-        rates: plan.Rates | None = None
+        rates: cost.Rates | None = None
         print("| N | operations | read | workers: hours | memory of one of 100 workers |\n|---|---|---|---|---|")
         for rows in config.images:
             vectors, cells = Many(source, rows), []
             for workers in config.workers:
                 asked = neighbours.Config(descriptors=source, output=folder, method=config.method, workers=workers)
                 planned = neighbours.plan_of(asked, folder, vectors, {**described, "rows": rows})
-                rates = rates or plan.measure(vectors.dimension, planned)
-                taken = plan.estimate(planned, vectors, workers, 1, rates=rates, cores=workers)
+                rates = rates or cost.measure(planned, vectors)
+                taken = cost.estimate(planned, vectors, workers, 1, rates=rates, cores=workers)
                 cells.append(f"{workers}: {taken.seconds / 3600:.2g}")
                 found[f"{rows:.0e}/{workers}/hours"] = taken.seconds / 3600
-                each = plan.worker_bytes(planned, vectors)
+                each = cost.worker_bytes(planned, vectors)
             found |= {f"{rows:.0e}/operations": taken.operations, f"{rows:.0e}/read": taken.read}
             print(
-                f"| {rows:.0e} | {taken.operations:.1e} | {plan.text(taken.read)} | {'; '.join(cells)} | "
-                f"{plan.text(each)} |"
+                f"| {rows:.0e} | {taken.operations:.1e} | {cost.text(taken.read)} | {'; '.join(cells)} | "
+                f"{cost.text(each)} |"
             )
     assert rates is not None
     return {**found, **{f"rate_{name}": value for name, value in asdict(rates).items()}}

@@ -27,7 +27,8 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline import artifacts, descriptors
-from pipeline.sketches import COSINE, Codec, codec_for
+from pipeline.codec import COSINE, Codec, codec_for
+from pipeline.vectors import groups, schema
 
 PART = 50_000
 """Vectors of a part, a multiple of CROPS."""
@@ -133,7 +134,7 @@ def make(folder: Path, config: Config) -> None:
             made = made or codec_for(x / norms[:, None], float(norms.mean()), 8 * (config.bytes - 4), COSINE)
             x = np.concatenate([made.encode(x[i : i + 4096], norms[i : i + 4096]) for i in range(0, len(x), 4096)])
         rows = ((f"{start + i:09d}", row, "") for i, row in enumerate(x))
-        artifacts.publish_rows(str(folder), part, descriptors.schema(*form), descriptors.groups(rows, *form))
+        artifacts.publish_rows(str(folder), part, schema(*form), groups(rows, *form))
     notes: dict[str, Any] = {"bad": 0, "weights": "none", "random_weights": True}
     if made is not None:
         notes["codec"] = asdict(made)

@@ -16,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import artifacts, descriptors, neighbours
-from pipeline.neighbours import Parts, Plan
+from pipeline import artifacts, descriptors, neighbours, units
+from pipeline.exact import Plan
+from pipeline.neighbours import Parts
+from pipeline.vectors import Vectors, group_rows, schema
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ def run(config: Config) -> dict[str, float]:
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         store(config, f"{folder}/vectors")
         plan = Plan(f"{folder}/vectors", f"{folder}/tiles", config.near, config.far, config.n, config.block, 16, 1)
-        vectors = descriptors.Vectors(plan.descriptors)
+        vectors = Vectors(plan.descriptors)
         parts = Parts(plan, f"{folder}/lists", vectors.part_rows, list(range(len(vectors.part_rows))))
         product = _product(config)
         product()
         spent, gemm = Spent(), Spent()
         with spent:
-            work = neighbours.make(plan, neighbours.centre(vectors))
+            work = units.make(plan, neighbours.centre(vectors))
         for item in plan.items(parts.blocks()):
             with spent:
                 counts = work(item)
@@ -107,7 +109,7 @@ def store(config: Config, folder: str) -> None:
     generator = np.random.default_rng(0)
     base = generator.normal(size=(32, config.d)).astype(np.float32)
     scale = (1 / np.arange(1, 33)).astype(np.float32)  # a steep spectrum, as Grams have
-    schema, rows = descriptors.schema(config.d), descriptors.group_rows(config.d)
+    form, rows = schema(config.d), group_rows(config.d)
     starts = range(0, config.n, 256)
     for part, start in enumerate(starts):
 
@@ -119,8 +121,8 @@ def store(config: Config, folder: str) -> None:
                 x += 0.05 * generator.standard_normal(size=x.shape, dtype=np.float32)
                 x *= generator.choice([1, 3], size=(count, 1), p=[0.98, 0.02]).astype(np.float32)
                 keys, cells = [f"{first + i:08d}" for i in range(count)], [row.tobytes() for row in x]
-                made.append(pa.table([keys, cells, [None] * count], schema=schema))
+                made.append(pa.table([keys, cells, [None] * count], schema=form))
             return made
 
-        artifacts.publish_rows(folder, part, schema, groups())
+        artifacts.publish_rows(folder, part, form, groups())
     artifacts.finish(folder, range(len(starts)), {"bad": 0})

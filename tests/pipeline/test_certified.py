@@ -11,6 +11,7 @@ import pytest
 
 from jobs import neighbours as job
 from pipeline import artifacts, certified, descriptors, neighbours, workers
+from pipeline.vectors import schema
 from tests.pipeline.test_neighbours import naive, same
 
 Array = np.ndarray
@@ -20,13 +21,13 @@ def store(folder: Path, x: Array, valid: Array, part: int = 40) -> str:
     """A descriptor artifact of these float32 vectors."""
     inputs = {"dataset": "x", "split": "train", "field": "target", "weights": "random:0"}
     artifacts.begin(str(folder), "descriptors", descriptors.VERSION, inputs, {"size": 0})
-    schema = descriptors.schema(x.shape[1])
+    form = schema(x.shape[1])
     starts = range(0, len(x), part)
     for number, start in enumerate(starts):
         some = range(start, min(start + part, len(x)))
         cells = [x[i].tobytes() if valid[i] else None for i in some]
-        table = pa.table([[f"{i:08d}" for i in some], cells, [None if c else "bad" for c in cells]], schema=schema)
-        artifacts.publish_rows(str(folder), number, schema, [table.slice(i, 7) for i in range(0, len(some), 7)])
+        table = pa.table([[f"{i:08d}" for i in some], cells, [None if c else "bad" for c in cells]], schema=form)
+        artifacts.publish_rows(str(folder), number, form, [table.slice(i, 7) for i in range(0, len(some), 7)])
     notes = {"bad": int((~valid).sum()), "weights": "random", "random_weights": True}
     artifacts.finish(str(folder), range(len(starts)), notes)
     return str(folder)

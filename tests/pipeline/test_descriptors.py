@@ -19,6 +19,7 @@ from jobs import describe, shard
 from models.common import vgg
 from pipeline import descriptors, weights, workers
 from pipeline.descriptors import DescribeOptions, Describer
+from pipeline.vectors import Vectors, bad_rows
 from pipeline.weights import load_weights
 
 LAYERS = ("relu1_1", "relu2_1")
@@ -140,10 +141,10 @@ def test_parts_are_the_same_for_any_number_of_workers_and_after_a_resume(
 def test_bad_images_are_rows_with_a_reason(dataset: Path, tmp_path: Path, no_ray: None) -> None:
     card = describe.run(config(dataset, tmp_path / "d"))
     assert card["notes"]["bad"] == 2 and card["rows"] == 11 and card["notes"]["random_weights"]
-    bad = dict(descriptors.bad_rows(str(tmp_path / "d"), range(3)))
+    bad = dict(bad_rows(str(tmp_path / "d"), range(3)))
     assert sorted(bad) == ["00000005", "00000006"]
     assert "05.png" in bad["00000005"] and "1 x 1 pixels" in bad["00000006"]
-    vectors = descriptors.Vectors(str(tmp_path / "d"))
+    vectors = Vectors(str(tmp_path / "d"))
     rows, valid = vectors.rows(0, 11)
     assert np.flatnonzero(~valid).tolist() == [5, 6] and len(vectors) == 11
     assert np.array_equal(vectors.valid, valid)
@@ -157,7 +158,7 @@ def test_bad_images_are_rows_with_a_reason(dataset: Path, tmp_path: Path, no_ray
 
 def test_vectors_on_disk_are_those_of_the_images(dataset: Path, tmp_path: Path, no_ray: None) -> None:
     describe.run(config(dataset, tmp_path / "d"))
-    rows, _ = descriptors.Vectors(str(tmp_path / "d")).rows(0, 11)
+    rows, _ = Vectors(str(tmp_path / "d")).rows(0, 11)
     alone = Describer(net(("relu1_2", "relu2_1")))
     for i in (0, 7, 10):
         pixels = np.asarray(Image.open(dataset.parent / "source" / f"{i:02d}.png"))
@@ -179,7 +180,7 @@ def test_a_part_cut_short_is_named(dataset: Path, tmp_path: Path, no_ray: None) 
     path = tmp_path / "d" / "00001.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"00001\.parquet"):
-        descriptors.Vectors(str(tmp_path / "d"))
+        Vectors(str(tmp_path / "d"))
 
 
 def test_options_on_the_command_line_and_their_errors() -> None:
@@ -253,7 +254,7 @@ def test_damage_is_an_error_and_a_part_taken_out_is_made_again(dataset: Path, tm
     flipped[len(whole) // 2] ^= 1  # within the vectors: still Parquet, other numbers
     part.write_bytes(bytes(flipped))
     with pytest.raises(ValueError, match=r"00000\.parquet: .*run jobs\.describe again"):
-        descriptors.Vectors(str(tmp_path / "d")).rows(0, 4)
+        Vectors(str(tmp_path / "d")).rows(0, 4)
     part.unlink()
     assert describe.run(config(dataset, tmp_path / "d")) == card and part.read_bytes() == whole
     copy = tmp_path / "data"

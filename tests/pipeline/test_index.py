@@ -15,9 +15,10 @@ import pyarrow as pa
 import pytest
 
 from jobs import neighbours
-from pipeline import artifacts, descriptors, furthest, index, recall, scanning, storage, workers
-from pipeline.neighbours import SCHEMA, _lists, centre, pieces, read_lists
+from pipeline import artifacts, descriptors, furthest, index, recall, scanning, storage, units, workers
+from pipeline.neighbours import SCHEMA, _lists, centre, read_lists
 from pipeline.scanning import Best, Queries, Rows
+from pipeline.vectors import Vectors, schema
 
 DIMENSION = 20
 Lists = dict[str, np.ndarray]
@@ -28,13 +29,13 @@ def store(folder: Path, x: np.ndarray, valid: np.ndarray | None = None, part: in
     valid = np.ones(len(x), bool) if valid is None else valid
     inputs = {"dataset": "x", "split": "train", "field": "target", "weights": "random:0"}
     artifacts.begin(str(folder), "descriptors", descriptors.VERSION, inputs, {})
-    schema = descriptors.schema(x.shape[1])
+    form = schema(x.shape[1])
     starts = range(0, len(x), part)
     for number, start in enumerate(starts):
         there = range(start, min(start + part, len(x)))
         cells = [x[i].astype("<f4").tobytes() if valid[i] else None for i in there]
-        table = pa.table([[f"{i:06d}" for i in there], cells, [None if c else "bad" for c in cells]], schema=schema)
-        artifacts.publish_rows(str(folder), number, schema, [table.slice(i, 700) for i in range(0, len(table), 700)])
+        table = pa.table([[f"{i:06d}" for i in there], cells, [None if c else "bad" for c in cells]], schema=form)
+        artifacts.publish_rows(str(folder), number, form, [table.slice(i, 700) for i in range(0, len(table), 700)])
     notes = {"bad": int((~valid).sum()), "weights": "random:0", "random_weights": True}
     artifacts.finish(str(folder), range(len(starts)), notes)
     return str(folder)
@@ -183,7 +184,7 @@ def test_a_scan_leaves_out_the_queries_themselves() -> None:
 
 def test_only_what_is_proved_is_certified(tmp_path: Path) -> None:
     x = spread(1300)
-    vectors = descriptors.Vectors(store(tmp_path / "d", x))
+    vectors = Vectors(store(tmp_path / "d", x))
     middle = centre(vectors)
     shell = furthest.Shell(
         vectors, scanning.squares(x, middle), middle, furthest.directions(x, middle), str(tmp_path / "s"), 4
@@ -201,7 +202,7 @@ def test_only_what_is_proved_is_certified(tmp_path: Path) -> None:
 def test_what_a_row_has_to_itself_counts_in_every_bound(tmp_path: Path) -> None:
     """The same as with one coordinate more for each row, some of them larger than all others."""
     x, private = spread(1300), np.random.default_rng(2).lognormal(0, 2, 1300) ** 2
-    vectors = descriptors.Vectors(store(tmp_path / "d", x))
+    vectors = Vectors(store(tmp_path / "d", x))
     vectors.private = private  # type: ignore[misc]
     middle, valid = centre(vectors), np.ones(1300, bool)
     wide = np.hstack([x, np.diag(np.sqrt(private))])
@@ -328,7 +329,7 @@ def test_stopped_anywhere_it_goes_on_and_trains_once(
 
 def test_a_unit_file_that_is_lost_is_made_again(tmp_path: Path) -> None:
     source = store(tmp_path / "d", spread(2100))
-    vectors = descriptors.Vectors(source)
+    vectors = Vectors(source)
     config = neighbours.Config(
         source, str(tmp_path / "n"), method="index", index="IVF8,Flat", block=1024, recall_sample=50
     )
@@ -339,12 +340,12 @@ def test_a_unit_file_that_is_lost_is_made_again(tmp_path: Path) -> None:
         return {p.name: p.read_bytes() for p in Path(plan.scratch).iterdir()}
 
     for item in items:
-        index.make(plan, centre(vectors))(item)
+        units.make(plan, centre(vectors))(item)
     wanted = bytes_of_all()
     for item in items:
         storage.remove(storage.join(plan.scratch, plan.name(item)))
         assert plan.items([0, 1, 2]) == [item]
-        index.make(plan, centre(vectors))(item)
+        units.make(plan, centre(vectors))(item)
         assert bytes_of_all() == wanted
 
 
@@ -378,5 +379,6 @@ def test_lists_from_arrays_are_arrows_lists() -> None:
 def test_the_default_index_grows_with_the_number_of_rows() -> None:
     assert index.automatic(500)[0] == "Flat"
     assert [index.automatic(n)[0] for n in (100_000, 1_000_000)] == ["IVF1024,Flat", "IVF4096,Flat"]
-    assert pieces([40_000, 0, 30_000, 10, 70_000, 5], 65_536) == ((0, 70_000), (70_000, 140_010), (140_010, 140_015))
+    wanted = ((0, 70_000), (70_000, 140_010), (140_010, 140_015))
+    assert units.pieces([40_000, 0, 30_000, 10, 70_000, 5], 65_536) == wanted
     assert faiss.index_factory(8, index.automatic(300_000)[0]).nlist == 2048

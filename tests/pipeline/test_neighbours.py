@@ -15,10 +15,12 @@ from PIL import Image
 
 from jobs import describe, neighbours, shard
 from models.common import vgg
-from pipeline import artifacts, descriptors, search, workers
+from pipeline import artifacts, descriptors, search, units, workers
 from pipeline.descriptors import DescribeOptions
-from pipeline.neighbours import Parts, Plan, Worker, centre, hubs, load, make, read_lists, same_label
+from pipeline.exact import Plan, Worker
+from pipeline.neighbours import Parts, centre, hubs, load, read_lists, same_label
 from pipeline.search import Candidates
+from pipeline.vectors import Vectors, schema
 
 LAYERS = ("relu1_1", "relu2_1")
 DIMENSION = sum(c * (c + 1) // 2 for c in (64, 128))
@@ -52,10 +54,10 @@ def store(folder: Path, x: np.ndarray, valid: np.ndarray, parts: Sequence[int]) 
     for number, rows in enumerate(parts):
         cells = [x[i].tobytes() if valid[i] else None for i in range(start, start + rows)]
         keys, errors = [f"{i:08d}" for i in range(start, start + rows)], [None if c else "bad" for c in cells]
-        table = pa.table([keys, cells, errors], schema=descriptors.schema(DIMENSION))
+        table = pa.table([keys, cells, errors], schema=schema(DIMENSION))
         # Row groups of three: blocks begin and end within them.
         groups = [table.slice(i, 3) for i in range(0, rows, 3)]
-        artifacts.publish_rows(str(folder), number, descriptors.schema(DIMENSION), groups)
+        artifacts.publish_rows(str(folder), number, schema(DIMENSION), groups)
         start += rows
     artifacts.finish(str(folder), range(len(parts)), {"bad": int((~valid).sum())})
     return str(folder)
@@ -65,13 +67,13 @@ def find(
     source: str, folder: Path, near: int, far: int, block: int, spans: int, margin: int, shuffle: int = 0
 ) -> Lists:
     """The job's own steps without Ray, the tiles in any order. The scratch folder is left."""
-    vectors = descriptors.Vectors(source)
+    vectors = Vectors(source)
     blocks = -(-len(vectors) // block)
     plan = Plan(source, str(folder / "tiles"), near, far, len(vectors), block, margin, min(spans, blocks))
     parts = Parts(plan, str(folder), vectors.part_rows, list(range(len(vectors.part_rows))))
     items = plan.items(parts.blocks())
     np.random.default_rng(shuffle).shuffle(items)
-    work = make(plan, centre(vectors))
+    work = units.make(plan, centre(vectors))
     for item in sorted(items, key=lambda item: item[0], reverse=True):  # all tiles, then all lists
         counts = work(item)
         folder_counts.append(counts)
@@ -261,7 +263,7 @@ def test_the_job_with_one_two_and_three_workers_and_a_resume(
     assert cards[0] == cards[1] == cards[2]
     parts = [part_bytes(tmp_path / n) for n in "123"]
     assert len(parts[0]) == 3 and parts[0] == parts[1] == parts[2]
-    x, valid = descriptors.Vectors(made.described).rows(0, 14)
+    x, valid = Vectors(made.described).rows(0, 14)
     found = load(str(tmp_path / "2"))
     same(vars(found), naive(x, valid, 3, 4))
     assert found.keys == [f"{i:08d}" for i in range(14)]

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from jobs import describe, neighbours, shard, sketch
-from pipeline import descriptors, sketches, workers
+from pipeline import sketches, workers
+from pipeline.codec import MOST_BITS, Codec, allot
 from pipeline.descriptors import DescribeOptions
 from pipeline.neighbours import load
-from pipeline.sketches import Codec, Sketch, SketchOptions
+from pipeline.sketches import Sketch, SketchOptions
+from pipeline.vectors import Vectors
 
 Array = np.ndarray
 
@@ -85,8 +87,8 @@ def test_bits_go_to_the_largest_error() -> None:
         i = int(errors.argmax())
         wanted[i] += 1
         errors[i] *= 0.363 if wanted[i] == 1 else 0.25
-    assert sketches.allot(variances, 9).tolist() == wanted.tolist() == [5, 3, 1, 0]
-    assert sketches.allot(variances, 10_000).tolist() == [sketches.MOST_BITS] * 4
+    assert allot(variances, 9).tolist() == wanted.tolist() == [5, 3, 1, 0]
+    assert allot(variances, 10_000).tolist() == [MOST_BITS] * 4
 
 
 def test_codes_are_those_of_each_coordinate_by_itself() -> None:
@@ -195,7 +197,7 @@ def described(root: Path, output: str, **changes: Any) -> describe.Config:
 
 
 def test_codes_of_the_job_are_those_of_the_vectors(made: Path, tmp_path: Path, no_ray: None) -> None:
-    exact, codes = (descriptors.Vectors(str(made / name)) for name in ("exact", "codes"))
+    exact, codes = (Vectors(str(made / name)) for name in ("exact", "codes"))
     x, valid = exact.rows(0, 40)
     fitted_sketch, card = sketches.load(str(made / "sketch"))
     assert codes.codec == fitted_sketch.codec and codes.bytes == 48 and (~valid).sum() == 1
@@ -209,7 +211,7 @@ def test_codes_of_the_job_are_those_of_the_vectors(made: Path, tmp_path: Path, n
     assert 0.5 < card["notes"]["variance_kept_held_out"] <= 1
     # Described with the sketch, without the vectors: the same, and nothing of their size is stored.
     describe.run(described(made, str(tmp_path / "direct"), sketch=str(made / "sketch")))
-    direct_codes = descriptors.Vectors(str(tmp_path / "direct"))
+    direct_codes = Vectors(str(tmp_path / "direct"))
     assert (direct_codes.rows(0, 40)[0] == found).mean() > 0.99
     assert (tmp_path / "direct" / "00000.parquet").stat().st_size < 10_000
 
@@ -228,7 +230,7 @@ def test_neighbours_of_codes_are_those_of_the_estimated_distance(
         directions=8,
     )
     neighbours.run(config)
-    found, vectors = load(str(tmp_path / "n")), descriptors.Vectors(str(made / "rough codes"))
+    found, vectors = load(str(tmp_path / "n")), Vectors(str(made / "rough codes"))
     x, valid = vectors.rows(0, 40)
     apart = squared(x) + vectors.private[:, None] + vectors.private
     changed = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pipeline.vectors
 from jobs import neighbours as job
-from pipeline import artifacts, certified, descriptors, plan
+from pipeline import artifacts, certified, cost
+from pipeline.cost import Units
+from pipeline.vectors import Vectors
 from tests.pipeline.test_certified import like_grams, store
 
-RATES = plan.Rates(products=2.0, scores=4.0, pairs=8.0, scan=16.0, rows=32.0, start=5.0)
+RATES = cost.Rates(products=2.0, scores=4.0, pairs=8.0, scan=16.0, rows=32.0, start=5.0)
 
 
 @pytest.fixture(scope="module")
@@ -27,47 +29,57 @@ def config(source: str, folder: Path, **changes: Any) -> job.Config:
 
 
 def planned(config: job.Config) -> Any:
-    return job.plan_within(
-        config, config.output, descriptors.Vectors(config.descriptors), artifacts.load_card(config.descriptors)
-    )
+    return job.plan_within(config, config.output, Vectors(config.descriptors), artifacts.load_card(config.descriptors))
 
 
 def test_sizes() -> None:
-    assert plan.size("4GiB") == 4 << 30 and plan.size("500 MB") == 500_000_000 and plan.size("1.5k") == 1500
-    assert plan.size("12") == 12 and plan.size("1e9") == 10**9
+    assert cost.size("4GiB") == 4 << 30 and cost.size("500 MB") == 500_000_000 and cost.size("1.5k") == 1500
+    assert cost.size("12") == 12 and cost.size("1e9") == 10**9
     for wrong in ("", "4 GiB of it", "four", "-1GB", "1e400GiB"):
         with pytest.raises(ValueError, match=r"--memory .*4GiB"):
-            plan.size(wrong)
-    assert plan.text(1536) == "1.5 KiB" and plan.text(3 << 30) == "3 GiB"
+            cost.size(wrong)
+    assert cost.text(1536) == "1.5 KiB" and cost.text(3 << 30) == "3 GiB"
 
 
 def test_operations_and_seconds_of_the_exact_search_are_counted(source: str, tmp_path: Path) -> None:
-    vectors, given = descriptors.Vectors(source), config(source, tmp_path / "n", block=50)
+    vectors, given = Vectors(source), config(source, tmp_path / "n", block=50)
     made = planned(given)
-    found = plan.estimate(made, vectors, 1, 1, rates=RATES)
+    found = cost.estimate(made, vectors, 1, 1, rates=RATES)
     n, d, blocks, lists = 160, 300, 4, 18
     assert found.operations == 2 * n * n * d + 2 * n * n + 3 * 1.2 * n * lists * d
-    seconds = 2 * n * n * d / 2 + 2 * n * n / 4 + 1.2 * n * lists * d / 8 + 2 * n * blocks / 32 + 5
-    assert found.seconds == pytest.approx(seconds)
+    rows = 2 * n * (blocks + 1)
+    seconds = 2 * n * n * d / 2 + 2 * n * n / 4 + 1.2 * n * lists * d / 8 + rows / 32
+    assert found.seconds == pytest.approx(seconds + 5)
     written = 2 * 12 * n * lists + 24 * n * made.spans * (lists + 32)
-    assert found.written == written and found.read == 2 * n * blocks * 4 * d + written
-    two = plan.estimate(made, vectors, 2, 1, rates=RATES)
-    assert two.seconds - 5 == pytest.approx((seconds - 5) / min(2, os.cpu_count() or 1))
+    assert found.written == written and found.read == rows * 4 * d + written
+    two = cost.estimate(made, vectors, 2, 1, rates=RATES, cores=2)
+    assert two.seconds - 5 == pytest.approx(seconds / 2)
+    three = cost.estimate(made, vectors, 3, 1, rates=RATES, cores=3)  # one of them has two of the four blocks
+    assert three.seconds - 5 > seconds / 3 * 1.1
+    assert cost.estimate(made, vectors, 3, 1, rates=RATES, cores=1).seconds - 5 == pytest.approx(seconds)
+
+
+def test_units_go_to_who_is_free_and_stages_wait() -> None:
+    rates = cost.Rates(products=1.0, scores=1.0, pairs=1.0, scan=1.0, rows=1.0, start=0.0)
+    four, long = Units(4, {"products": 4.0, "rows": 8.0}), Units(1, {"products": 4.0})  # of 3 s each; of 4 s
+    taken = [cost._taken([long, four], rates, workers, 1) for workers in (1, 2, 3, 9)]
+    assert taken == [16.0, 9.0, 6.0, 4.0]
+    assert cost._taken([four], rates, 2, 2) == 3.0
 
 
 def test_blocks_shrink_until_memory_is_kept(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DRIVER", "RAY", "WORKER"):
-        monkeypatch.setattr(plan, name, 0)
-    monkeypatch.setattr(descriptors, "GROUP_BYTES", 1000)
+        monkeypatch.setattr(cost, name, 0)
+    monkeypatch.setattr(pipeline.vectors, "GROUP_BYTES", 1000)
     monkeypatch.setattr(certified, "ROWS", 8)
     monkeypatch.setattr(certified, "QUERIES", 8)
-    vectors = descriptors.Vectors(source)
+    vectors = Vectors(source)
     for method in ("exact", "certified"):
         whole = config(source, tmp_path / "n", method=method, directions=8)
-        free = plan.peak_bytes(planned(whole), vectors, 1)
+        free = cost.peak_bytes(planned(whole), vectors, 1)
         limit = free - 4000
         kept = planned(replace(whole, memory=str(limit)))
-        assert kept.block < planned(whole).block and plan.peak_bytes(kept, vectors, 1) <= limit
+        assert kept.block < planned(whole).block and cost.peak_bytes(kept, vectors, 1) <= limit
         with pytest.raises(ValueError, match=r"--memory 1KiB: .* are needed with blocks of 1 rows"):
             planned(replace(whole, memory="1KiB"))
         with pytest.raises(ValueError, match=r"blocks of 100 rows .* smaller blocks"):
@@ -94,7 +106,7 @@ def test_memory_does_not_change_a_byte(source: str, tmp_path: Path, no_ray: None
 
 
 def test_rates_are_measured_where_the_search_is_long(source: str, tmp_path: Path) -> None:
-    vectors, made = descriptors.Vectors(source), planned(config(source, tmp_path / "n", method="index", block=1024))
-    rates = plan.measure(vectors.dimension, made)
+    vectors, made = Vectors(source), planned(config(source, tmp_path / "n", method="index", block=1024))
+    rates = cost.measure(made, vectors, at_once=2)
     assert 1e8 < rates.products < 1e13 and 1e6 < rates.scores < 1e11 and 1e6 < rates.pairs < 1e11
     assert 1e6 < rates.scan < 1e12 and 1e2 < rates.rows < 1e9 and 0 < rates.start < 1000
