@@ -1,4 +1,4 @@
-"""Rows of a descriptor artifact: the same for any number of threads, with few files open, however they are asked for."""
+"""Rows of a descriptor artifact: alike for any number of threads, with few files open, however they are asked for."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_any_run_of_rows(stored: tuple[str, np.ndarray, np.ndarray], threads: in
     np.testing.assert_array_equal(found.take(some)[0], wanted[some])
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted there")
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="open files are counted there")
 def test_few_files_stay_open(stored: tuple[str, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     folder, x, valid = stored
     monkeypatch.setattr(vectors, "OPEN", 2)
 
     def held() -> int:
-        files = (os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+        files = (os.path.realpath(file) for file in Path("/proc/self/fd").iterdir())
         return sum(file.startswith(os.path.realpath(folder)) for file in files)
 
     found = Vectors(folder)
