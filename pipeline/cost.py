@@ -17,11 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
+import ray
 import torch
 
 from pipeline import search, vectors
@@ -35,9 +36,9 @@ MB = 1 << 20
 DRIVER, RAY, WORKER = 900 * MB, 700 * MB, 500 * MB
 """Resident before there is any data: this process, Ray's own, a worker with torch and FAISS."""
 SMALL = 1e11
-STARTS = 4.2
-"""Seconds from here to the first unit of work, relative to those it took this process to come here: Ray's processes
-and the workers load the same libraries."""
+STARTS, WORKERS_START = 4.2, 1.2
+"""Seconds from here to the first unit of work, relative to those it took this process to come here, as Ray's processes
+and the workers load the same libraries: where Ray has to be started, and where it runs."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Rates:
     """Numbers of an index's lists compared."""
     rows: float
     """Rows read and decoded."""
-    start: float
+    start: float = 0.0
     """Seconds until work begins."""
 
 
@@ -151,7 +152,10 @@ def estimate(
     active = max(1, min(workers, cores // threads))
     if rates is None:
         at_once = min(active * threads, os.cpu_count() or 1)
+        loading, began = time.process_time(), time.perf_counter()  # so far: nearly all of it is libraries
         rates = measure(plan, rows, at_once, "scan" in counted) if operations > SMALL else TYPICAL
+        start = (WORKERS_START if ray.is_initialized() else STARTS) * loading
+        rates = replace(rates, start=start + time.perf_counter() - began)
     seconds = rates.start
     for stage in work.stages:
         seconds += _taken(stage, rates, active, min(threads, cores))
@@ -168,12 +172,11 @@ def _taken(stage: list[Units], rates: Rates, workers: int, threads: int) -> floa
     return max(free)
 
 
-TYPICAL = Rates(6e10, 2e9, 4e8, 2e9, 3e5, 12.0)
+TYPICAL = Rates(6e10, 2e9, 4e8, 2e9, 3e5)
 
 
 def measure(plan: Plan, rows: Vectors, at_once: int = 1, scan: bool = True) -> Rates:
     """Rates of one thread while `at_once` of them work, on random numbers; about a second."""
-    loading, began = time.process_time(), time.perf_counter()  # so far: nearly all of it is libraries
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     faiss.omp_set_num_threads(1)
@@ -183,7 +186,7 @@ def measure(plan: Plan, rows: Vectors, at_once: int = 1, scan: bool = True) -> R
         )
     finally:
         torch.set_num_threads(before)
-    return Rates(products, scores, pairs, scanned, read, STARTS * loading + time.perf_counter() - began)
+    return Rates(products, scores, pairs, scanned, read)
 
 
 Kernel = tuple[float, Callable[[], object]]

@@ -109,4 +109,4 @@ def test_rates_are_measured_where_the_search_is_long(source: str, tmp_path: Path
     vectors, made = Vectors(source), planned(config(source, tmp_path / "n", method="index", block=1024))
     rates = cost.measure(made, vectors, at_once=2)
     assert 1e8 < rates.products < 1e13 and 1e6 < rates.scores < 1e11 and 1e6 < rates.pairs < 1e11
-    assert 1e6 < rates.scan < 1e12 and 1e2 < rates.rows < 1e9 and 0 < rates.start < 1000
+    assert 1e6 < rates.scan < 1e12 and 1e2 < rates.rows < 1e9
