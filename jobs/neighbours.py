@@ -150,8 +150,8 @@ def plan_within(config: Config, folder: str, vectors: Vectors, described: artifa
     if not config.memory:
         return found
     limit, step = cost.size(config.memory), index.GROUP if config.method == "index" else 1
-    sizes = config.workers, config.threads, _capping_bytes(config, vectors)
-    while (peak := cost.peak_bytes(found, vectors, *sizes)) > limit:
+    capping = _capping_bytes(config, vectors)
+    while (peak := cost.peak_bytes(found, vectors, config.workers, capping)) > limit:
         smaller = max(step, found.block // 2 // step * step)
         if config.block or smaller == found.block:
             raise ValueError(

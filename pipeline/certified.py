@@ -117,7 +117,7 @@ class Worker(units.Worker):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.vectors = Vectors(plan.descriptors, torch.get_num_threads())
+        self.vectors = Vectors(plan.descriptors)
         self._projected: tuple[Array, Array] | None = None
 
     def fit(self, _number: int) -> dict[str, Any]:

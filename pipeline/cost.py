@@ -117,16 +117,16 @@ def text(number: float) -> str:
     return f"{number:.3g} TiB"
 
 
-def worker_bytes(plan: Plan, rows: Vectors, threads: int = 1) -> int:
+def worker_bytes(plan: Plan, rows: Vectors) -> int:
     """Resident bytes of a worker."""
     group = vectors.GROUP_BYTES * (2 + (8 if rows.codec is not None else 0))  # as stored, and decoded
-    return int(WORKER + threads * group + plan.worker_bytes(rows))
+    return int(WORKER + group + plan.worker_bytes(rows))
 
 
-def peak_bytes(plan: Plan, rows: Vectors, workers: int, threads: int = 1, capping: int = 0) -> int:
+def peak_bytes(plan: Plan, rows: Vectors, workers: int, capping: int = 0) -> int:
     """Resident bytes of the whole search. capping: what this process holds for `--far-cap`."""
     lists = 24 * plan.rows * (plan.near + plan.far) + 100 * plan.rows  # and keys, at the end
-    return DRIVER + RAY + lists + capping + workers * worker_bytes(plan, rows, threads)
+    return DRIVER + RAY + lists + capping + workers * worker_bytes(plan, rows)
 
 
 def estimate(
@@ -159,7 +159,7 @@ def estimate(
     seconds = rates.start
     for stage in work.stages:
         seconds += _taken(stage, rates, active, min(threads, cores))
-    return Estimate(operations, read, written, peak_bytes(plan, rows, workers, threads, capping), seconds)
+    return Estimate(operations, read, written, peak_bytes(plan, rows, workers, capping), seconds)
 
 
 def _taken(stage: list[Units], rates: Rates, workers: int, threads: int) -> float:

@@ -103,8 +103,8 @@ class Worker(units.Worker):
     def __init__(self, plan: Plan, mean: Array) -> None:
         faiss.omp_set_num_threads(torch.get_num_threads())
         self.device = torch.device(plan.device)
-        self.plan, self.mean = plan, mean
-        self.vectors = Vectors(plan.descriptors, torch.get_num_threads())
+        self.plan, self.mean = plan, torch.from_numpy(mean)
+        self.vectors = Vectors(plan.descriptors)
         self.kappa = search.kappa(self.vectors.dimension)
         size = (min(plan.block, plan.rows), self.vectors.dimension)
         self._room = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -115,7 +115,7 @@ class Worker(units.Worker):
     def _block(self, at: tuple[int, int], room: Array, centred: bool) -> tuple[Array, Array]:
         x, valid = self.vectors.rows(*at, out=room)
         if centred:
-            x -= self.mean
+            torch.from_numpy(x).sub_(self.mean)
             x[~valid] = 0
         return x, valid
 
@@ -125,14 +125,24 @@ class Worker(units.Worker):
             self._query = (at, centred)
         return self._room[0][: at[1] - at[0]], self._valid
 
+    def _others(self, at: tuple[int, int], queries: tuple[int, int], centred: bool) -> tuple[Array, Array]:
+        """A database block; the query block in hand is not read again."""
+        return self._queries(at, centred) if at == queries else self._block(at, self._room[1], centred)
+
+    def _squares(self, x: Array, start: int) -> Array:
+        """float64 n: squared norms of the centred block from row `start` on, with what each row has to itself."""
+        if start not in self._norms:
+            self._norms[start] = search.squared_norms(x) + self.vectors.private[start : start + len(x)]
+            search.must_be_finite(self._norms[start], self.plan.descriptors)
+        return self._norms[start]
+
     def tile(self, number: int) -> None:
         """Near and far candidates of a query block within a span, from one pass over each block product; a list of
         length 0 is left out."""
         plan, (block, span) = self.plan, divmod(number, self.plan.spans)
         at = plan.blocks[block]
         x, valid = self._queries(at, centred=True)
-        private = self.vectors.private
-        a = search.squared_norms(x) + private[at[0] : at[1]]
+        a = self._squares(x, at[0])
         left = torch.from_numpy(x).to(self.device)
         heaps: list[tuple[str, int, Any]] = []
         for name, k, sign in (("near", plan.near, -1), ("far", plan.far, 1)):
@@ -142,11 +152,8 @@ class Worker(units.Worker):
                 heaps.append((name, sign, search.Heaps(*given) if on_cpu else search.Tops(*given, self.device)))
         last, norms = heaps[-1][0], np.zeros(plan.rows)
         for start, stop in plan.span(span):
-            y, good = self._block((start, stop), self._room[1], centred=True)
-            if start not in self._norms:
-                self._norms[start] = search.squared_norms(y) + private[start:stop]
-                search.must_be_finite(self._norms[start], plan.descriptors)
-            b = norms[start:stop] = self._norms[start]
+            y, good = self._others((start, stop), at, centred=True)
+            b = norms[start:stop] = self._squares(y, start)
             p = search.inner(left, torch.from_numpy(y).to(self.device)).mul_(-2)
             for name, sign, heap in heaps:
                 own = torch.from_numpy(((1 + sign * self.kappa) * b).astype(np.float32)).to(self.device)
@@ -174,7 +181,7 @@ class Worker(units.Worker):
         for start, stop in plan.blocks:
             extra = {name: self._unproved(side, at, (start, stop)) for name, side in sides.items() if len(side.open)}
             x, _ = self._queries(at, centred=False)
-            y, _ = self._block((start, stop), self._room[1], centred=False)
+            y, _ = self._others((start, stop), at, centred=False)
             for name, side in sides.items():
                 side.take(x, y, start, stop, extra.get(name, {}))
         saved = {"valid": tiles[0]["valid"]}
@@ -187,7 +194,7 @@ class Worker(units.Worker):
     def _unproved(self, side: _Side, at: tuple[int, int], other: tuple[int, int]) -> dict[int, Array]:
         """Row -> columns within its reach, for the rows that the candidates do not suffice for."""
         x, _ = self._queries(at, centred=True)
-        y, good = self._block(other, self._room[1], centred=True)
+        y, good = self._others(other, at, centred=True)
         private = self.vectors.private
         a = search.squared_norms(x[side.open]) + private[at[0] + side.open]
         b = search.squared_norms(y) + private[other[0] : other[1]]

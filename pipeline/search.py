@@ -87,10 +87,10 @@ def inner(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 def distances(x: Array, y: Array, rows: Array, columns: Array) -> Array:
     """Squared Euclidean distances of x[rows[i]], y[columns[i]]: float64 differences, each pair's summed piece by piece
     in order, so that they do not depend on which pairs are taken together."""
-    total = np.zeros(len(rows))
+    total, room = np.zeros(len(rows)), np.empty(len(rows) * min(PIECE, x.shape[1]))
     for start in range(0, x.shape[1], PIECE):
-        difference = y[columns, start : start + PIECE].astype(np.float64)
-        difference -= x[rows, start : start + PIECE]
+        a, b = y[columns, start : start + PIECE], x[rows, start : start + PIECE]
+        difference = np.subtract(a, b, out=room[: a.size].reshape(a.shape), dtype=np.float64)
         np.multiply(difference, difference, out=difference)
         total += difference.sum(axis=1)
     return total

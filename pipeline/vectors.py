@@ -7,9 +7,7 @@ fitted sketch (pipeline.sketches) `vector` is its code, and `Vectors` gives what
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain, islice, pairwise
@@ -26,7 +24,7 @@ Array = np.ndarray
 GROUP_BYTES = 16 << 20
 """Row groups of a part hold about so many bytes of vectors."""
 OPEN = 64
-"""Parts that a thread keeps open."""
+"""Files that are kept open."""
 
 
 def schema(dimension: int, kind: str = "<f4") -> pa.Schema:
@@ -73,31 +71,21 @@ def _stored(table: pa.Table) -> tuple[Array, Array]:
     return flat.reshape(len(column), width), valid
 
 
-class _Open(threading.local):
-    """Files of one thread, the last used at the end."""
-
-    def __init__(self) -> None:
-        self.files: dict[tuple[int, bool], Any] = {}
-
-
 class Vectors:
     """The rows of a finished artifact in key order (all parts one after the other), read a run at a time.
-
-    threads: that read row groups, as much as one core has to do for each.
 
     Raises:
         ValueError: a part is missing, cut short or damaged.
     """
 
-    def __init__(self, folder: str, threads: int = 1) -> None:
+    def __init__(self, folder: str) -> None:
         card = artifacts.load_card(folder, "descriptors")
         self.folder = folder
         self.part_rows: list[int] = []
         self._groups: list[tuple[int, int, int]] = []  # first row, part, row group
         self._footers: list[Any] = []
-        self._open = _Open()
+        self._open: dict[tuple[int, bool], Any] = {}  # files by (part, whether checksums are compared), last used last
         self._sound: set[tuple[int, int]] = set()  # (part, row group) whose checksums were compared once
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         width = 0
         for part in range(card["parts"]):
             file = artifacts.open_part(folder, part)
@@ -169,30 +157,24 @@ class Vectors:
             ) from error
 
     def _file(self, part: int, check: bool = True) -> Any:
-        """This thread's own: two may not read one file at once."""
-        files = self._open.files
-        file = files.pop((part, check), None) or artifacts.open_part(self.folder, part, check, self._footers[part])
-        files[part, check] = file
-        if len(files) > OPEN:
-            files.pop(next(iter(files))).close()
+        file = self._open.pop((part, check), None) or artifacts.open_part(self.folder, part, check, self._footers[part])
+        self._open[part, check] = file
+        if len(self._open) > OPEN:
+            self._open.pop(next(iter(self._open))).close()
         return file
 
     def rows(self, start: int, stop: int, out: Array | None = None) -> tuple[Array, Array]:
         """Rows `start` to `stop` as (float32 n D, valid bool n), into the first rows of `out` if given; invalid: 0."""
         out = np.empty((stop - start, self.dimension), np.float32) if out is None else out[: stop - start]
         valid = np.empty(stop - start, bool)
-
-        def take(number: int) -> None:
+        for number in range(int(np.searchsorted(self._starts, start, "right")) - 1, len(self._groups)):
             first, part, group = self._groups[number]
+            if first >= stop:
+                break
             vectors, good = self._decoded(self._read(part, group))
             a, b = max(start, first), min(stop, first + len(good))
             out[a - start : b - start] = vectors[a - first : b - first]
             valid[a - start : b - start] = good[a - first : b - first]
-
-        first_group = int(np.searchsorted(self._starts, start, "right")) - 1
-        numbers = range(first_group, int(np.searchsorted(self._starts, stop))) if stop > start else range(0)
-        each: Callable[..., Any] = map if self._pool is None else self._pool.map
-        list(each(take, numbers))
         out[~valid] = 0
         return out, valid
 

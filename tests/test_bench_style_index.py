@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from jobs.bench import __main__ as bench
-from jobs.bench import _codes, _frontier, _many, _speed, style_index
+from jobs.bench import _codes, _frontier, _many, _scaling, _speed, style_index
 from jobs.bench import neighbours as search_bench
 from pipeline import units
 from pipeline.tracking import Tracker
@@ -155,6 +155,14 @@ def test_one_list_of_a_tile_is_that_of_both(tmp_path: Path) -> None:
     assert {**near, **far}.keys() == both.keys() and not (near.keys() & far.keys()) - {"valid"}
     for name, values in {**near, **far}.items():
         assert np.array_equal(values, both[name])
+
+
+def test_a_rate_is_of_the_time_in_which_all_work() -> None:
+    first, late = [(1, t) for t in (3.0, 5.0, 7.0)], [(2, t) for t in (9.0, 10.0)]
+    assert _scaling.rate([*late, *first], 2) == 2 / 4 + 1
+    assert _scaling.rate(first, 1) == 0.5
+    with pytest.raises(RuntimeError, match=r"2 workers wanted, items done by each: \[3, 1\]"):
+        _scaling.rate([*first, late[0]], 2)
 
 
 def test_sets_need_two_names() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +14,8 @@ from pipeline import workers
 
 Make = Callable[..., Callable[[Any], Any]]
 """As in `workers.each`: called once a worker; what it returns is called for each item."""
+Ended = tuple[int, float]
+"""(process, time at which it ended an item)."""
 
 
 def scaling(make: Make, arguments: Sequence[Any], items: int, rounds: int = 3) -> dict[str, float]:
@@ -27,44 +31,64 @@ def scaling(make: Make, arguments: Sequence[Any], items: int, rounds: int = 3) -
     }
 
 
-def _plain(make: Make, arguments: Sequence[Any], share: int, first: int, ready: Any, go: Any) -> None:
+def rate(ended: Sequence[Ended], count: int) -> float:
+    """Items/s of `count` workers together, each from the end of its first item to the end of its last: starting, the
+    first item, and waiting for the others at the end are left out.
+
+    Raises:
+        RuntimeError: a worker did fewer than two items.
+    """
+    times: dict[int, list[float]] = {}
+    for process, at in ended:
+        times.setdefault(process, []).append(at)
+    if len(times) != count or any(len(of) < 2 for of in times.values()):
+        raise RuntimeError(f"{count} workers wanted, items done by each: {[len(of) for of in times.values()]}")
+    return sum((len(of) - 1) / (max(of) - min(of)) for of in times.values())
+
+
+def timed(make: Make, *arguments: Any) -> Callable[[Any], Ended]:
+    """A worker that says when it ended each item."""
+    work = make(*arguments)
+
+    def run(item: Any) -> Ended:
+        work(item)
+        return os.getpid(), time.monotonic()
+
+    return run
+
+
+def _plain(make: Make, arguments: Sequence[Any], items: Sequence[int], ready: Any, go: Any, ended: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
-    work = make(*arguments)
-    work(first)
+    work = timed(make, *arguments)
     ready.release()
     go.wait()
-    for item in range(first, first + share):
-        work(item)
+    ended.put([work(item) for item in items])
 
 
 def _processes(make: Make, arguments: Sequence[Any], items: int, count: int) -> float:
-    """Items/s of `count` plain processes that share them, start-up and a warm-up item left out."""
+    """Items/s of `count` plain processes that begin together, a share of the items and the first of it again for
+    each."""
     context = multiprocessing.get_context("spawn")
-    ready, go = context.Semaphore(0), context.Event()
-    share = items // count
-    pool = [context.Process(target=_plain, args=(make, arguments, share, i * share, ready, go)) for i in range(count)]
+    ready, go, ended = context.Semaphore(0), context.Event(), context.Queue()
+    pool = []
+    for i in range(count):
+        share = [i, *range(i, items, count)]
+        pool.append(context.Process(target=_plain, args=(make, arguments, share, ready, go, ended)))
     for process in pool:
         process.start()
     for _ in pool:
         if not ready.acquire(timeout=120):
             raise RuntimeError("a plain process did not start within 120 s")
-    began = time.perf_counter()
     go.set()
+    found = [end for _ in pool for end in ended.get()]
     for process in pool:
         process.join()
-    if any(process.exitcode for process in pool):
-        raise RuntimeError("a plain process failed")
-    return share * count / (time.perf_counter() - began)
+    return rate(found, count)
 
 
 def _ray(make: Make, arguments: Sequence[Any], items: int, count: int) -> float:
-    """Items/s of `count` Ray workers; the clock starts when each has ended its first, warm-up item."""
-    done = workers.each(make, arguments, [*range(count), *range(items)], count)
-    for _ in range(count):
-        next(done)
-    began = time.perf_counter()
-    for _ in done:
-        pass
-    return items / (time.perf_counter() - began)
+    """Items/s of `count` Ray workers. One that starts later finds enough left: two items more for each."""
+    done = workers.each(functools.partial(timed, make), arguments, [*range(items), *range(2 * count)], count)
+    return rate([end for _, end in done], count)

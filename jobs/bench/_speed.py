@@ -16,7 +16,7 @@ from jobs.bench import _crops
 from jobs.bench import neighbours as search_bench
 from jobs.bench._scaling import scaling
 from jobs.bench._sets import Sets
-from pipeline import descriptors, neighbours, sketches
+from pipeline import descriptors, exact, neighbours, sketches
 from pipeline.descriptors import Describer
 from pipeline.exact import Plan, Worker
 from pipeline.sketches import SketchOptions
@@ -37,6 +37,9 @@ class Options:
     """Rows of a block."""
     rounds: int = 7
     """Of the measurements that take turns."""
+    gemm_n: int = 16_384
+    """Vectors of the search that is held against matrix products, in blocks of the largest size: first readings and
+    start count less."""
     batch: int = 96
     """Crops that are described and sketched at once: jobs.describe codes a row group's, 97 of these, together."""
     sizes: tuple[int, ...] = (64, 256)
@@ -50,11 +53,13 @@ class Options:
 def figures(sets: Sets, options: Options, seed: int) -> dict[str, float]:
     """near_far_ratio, fraction_of_gemm (and what jobs.bench neighbours returns beside it), sketch_cost_SIZE,
     scaling_2_workers, gain_2_processes."""
-    config = search_bench.Config(n=options.n, d=options.d, block=options.block, threads=torch.get_num_threads())
-    gemm = search_bench.run(config)
+    threads = torch.get_num_threads()
+    gemm = search_bench.run(
+        search_bench.Config(options.gemm_n, options.d, exact.BLOCK, threads=threads, folder=sets.folder)
+    )
     found = {name: gemm[name] for name in ("fraction_of_gemm", "fraction_by_cpu_time", "gflops", "gemm_gflops")}
     with tempfile.TemporaryDirectory(dir=sets.folder) as folder:
-        search_bench.store(config, f"{folder}/vectors")
+        search_bench.store(search_bench.Config(options.n, options.d), f"{folder}/vectors")
         found |= near_far(folder, options)
         found |= workers(folder, options)
     return found | sketch_cost(sets, options, seed)
