@@ -207,7 +207,12 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             found = artifacts.begin(raw, "neighbours", neighbours.VERSION, inputs, options) if config.capped else None
             if found is None:
                 artifacts.record(folder, job="neighbours", event="plan", **asdict(_foretell(config, plan, vectors)))
-            card = found or _search(config, raw, plan, vectors, described, data)
+            try:
+                card = found or _search(config, raw, plan, vectors, described, data)
+            except index.CannotTrain:  # nothing was found: another index may have this folder
+                for name in (storage.join(raw, "request.json"), storage.join(folder, "request.json"), plan.scratch):
+                    storage.remove(name)
+                raise
             if config.capped:
                 card = _cap(config, card, raw, folder, vectors, described, data)
         seconds = time.perf_counter() - began

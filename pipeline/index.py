@@ -188,6 +188,10 @@ def plan(
     )
 
 
+class CannotTrain(ValueError):
+    """FAISS refuses the sample: too few vectors, most likely."""
+
+
 def automatic(rows: int) -> tuple[str, int]:
     """(description, probes) for so many rows: about 4 sqrt N inverted lists."""
     if rows < 20_000:
@@ -277,7 +281,7 @@ class Worker(units.Worker):
             try:
                 index.train(x)
             except RuntimeError as error:
-                raise ValueError(
+                raise CannotTrain(
                     f"--index {self.plan.index}: FAISS cannot train it on {len(x)} vectors ({error}); choose a "
                     "smaller one"
                 ) from error

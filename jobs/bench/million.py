@@ -69,8 +69,8 @@ class Config:
 
 
 def run(config: Config) -> dict[str, float]:
-    """Returns seconds, peak_bytes, both foretold, recall5 and the card's other measures; with kills files_compared and
-    files_differ.
+    """Returns seconds (of the whole command), seconds_since_plan (what the plan foretells), peak_bytes, recall5 and the
+    card's other measures; with kills files_compared and files_differ.
 
     Raises:
         RuntimeError: a search that was not killed failed.
@@ -92,12 +92,13 @@ def run(config: Config) -> dict[str, float]:
     watch.join()
     notes = artifacts.load_card(str(root / "calm"), "neighbours")["notes"]
     print(json.dumps(notes), flush=True)
-    foretold = _foretold(root / "calm")
+    foretold, end = (_event(root / "calm", name) for name in ("plan", "end"))
     result = {
         "n": config.n,
         "bytes": config.bytes or 4 * config.d,
         "seconds": seconds,
         "seconds_foretold": foretold["seconds"],
+        "seconds_since_plan": end["seconds"],
         "peak_bytes": peak[0],
         "peak_foretold": foretold["peak"],
         **{k: v for k, v in notes.items() if k.startswith(("recall_", "far_scanned", "compared"))},
@@ -107,10 +108,10 @@ def run(config: Config) -> dict[str, float]:
     return {**result, **(_shaken(config, source, root, seconds) if config.kills else {})}
 
 
-def _foretold(folder: Path) -> dict[str, float]:
-    """What the search's plan said before it began."""
+def _event(folder: Path, name: str) -> dict[str, float]:
+    """`plan`: what the search said before it began; `end`: what it took since then."""
     lines = map(json.loads, (folder / "timings.jsonl").read_text().splitlines())
-    found: dict[str, float] = next(line for line in lines if line.get("event") == "plan")
+    found: dict[str, float] = next(line for line in lines if line.get("event") == name)
     return found
 
 

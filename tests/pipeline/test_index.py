@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,15 @@ def test_stopped_anywhere_it_goes_on_and_trains_once(
     stop[0] = 1000
     find(source, tmp_path / "n", block=1024)
     assert published(tmp_path / "n") == published(tmp_path / "calm")
+
+
+@pytest.mark.parametrize("cap", [0.0, 0.5])
+def test_an_index_that_cannot_be_trained_leaves_the_folder_to_another(tmp_path: Path, no_ray: None, cap: float) -> None:
+    source = store(tmp_path / "d", spread(120))
+    config = neighbours.Config(source, str(tmp_path / "n"), method="index", index="PQ4", far_cap=cap, workers=1)
+    with pytest.raises(ValueError, match="--index PQ4: FAISS cannot train it on 120 vectors"):
+        neighbours.run(config)
+    assert neighbours.run(replace(config, index="Flat"))["rows"] == 120
 
 
 def test_a_unit_file_that_is_lost_is_made_again(tmp_path: Path) -> None:
