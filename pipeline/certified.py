@@ -29,11 +29,10 @@ import numpy as np
 import torch
 
 from pipeline import neighbours, scanning, search, sketches, storage, units
-from pipeline.cost import Units, Work
 from pipeline.scanning import Best
 from pipeline.search import Array
 from pipeline.sketches import NoDirections, SketchOptions
-from pipeline.units import Item, load_arrays, save_arrays
+from pipeline.units import Item, Units, Work, load_arrays, save_arrays
 from pipeline.vectors import Vectors
 
 SLACK = 4

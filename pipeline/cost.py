@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import faiss
 import numpy as np
@@ -27,10 +27,8 @@ import torch
 
 from pipeline import search, vectors
 from pipeline.search import Array
+from pipeline.units import Plan, Units
 from pipeline.vectors import Vectors
-
-if TYPE_CHECKING:
-    from pipeline.units import Plan
 
 MB = 1 << 20
 DRIVER, RAY, WORKER = 900 * MB, 700 * MB, 500 * MB
@@ -39,25 +37,6 @@ SMALL = 1e11
 STARTS, WORKERS_START = 4.2, 1.2
 """Seconds from here to the first unit of work, relative to those it took this process to come here, as Ray's processes
 and the workers load the same libraries: where Ray has to be started, and where it runs."""
-
-
-@dataclass(frozen=True)
-class Units:
-    """Units of work that are alike."""
-
-    count: int
-    counts: dict[str, float]
-    """Of all together, by the names of `Rates`."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a search takes."""
-
-    stages: list[list[Units]]
-    """Units of a stage are handed out in this order; each stage waits for the one before."""
-    written: float
-    """Bytes of the units' files."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from pipeline import search, storage, units
-from pipeline.cost import Units, Work
 from pipeline.search import Array, Candidates
-from pipeline.units import Item, load_arrays, save_arrays
+from pipeline.units import Item, Units, Work, load_arrays, save_arrays
 from pipeline.vectors import Vectors
 
 PAIRS = 32

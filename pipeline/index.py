@@ -29,9 +29,8 @@ import torch
 from faiss.contrib.ondisk import merge_ondisk
 
 from pipeline import artifacts, furthest, neighbours, recall, scanning, search, storage, units
-from pipeline.cost import Units, Work
 from pipeline.search import Array
-from pipeline.units import Item, load_arrays, save_arrays
+from pipeline.units import Item, Units, Work, load_arrays, save_arrays
 from pipeline.vectors import Vectors
 
 GROUP = 1024

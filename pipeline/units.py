@@ -17,12 +17,30 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipeline import artifacts, storage, workers
-from pipeline.cost import Work
 from pipeline.search import Array
 from pipeline.vectors import Vectors
 
 Item = tuple[str, int]
 """(kind of unit, its number)."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Units of work that are alike."""
+
+    count: int
+    counts: dict[str, float]
+    """Of all together, by the names of `cost.Rates`."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a search takes."""
+
+    stages: list[list[Units]]
+    """Units of a stage are handed out in this order; each stage waits for the one before."""
+    written: float
+    """Bytes of the units' files."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import pipeline.vectors
 from jobs import neighbours as job
 from pipeline import artifacts, certified, cost
-from pipeline.cost import Units
+from pipeline.units import Units
 from pipeline.vectors import Vectors
 from tests.pipeline.test_certified import like_grams, store
 
