@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import faiss
@@ -235,6 +236,8 @@ def _scan(plan: Plan, rows: Vectors) -> Kernel:
 
 
 def _rows(plan: Plan, rows: Vectors) -> Kernel:
+    """Some row groups by turns: one alone would stay in the processor's cache."""
     own = Vectors(plan.descriptors)
-    first, last = own.bounds[0]
-    return float(last - first), lambda: own.rows(first, last)
+    some = [bounds for bounds in own.bounds if bounds[1] - bounds[0] == own.bounds[0][1]][:8]
+    turns = cycle(some)
+    return float(some[0][1] - some[0][0]), lambda: own.rows(*next(turns))

@@ -53,7 +53,8 @@ class Plan(units.Plan):
         return [("tile", block * self.spans + span) for span in range(self.spans)]
 
     def units(self, blocks: list[int]) -> list[Item]:
-        return [item for b in blocks for item in (*self.tiles(b), ("lists", b))]
+        # All tiles first: a worker with a block's lists in hand would wait for whoever has its tiles.
+        return [*(tile for b in blocks for tile in self.tiles(b)), *(("lists", b) for b in blocks)]
 
     def worker(self, centre: Array) -> Worker:
         return Worker(self, centre)
@@ -71,7 +72,7 @@ class Plan(units.Plan):
         n, d, lists, blocks = float(self.rows), vectors.dimension, self.near + self.far, len(self.blocks)
         tiles = Units(blocks * self.spans, {"products": 2 * n * n * d, "scores": 2 * n * n, "rows": n * (blocks + 1)})
         exact = Units(blocks, {"pairs": 1.2 * n * lists * d, "rows": n * (blocks + 1)})
-        return Work([[tiles, exact]], 12 * n * lists + 24 * n * self.spans * (lists + 2 * self.margin))
+        return Work([[tiles], [exact]], 12 * n * lists + 24 * n * self.spans * (lists + 2 * self.margin))
 
 
 def plan(

@@ -116,6 +116,12 @@ def test_lists_equal_the_double_loop_and_bytes_do_not_depend_on_the_schedule(tmp
     assert len(seen) == 1
 
 
+def test_no_worker_waits_for_a_tile_in_anothers_hands(tmp_path: Path) -> None:
+    plan = Plan("", str(tmp_path), 5, 13, 40, 10, margin=16, spans=2)
+    items = plan.items([0, 2])
+    assert items == [("tile", 0), ("tile", 1), ("tile", 4), ("tile", 5), ("lists", 0), ("lists", 2)]
+
+
 def test_blocks_that_stay_on_a_device_give_the_same_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The path of a GPU, on torch's CPU."""
     x, valid = vectors_like_grams(41), np.ones(41, bool)
