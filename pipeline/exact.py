@@ -44,6 +44,10 @@ class Plan(units.Plan):
     """Where products are taken and the best are kept: `cuda` within an actor that has a GPU. Not FAISS's own search on
     a GPU: it has no furthest, and one product would not serve both lists."""
 
+    ahead: int = 1
+    """Query blocks whose tiles are given out before the lists of one: with fewer than there are workers, one with lists
+    in hand would wait for whoever has their tiles."""
+
     measured_by_blocks: ClassVar[bool] = False
 
     def span(self, number: int) -> list[tuple[int, int]]:
@@ -53,8 +57,11 @@ class Plan(units.Plan):
         return [("tile", block * self.spans + span) for span in range(self.spans)]
 
     def units(self, blocks: list[int]) -> list[Item]:
-        # All tiles first: a worker with a block's lists in hand would wait for whoever has its tiles.
-        return [*(tile for b in blocks for tile in self.tiles(b)), *(("lists", b) for b in blocks)]
+        found: list[Item] = []
+        for i in range(len(blocks) + self.ahead):
+            found += self.tiles(blocks[i]) if i < len(blocks) else []
+            found += [("lists", blocks[i - self.ahead])] if i >= self.ahead else []
+        return found
 
     def worker(self, centre: Array) -> Worker:
         return Worker(self, centre)
@@ -92,7 +99,7 @@ def plan(
     blocks = -(-rows // block)
     spans = min(blocks, spans or max(1, -(-2 * workers // blocks)))
     scratch = storage.join(folder, f"tiles-{block}-{spans}-{margin}")
-    return Plan(vectors.folder, scratch, near, far, rows, block, margin, spans, device)
+    return Plan(vectors.folder, scratch, near, far, rows, block, margin, spans, device, ahead=1 + workers // spans)
 
 
 class Worker(units.Worker):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from jobs import describe, neighbours, shard
 from models.common import vgg
-from pipeline import artifacts, descriptors, search, units, workers
+from pipeline import artifacts, descriptors, exact, search, units, workers
 from pipeline.descriptors import DescribeOptions
 from pipeline.exact import Plan, Worker
 from pipeline.neighbours import Parts, centre, hubs, load, read_lists, same_label
@@ -116,10 +117,20 @@ def test_lists_equal_the_double_loop_and_bytes_do_not_depend_on_the_schedule(tmp
     assert len(seen) == 1
 
 
-def test_no_worker_waits_for_a_tile_in_anothers_hands(tmp_path: Path) -> None:
-    plan = Plan("", str(tmp_path), 5, 13, 40, 10, margin=16, spans=2)
-    items = plan.items([0, 2])
+def test_lists_are_given_out_when_no_worker_has_their_tiles_in_hand(tmp_path: Path) -> None:
+    source = store(tmp_path / "d", vectors_like_grams(40), np.ones(40, bool), (40,))
+    plan = exact.plan(Vectors(source), str(tmp_path), 5, 13, block=8, workers=4, spans=2)
+    items = plan.items([0, 2, 3, 4])
+    tiles = [("tile", n) for n in (0, 1, 4, 5, 6, 7, 8, 9)]
+    assert items == [*tiles, ("lists", 0), ("lists", 2), ("lists", 3), ("lists", 4)]  # three blocks ahead
+    items = replace(plan, ahead=1).items([0, 2])
     assert items == [("tile", 0), ("tile", 1), ("tile", 4), ("tile", 5), ("lists", 0), ("lists", 2)]
+    many = exact.plan(Vectors(source), str(tmp_path), 5, 13, block=1, workers=2)
+    order = many.items(list(range(40)))
+    assert len(order) == 80
+    for number in range(40):
+        given = order.index(("lists", number))
+        assert given - order.index(("tile", number)) >= 2 and given < 2 * number + 8
 
 
 def test_blocks_that_stay_on_a_device_give_the_same_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
