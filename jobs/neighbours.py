@@ -50,8 +50,8 @@ class Config:
     directions: int = 256
     """certified: coordinates of the sketch."""
     index: str = "auto"
-    """index: FAISS's index_factory string (IVF4096,Flat, IVF4096,SQ8, IVF4096,PQ32x8, HNSW32); auto: by the number of
-    images."""
+    """index: FAISS's index_factory string (IVF4096,Flat, IVF4096,SQ8, OPQ32_160,IVF4096,PQ32x8, HNSW32); auto: by the
+    number of images."""
     probes: int = 0
     """index: inverted lists that a query looks into (HNSW: the search's breadth); 0: chosen for you."""
     candidates: int = 50
@@ -155,7 +155,7 @@ def plan_within(config: Config, folder: str, vectors: Vectors, described: artifa
         smaller = max(step, found.block // 2 // step * step)
         if config.block or smaller == found.block:
             raise ValueError(
-                f"--memory {config.memory}: {cost.text(peak)} are needed with blocks of {found.block} rows and "
+                f"--memory {config.memory}: {-(-peak >> 20)} MiB are needed with blocks of {found.block} rows and "
                 f"--workers {config.workers}; give more, {'smaller blocks' if config.block else 'fewer workers'}, or "
                 "shorter descriptors (jobs.sketch)"
             )

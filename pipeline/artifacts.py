@@ -196,7 +196,9 @@ def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.
         source: Any = path if not storage.is_remote(path) else pa.BufferReader(storage.read(path))
         alone = {"use_threads": False, "pre_buffer": False} if storage.is_remote(path) else {}  # see shards.read_index
         return pq.read_table(source, columns=columns, memory_map=False, page_checksum_verification=True, **alone)
-    except (pa.ArrowInvalid, FileNotFoundError) as error:
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and storage.is_remote(path) and not isinstance(error, FileNotFoundError):
+            raise  # the store's own trouble
         raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
 
 

@@ -159,13 +159,22 @@ class Worker(units.Worker):
             self.wait(*items)
             path = storage.join(self.plan.scratch, "all.npy")
             loaded = [load_arrays(self.plan.path(item)) for item in items]
-            if not storage.exists(path):
+            if not storage.exists(path) or not self._sound(path, [piece["columns"] for piece in loaded]):
                 with storage.temporary(path) as draft:
                     with open(draft, "wb") as file:
                         np.save(file, np.concatenate([piece["columns"] for piece in loaded]))
                     storage.publish_file(path, draft)
             self._projected = np.load(path, mmap_mode="r"), np.concatenate([piece["squares"] for piece in loaded])
         return self._projected
+
+    def _sound(self, path: str, columns: list[Array]) -> bool:
+        """Whether the joined file, which has no checksum, holds the pieces."""
+        try:
+            there = np.load(path, mmap_mode="r")
+        except (ValueError, OSError):
+            return False
+        pieces = zip(self.plan.pieces, columns, strict=True)
+        return len(there) == self.plan.rows and all(np.array_equal(there[a:b], part) for (a, b), part in pieces)
 
     def lists(self, block: int) -> dict[str, Any]:
         """Both lists of a query block."""
@@ -210,7 +219,8 @@ class Worker(units.Worker):
         left = torch.from_numpy(np.array(every[some]))
         m = left.shape[1] - 1
         eta = SLACK * (m + 17) * search.UNIT + 4 * askew
-        tops = [_Top(len(some), k, eta, squares[some]) for k in (self.plan.near, self.plan.far)]
+        least = search.least(left.shape[1])
+        tops = [_Top(len(some), k, eta, least, squares[some]) for k in (self.plan.near, self.plan.far)]
         for at in self._good_runs(valid):
             right = torch.from_numpy(np.array(every[at]))
             middle = torch.mm(left[:, :m], right[:, :m].T).mul_(-2).add_(torch.from_numpy(squares[at]).float())
@@ -235,8 +245,8 @@ class Worker(units.Worker):
 class _Top:
     """Which pairs one list leaves open, while blocks stream past; distances are signed so that small is wanted."""
 
-    def __init__(self, queries: int, k: int, eta: float, squares: Array) -> None:
-        self.k, self.eta, self.squares = k, eta, squares
+    def __init__(self, queries: int, k: int, eta: float, least: float, squares: Array) -> None:
+        self.k, self.eta, self.least, self.squares = k, eta, least, squares
         self.reach = np.full((queries, k), np.inf)  # the k smallest upper bounds, less a
         self.rows: list[Array] = []
         self.columns: list[Array] = []
@@ -244,7 +254,7 @@ class _Top:
 
     def take(self, centre: torch.Tensor, spread: torch.Tensor, at: Array, squares: Array) -> None:
         """centre, spread: float32 n m, half widths without rounding; those of a + b are added here."""
-        slack = torch.from_numpy((self.eta * squares).astype(np.float32))
+        slack = torch.from_numpy((self.eta * squares + self.least).astype(np.float32))
         upper = (centre + spread).add_(slack)
         found = upper.topk(min(self.k, upper.shape[1]), dim=1, largest=False).values.numpy().astype(np.float64)
         self.reach = np.sort(np.hstack([self.reach, found]), axis=1)[:, : self.k]

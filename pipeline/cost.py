@@ -35,9 +35,11 @@ MB = 1 << 20
 DRIVER, RAY, WORKER = 900 * MB, 700 * MB, 500 * MB
 """Resident before there is any data: this process, Ray's own, a worker with torch and FAISS."""
 SMALL = 1e11
+LOADING = time.process_time()
+"""Seconds that it took this process to come here: nearly all of it is libraries."""
 STARTS, WORKERS_START = 4.2, 1.2
-"""Seconds from here to the first unit of work, relative to those it took this process to come here, as Ray's processes
-and the workers load the same libraries: where Ray has to be started, and where it runs."""
+"""Seconds until the first unit of work, relative to LOADING, as Ray's processes and the workers load the same
+libraries: where Ray has to be started, and where it runs."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,9 @@ def estimate(
     active = max(1, min(workers, cores // threads))
     if rates is None:
         at_once = min(active * threads, os.cpu_count() or 1)
-        loading, began = time.process_time(), time.perf_counter()  # so far: nearly all of it is libraries
+        began = time.perf_counter()
         rates = measure(plan, rows, at_once, "scan" in counted) if operations > SMALL else TYPICAL
-        start = (WORKERS_START if ray.is_initialized() else STARTS) * loading
+        start = (WORKERS_START if ray.is_initialized() else STARTS) * LOADING
         rates = replace(rates, start=start + time.perf_counter() - began)
     seconds = rates.start
     for stage in work.stages:

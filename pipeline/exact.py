@@ -112,7 +112,7 @@ class Worker(units.Worker):
         self.device = torch.device(plan.device)
         self.plan, self.mean = plan, torch.from_numpy(mean)
         self.vectors = Vectors(plan.descriptors)
-        self.kappa = search.kappa(self.vectors.dimension)
+        self.kappa, self.least = search.kappa(self.vectors.dimension), search.least(self.vectors.dimension)
         size = (min(plan.block, plan.rows), self.vectors.dimension)
         self._room = np.empty(size, np.float32), np.empty(size, np.float32)
         self._query: tuple[tuple[int, int], bool] | None = None
@@ -163,7 +163,8 @@ class Worker(units.Worker):
             b = norms[start:stop] = self._squares(y, start)
             p = search.inner(left, torch.from_numpy(y).to(self.device)).mul_(-2)
             for name, sign, heap in heaps:
-                own = torch.from_numpy(((1 + sign * self.kappa) * b).astype(np.float32)).to(self.device)
+                wide = (1 + sign * self.kappa) * b + sign * self.least
+                own = torch.from_numpy(wide.astype(np.float32)).to(self.device)
                 bound = p.add_(own) if name == last else p + own  # the last one needs no copy of the products
                 _leave_out(bound, at, start, good, sign * float("-inf"))
                 heap.add(bound, start)
@@ -171,7 +172,7 @@ class Worker(units.Worker):
         for name, sign, heap in heaps:
             values, columns = heap.result()
             saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + (1 + sign * self.kappa) * a[:, None])
-            saved[f"{name}_widths"] = 2 * self.kappa * (a[:, None] + norms[columns])
+            saved[f"{name}_widths"] = 2 * (self.kappa * (a[:, None] + norms[columns]) + self.least)
             saved[f"{name}_columns"] = columns
         save_arrays(plan.path(("tile", number)), **saved)
 
@@ -206,7 +207,7 @@ class Worker(units.Worker):
         a = search.squared_norms(x[side.open]) + private[at[0] + side.open]
         b = search.squared_norms(y) + private[other[0] : other[1]]
         lower = side.sign * (a[:, None] + b - 2.0 * search.products(x, y, side.open))
-        lower -= self.kappa * (a[:, None] + b)
+        lower -= self.kappa * (a[:, None] + b) + self.least
         within = (lower <= side.reach[side.open][:, None]) & good
         return {int(r): np.flatnonzero(w) + other[0] for r, w in zip(side.open, within, strict=True)}
 

@@ -117,16 +117,18 @@ class Plan(units.Plan):
         decisive = Vectors(self.rerank).dimension if self.rerank else d
         working = 4 * block * (3 * d + decisive) + 100 * block * min(self.candidates, n)
         sample = training_rows(self.index, d, n)
-        training = 8 * d * sample + 16 * d * min(sample, SAMPLE_LEAST)
+        training = 8 * d * sample + 16 * d * min(sample, furthest.ROWS)
         piece = 2 * (4 * d + 8) * max(stop - start for start, stop in self.pieces)
-        mapped = n * (4 * d + 8) + 12 * d * furthest.CHUNK
+        mapped = n * (4 * d + 8) + 12 * d * min(n, furthest.CHUNK)
         return max(working + 60 * block * (self.near + self.far), training, piece) + 40 * n + mapped
 
     def work(self, vectors: Vectors) -> Work:
         n, d, blocks, pieces = float(self.rows), vectors.dimension, len(self.blocks), len(self.pieces)
         lists, queries = inverted_lists(self.index, d), min(n, self.sample)
         sample = min(n, training_rows(self.index, d, self.rows))
-        train = 2 * d * lists * sample * ROUNDS + 2 * d * d * min(sample, SAMPLE_LEAST)
+        train = 2 * d * lists * sample * ROUNDS + 8 * furthest.ROUNDS * furthest.DIRECTIONS * d * min(
+            sample, SAMPLE_LEAST
+        )
         truth = {"products": 4 * queries * n * d, "scores": 2 * queries * n, "rows": 2 * n}
         found = {"products": 2 * n * lists * d + 4 * n * furthest.meets(self.rows) * (furthest.DIRECTIONS + 1)}
         if lists:

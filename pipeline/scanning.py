@@ -110,7 +110,8 @@ def scan(best: Best, queries: Queries, some: Array, rows: Rows) -> int:
     if not len(rows):
         return 0
     kappa, sign, taken = 2 * search.kappa(rows.y.shape[1]), best.sign, 0
-    scaled = torch.from_numpy(((sign - kappa) * rows.squares).astype(np.float32))
+    least = 2 * search.least(rows.y.shape[1])
+    scaled = torch.from_numpy(((sign - kappa) * rows.squares - least).astype(np.float32))
     for start in range(0, len(some), QUERIES):
         part = some[start : start + QUERIES]
         scores = torch.from_numpy(search.products(queries.centred[part], rows.centred))
@@ -120,7 +121,7 @@ def scan(best: Best, queries: Queries, some: Array, rows: Rows) -> int:
         limits = best.limits[part]
         if best.k <= len(rows) and np.isinf(limits).any():  # later few pass the limits that there are
             values, columns = scores.topk(best.k, dim=1, largest=False, sorted=False)
-            widths = 2 * kappa * (queries.squares[part, None] + rows.squares[columns.numpy()])
+            widths = 2 * kappa * (queries.squares[part, None] + rows.squares[columns.numpy()]) + 2 * least
             limits = np.minimum(limits, (values.numpy() + a[:, None] + widths).max(axis=1))
         reach = torch.from_numpy(np.nextafter((limits - a).astype(np.float32), np.float32(np.inf)))
         likely = torch.nonzero(scores.amin(dim=1) <= reach).squeeze(1)

@@ -4,7 +4,7 @@ With centred vectors x, y of squared norms a, b the distance is a + b - 2 x.y. I
 numbers, the product's error is at most gamma_n |x| |y| with n = CHUNK + number of chunks, whatever order the library
 sums in (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1); |x| |y| <= (a + b) / 2, and the
 norms are summed in runs of RUN, the roundings of centring and sums are a few units in the last place of a + b. So the
-true distance lies within
+true distance lies within (numbers of which nothing underflows; `least` covers the others)
 
     a + b - 2 x.y -+ kappa (a + b),    kappa = gamma_n + gamma_RUN + 16 u,    gamma_n = n u / (1 - n u),    u = 2^-24.
 
@@ -46,6 +46,11 @@ LARGEST = 1e18
 """Norm of a centred row at most: float32 holds its square."""
 
 Array = np.ndarray
+
+
+def least(dimension: int) -> float:
+    """What may underflow in a + b - 2 x.y: to be added to kappa (a + b)."""
+    return 4 * (dimension + 2) * float(np.finfo(np.float32).tiny)
 
 
 def kappa(dimension: int, unit: float = UNIT) -> float:

@@ -221,6 +221,8 @@ def _principal(path: str, shape: tuple[int, int], fitted: int, k: int) -> tuple[
     for start, x, middle in chunks():
         mean[start : start + CHUNK] = middle
         inner += (x @ x.T).double()
+    if not inner.isfinite().all():
+        raise ValueError("--descriptors: a vector is not finite, or too long; describe the images again")
     values, vectors = torch.linalg.eigh(inner)
     if not values[-1] > 1e-12 * fitted * float(mean.double().square().sum()):
         raise NoDirections("--descriptors: the sampled images all have the same descriptor; nothing can be told apart")
@@ -250,10 +252,7 @@ def save(folder: str, sketch: Sketch, notes: dict[str, Any]) -> artifacts.Card:
 def load(folder: str) -> tuple[Sketch, artifacts.Card]:
     """Raises ValueError where it is not finished, damaged, or of another kind."""
     card = artifacts.load_card(folder, "sketch")
-    try:
-        column = artifacts.read_part(folder, 0)["vector"].combine_chunks()
-    except OSError as error:
-        raise ValueError(f"{folder} is damaged ({error}): remove it and run jobs.sketch again") from error
+    column = artifacts.read_part(folder, 0)["vector"].combine_chunks()
     rows = np.frombuffer(column.buffers()[1], "<f4").reshape(len(column), -1).copy()
     return Sketch(rows[0], rows[1:], codec_of(card["notes"])), card
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -151,6 +152,9 @@ def save_arrays(path: str, **arrays: Array) -> None:
 
 
 def load_arrays(path: str) -> dict[str, Array]:
-    """All arrays of an .npz file."""
-    with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as found:
-        return dict(found)
+    """All arrays of an .npz file. Raises ValueError where it is damaged."""
+    try:
+        with np.load(io.BytesIO(storage.read(path)), allow_pickle=False) as found:
+            return dict(found)
+    except (zipfile.BadZipFile, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it and run the same command again") from error

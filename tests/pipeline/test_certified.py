@@ -11,7 +11,7 @@ import pytest
 
 from jobs import neighbours as job
 from pipeline import artifacts, certified, descriptors, neighbours, workers
-from pipeline.vectors import schema
+from pipeline.vectors import Vectors, schema
 from tests.pipeline.test_neighbours import naive, same
 
 Array = np.ndarray
@@ -165,3 +165,33 @@ def test_options_of_another_method_and_an_edited_card_are_refused(tmp_path: Path
     path.write_text(path.read_text().replace('"bad": 0', '"bad": 1'))
     with pytest.raises(ValueError, match=r"card\.json is damaged or was edited"):
         found(source, tmp_path / "other")
+
+
+@pytest.mark.parametrize("exponent", [-23, -22, -21.5, -21])
+def test_vectors_whose_squares_underflow(tmp_path: Path, no_ray: None, exponent: float) -> None:
+    x = (np.random.default_rng(0).standard_normal((120, 20)) * 10**exponent).astype(np.float32)
+    source, valid = store(tmp_path / "d", x, np.ones(120, bool)), np.ones(120, bool)
+    wanted = naive(x, valid, 5, 13)
+    for method in ("exact", "certified", "index"):
+        job.run(job.Config(source, str(tmp_path / method), method=method, workers=1, directions=8))  # type: ignore[arg-type]
+        found = vars(neighbours.load(str(tmp_path / method)))
+        for name in ("near", "far") if method != "index" else ("far",):
+            np.testing.assert_array_equal(found[name], wanted[name])
+
+
+def test_a_joined_file_that_is_damaged_is_made_again(tmp_path: Path) -> None:
+    source = store(tmp_path / "d", like_grams(160), np.ones(160, bool))
+    plan = certified.plan(Vectors(source), str(tmp_path), 5, 13, block=40, directions=8)
+    for item in plan.items([0]):
+        certified.Worker(plan).run(item)
+    path, lists = tmp_path / Path(plan.scratch).name / "all.npy", plan.path(("lists", 0))
+    wanted, sound = Path(lists).read_bytes(), path.read_bytes()
+    for damaged in (sound[:1000], sound[:-500] + bytes(500)):
+        path.write_bytes(damaged)
+        Path(lists).unlink()
+        certified.Worker(plan).run(("lists", 0))
+        assert path.read_bytes() == sound and Path(lists).read_bytes() == wanted
+    Path(plan.path(("project", 0))).write_bytes(b"PK")
+    Path(lists).unlink()
+    with pytest.raises(ValueError, match=r"project-00000.npz is damaged .* run the same command again"):
+        certified.Worker(plan).run(("lists", 0))

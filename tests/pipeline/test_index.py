@@ -392,3 +392,18 @@ def test_the_default_index_grows_with_the_number_of_rows() -> None:
     wanted = ((0, 70_000), (70_000, 140_010), (140_010, 140_015))
     assert units.pieces([40_000, 0, 30_000, 10, 70_000, 5], 65_536) == wanted
     assert faiss.index_factory(8, index.automatic(300_000)[0]).nlist == 2048
+
+
+def test_directions_are_the_principal_ones() -> None:
+    x = spread(300)
+    centre_of = x.mean(0)
+    found = furthest.directions(x, centre_of)
+    np.testing.assert_allclose(found.T @ found, np.eye(found.shape[1]), atol=1e-12)
+    centred = x.astype(np.float64) - centre_of
+    kept, most = ((centred @ found) ** 2).sum(0), np.linalg.eigvalsh(centred.T @ centred)[::-1]
+    np.testing.assert_allclose(kept, most[: furthest.DIRECTIONS], rtol=1e-6)
+    wide = np.random.default_rng(0).standard_normal((50, 20_000)).astype(np.float32)  # no matrix of that size squared
+    found = furthest.directions(wide, wide.mean(0))
+    np.testing.assert_allclose(found.T @ found, np.eye(furthest.DIRECTIONS), atol=1e-12)
+    equal = furthest.directions(np.ones((9, 5), np.float32), np.ones(5, np.float32))
+    np.testing.assert_allclose(equal.T @ equal, np.eye(5), atol=1e-12)
