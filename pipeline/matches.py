@@ -111,10 +111,7 @@ def load(folder: str, data: DataSet, recipe: Config) -> tuple[Table, artifacts.C
             raise ValueError(f"--matches {folder} are of {name} {card['options'][name]}, this run's is {value}")
     if card["inputs"]["dataset"] != data.fingerprint or card["inputs"]["split"] != data.split:
         raise ValueError(f"--matches {folder} are of another data set or split than {data.root}: run jobs.match on it")
-    try:
-        whole = pa.concat_tables([artifacts.read_part(folder, part) for part in range(card["parts"])])
-    except OSError as error:
-        raise ValueError(f"--matches {folder}: a part is damaged ({error}); match again into another folder") from error
+    whole = pa.concat_tables([artifacts.read_part(folder, part) for part in range(card["parts"])])
     if (keys := whole["key"].to_pylist()) != data.keys:
         missing = sorted(set(data.keys) - set(keys))
         raise ValueError(f"--matches {folder}: {len(missing)} keys are missing ({', '.join(missing[:3])}); match again")

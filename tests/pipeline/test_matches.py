@@ -314,7 +314,7 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
     whole = part.read_bytes()
     at = len(whole) // 3
     part.write_bytes(whole[:at] + bytes(64) + whole[at + 64 :])
-    with pytest.raises(ValueError, match=r"--matches .*damaged: a part is damaged"):
+    with pytest.raises(ValueError, match=r"damaged/00001.parquet cannot be read .* remove it and its .json"):
         matches.load(str(damaged), DataSet(work["data"]), TINY)
     left = [artifacts.read_part(str(output), part) for part in range(card["parts"])]
     left[0] = left[0].slice(1)
