@@ -259,11 +259,7 @@ def _exact(vectors: Rows, pool: _Pool, usable: Array, held: Array, block: int) -
     far, apart = np.full((len(vectors), k), -1), np.full((len(vectors), k), np.nan)
     for at, x in _some(vectors, usable, block):
         columns = held[slice(*np.searchsorted(usable, [at[0], at[-1] + 1]))]
-        rows, found = np.repeat(np.arange(len(at)), k), np.empty(columns.size)
-        step = max(1, (1 << 17) // min(search.PIECE, vectors.dimension))  # 1 MB of differences at a time
-        for p in range(0, len(rows), step):
-            some = slice(p, p + step)
-            found[some] = search.distances(x, pool.vectors, rows[some], columns.ravel()[some])
+        found = search.exact(x, pool.vectors, np.repeat(np.arange(len(at)), k), columns.ravel())
         positions = pool.columns[columns]
         distance = found.reshape(columns.shape) + (pool.private[at][:, None] + pool.private[positions])
         order = np.lexsort((positions, -distance), axis=1)

@@ -42,7 +42,6 @@ ROWS = 4096
 """Rows of one product."""
 QUERIES = 1024
 """Queries of one product."""
-
 SAMPLE = 4096
 """Rows at most that the directions are those of, and four a direction."""
 OPEN = 64

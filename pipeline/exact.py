@@ -24,9 +24,6 @@ from pipeline.search import Array, Candidates
 from pipeline.units import Item, Units, Work, load_arrays, save_arrays
 from pipeline.vectors import Vectors
 
-PAIRS = 32
-"""Pairs whose exact distances are taken in one call: 1 MB of float64 differences at a time, which fits the cache."""
-
 BLOCK = 4096
 """Rows of a block at most."""
 
@@ -240,8 +237,9 @@ class _Side:
             at = rows[pairs], places[pairs]
             self.exact[at] = self._distances(x, y, rows[pairs], c[at], start)
 
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets other threads run meanwhile
-            list(threads.map(some, np.array_split(np.arange(len(rows)), -(-len(rows) // PAIRS) or 1)))
+        count = torch.get_num_threads()
+        with ThreadPoolExecutor(count) as threads:  # numpy lets other threads run meanwhile
+            list(threads.map(some, np.array_split(np.arange(len(rows)), count)))
         for row, columns in extra.items():
             columns = columns[columns != row + self.first]
             found = self._distances(x, y, np.full(len(columns), row), columns, start)
@@ -252,7 +250,7 @@ class _Side:
 
     def _distances(self, x: Array, y: Array, rows: Array, columns: Array, start: int) -> Array:
         """`y`: the database from row `start` on."""
-        found = search.distances(x, y, rows, columns - start)
+        found = search.exact(x, y, rows, columns - start)
         found += self.private[self.first + rows] + self.private[columns]
         return found
 

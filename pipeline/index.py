@@ -126,9 +126,8 @@ class Plan(units.Plan):
         n, d, blocks, pieces = float(self.rows), vectors.dimension, len(self.blocks), len(self.pieces)
         lists, queries = inverted_lists(self.index, d), min(n, self.sample)
         sample = min(n, training_rows(self.index, d, self.rows))
-        train = 2 * d * lists * sample * ROUNDS + 8 * furthest.ROUNDS * furthest.DIRECTIONS * d * min(
-            sample, SAMPLE_LEAST
-        )
+        train = 2 * d * lists * sample * ROUNDS
+        train += 8 * furthest.ROUNDS * furthest.DIRECTIONS * d * min(sample, SAMPLE_LEAST)
         truth = {"products": 4 * queries * n * d, "scores": 2 * queries * n, "rows": 2 * n}
         found = {"products": 2 * n * lists * d + 4 * n * furthest.meets(self.rows) * (furthest.DIRECTIONS + 1)}
         if lists:
@@ -153,11 +152,11 @@ def plan(
     block: int,
     workers: int,
     usable: int,
-    index: str = "auto",
-    probes: int = 0,
-    candidates: int = 50,
-    rerank: str = "",
-    sample: int = 1000,
+    index: str,
+    probes: int,
+    candidates: int,
+    rerank: str,
+    sample: int,
 ) -> Plan:
     """block, probes: 0: chosen. workers: who share the blocks. usable: rows with a vector.
 
