@@ -202,29 +202,29 @@ def sampling(
     """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the true
     images; those samples (`N 3 H W`); the sheet's rows."""
     own = Protocol(config.inputs or 20, config.samples or 10, "consecutive")
-    protocol = evaluation.PROTOCOLS.get(config.protocol, own)
-    chosen = picks(len(pairs["input"]), protocol.inputs)
+    rule = evaluation.PROTOCOLS.get(config.protocol, own)
+    chosen = picks(len(pairs["input"]), rule.inputs)
     rows: list[list[np.ndarray]] = []
 
     def drawn() -> Iterator[tuple[Tensor, Tensor]]:
         for i in chosen:
             generator = seeded(config.seed, sampler, str(i))
-            samples = evaluation.draw(family, pairs["input"][i : i + 1], protocol.samples, generator, sampler)
+            samples = evaluation.draw(family, pairs["input"][i : i + 1], rule.samples, generator, sampler)
             if len(rows) < config.sheet:
                 cells = [pictures.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
                 shown = [pictures.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
                 rows.append([*cells, pictures.mosaic(shown, SHEET_COLUMNS)])
             yield samples, pairs["target"][i]
 
-    means, seen = evaluation.judge(drawn(), distances, protocol.pairs, vgg)
-    mark = f"diversity_{config.protocol}-{len(chosen)}x{protocol.compared}_"
+    means, seen = evaluation.judge(drawn(), distances, rule.pairs, vgg)
+    mark = f"diversity_{config.protocol}-{len(chosen)}x{rule.compared}_"
     found: Figures = {name.replace("diversity_", mark, 1): value for name, value in means.items()}
     found["diversity_protocol"] = (
-        f"{config.protocol}: {len(chosen)} inputs x {protocol.samples} samples, {protocol.compared} {protocol.pairs} "
-        f"pairs of each, {len(chosen) * protocol.compared} in all"
+        f"{config.protocol}: {len(chosen)} inputs x {rule.samples} samples, {rule.compared} {rule.pairs} "
+        f"pairs of each, {len(chosen) * rule.compared} in all"
     )
     true = evaluation.features(vgg, pairs["target"])
-    found[f"recall_vgg_k3_of_{protocol.samples}"] = metrics.covered(true[chosen], seen)
+    found[f"recall_vgg_k3_of_{rule.samples}"] = metrics.covered(true[chosen], seen)
     one = torch.cat(
         [
             family.sample(batch, 1, seeded(config.seed, sampler, "one", str(i)), sampler)[:, 0]

@@ -278,11 +278,11 @@ def _search(
             progress.step()
             if counts["what"] == "lists":
                 parts.publish()
-    _, lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
+    _, found_lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
     if not measured:
-        storage.publish_json(measures, plan.measure(lists))
+        storage.publish_json(measures, plan.measure(found_lists))
     found = storage.read_json(measures)
-    notes = {**_notes(folder, described, data, lists), **found, "descriptor_bytes": vectors.bytes}
+    notes = {**_notes(folder, described, data, found_lists), **found, "descriptor_bytes": vectors.bytes}
     card = artifacts.finish(folder, numbers, notes)
     for name in storage.names(folder):
         if name.startswith("tiles-"):
@@ -305,25 +305,25 @@ def _cap(
     far, distance = balance.balanced(vectors, config.far, config.far_cap, block=block)
     neighbours.publish_far(raw, folder, parts, far, distance)
     _, before = neighbours.read_lists(raw, parts, config.near, config.far)
-    _, lists = neighbours.read_lists(folder, parts, config.near, config.far)
+    _, found_lists = neighbours.read_lists(folder, parts, config.near, config.far)
     mean = float(np.nanmean(np.sqrt(before["far_distance"])))
     kept = float(np.nanmean(np.sqrt(distance))) / mean if mean else 1.0
-    notes = {**found["notes"], **_notes(folder, described, data, lists), "far_mean_distance_kept": kept}
+    notes = {**found["notes"], **_notes(folder, described, data, found_lists), "far_mean_distance_kept": kept}
     card = artifacts.finish(folder, range(parts), notes)
     storage.remove(raw)
     return card
 
 
 def _notes(
-    folder: str, described: artifacts.Card, data: DataSet | None, lists: dict[str, np.ndarray]
+    folder: str, described: artifacts.Card, data: DataSet | None, found_lists: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     share = None
     if data is not None:
-        share = neighbours.same_label(lists["near"], data.labels, min(5, lists["near"].shape[1]))
-        picture = neighbours.picture(lists["near"], lists["far"], data, described)
+        share = neighbours.same_label(found_lists["near"], data.labels, min(5, found_lists["near"].shape[1]))
+        picture = neighbours.picture(found_lists["near"], found_lists["far"], data, described)
         storage.publish(storage.join(folder, "sheet.png"), picture)
     return {
-        **neighbours.hubs(lists["far"]),
+        **neighbours.hubs(found_lists["far"]),
         **({} if share is None else {"same_label_closest": share}),
         "weights": described["notes"]["weights"],
         "random_weights": described["notes"]["random_weights"],

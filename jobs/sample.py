@@ -80,21 +80,21 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     inputs = _inputs(config, frame, kind)
     styles = _styles(config, frame)
     warning = note(facts)
-    sheets = {}
+    pages = {}
     some = [inputs[i] for i in picks(len(inputs), config.limit)]
     for sampler in config.samplers or family.samplers:
         drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
         cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
         columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
-        sheets[f"samples-{sampler}"] = pictures.sheet(
+        pages[f"samples-{sampler}"] = pictures.sheet(
             cells, [n for n, _ in some], columns, f"Samples: {sampler}", warning
         )
         if config.files:
             _write_all(family, inputs, sampler, config, output)
     if styles:
-        sheets.update(_style_sheets(family, some, styles, warning, config.limit))
+        pages.update(_style_sheets(family, some, styles, warning, config.limit))
     paths = []
-    for name, picture in sheets.items():
+    for name, picture in pages.items():
         path = storage.join(output, f"{name}.png")
         storage.publish(path, decode.to_png(np.asarray(picture)))
         paths.append(path)
@@ -177,11 +177,11 @@ def _styles(config: Config, frame: tuple[int, int], most: int = 120) -> list[Nam
     return _of_data(config, "target", frame, most) if config.data else []
 
 
-def _folder(folder: str, option: str, frame: tuple[int, int], kind: str = "image", palette: str = "") -> list[Named]:
+def _folder(path: str, option: str, frame: tuple[int, int], kind: str = "image", palette: str = "") -> list[Named]:
     labels = kind == "labels"
-    found = list(islice(sources.images(storage.absolute(folder, option), kind, palette), 10_000))
+    found = list(islice(sources.images(storage.absolute(path, option), kind, palette), 10_000))
     if not found:
-        raise ValueError(f"{option} {folder}: no images there")
+        raise ValueError(f"{option} {path}: no images there")
     return [(name, fit(image, frame, 1.0, (0.5, 0.5), nearest=labels)) for name, image in found]
 
 

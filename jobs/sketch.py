@@ -95,8 +95,8 @@ def _code(config: Config, folder: str, source: str, described: artifacts.Card) -
         parts = range(described["parts"])
         done = artifacts.done_parts(folder)
         todo = [part for part in parts if part not in done]
-        pool = workers.each(descriptors.code, [source, folder, sketch], todo, config.workers, config.threads)
-        for _, counts in pool if todo else ():
+        coded = workers.each(descriptors.code, [source, folder, sketch], todo, config.workers, config.threads)
+        for _, counts in coded if todo else ():
             artifacts.record(folder, job="sketch", **counts)
         card = artifacts.finish(folder, parts, {**described["notes"], **codec})
     return card

@@ -124,9 +124,9 @@ def points(sets: Sets, name: str, ratios: tuple[int, ...] = RATIOS) -> Iterator[
     for ratio, size in sizes.items():
         sketch = fitted.sketch(size)
         for kind, one in (("pca", sketch), ("projection", projections[ratio])):
-            codes = one.codec.encode(p[:, : len(one.basis)], norms) if kind == "pca" else one(x)
-            d = squared(one.codec.decode(codes), one.codec.private(codes))
-            yield truth.point(name, kind, ratio, codes.shape[1], d)
+            coded = one.codec.encode(p[:, : len(one.basis)], norms) if kind == "pca" else one(x)
+            d = squared(one.codec.decode(coded), one.codec.private(coded))
+            yield truth.point(name, kind, ratio, coded.shape[1], d)
         k = min(size // 2, p.shape[1])
         yield truth.point(name, "pca-float16", ratio, 2 * k, squared(_codes.half(p, k, fitted.gain)))
         k = min(size, p.shape[1])

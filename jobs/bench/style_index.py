@@ -71,9 +71,9 @@ def run(config: Config) -> dict[str, float]:
     sets = Sets(config.sets, str(folder), net, weights.identity, config.sample, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     groups: dict[Group, Callable[[], dict[str, float]]] = {
-        "frontier": lambda: frontier(config, sets, weights),
-        "reranked": lambda: _many.reranked(crops(config, sets), config.many, config.seed),
-        "certified": lambda: certified(config, sets),
+        "frontier": lambda: measure_frontier(config, sets, weights),
+        "reranked": lambda: _many.reranked(make_crops(config, sets), config.many, config.seed),
+        "certified": lambda: measure_certified(config, sets),
         "speed": lambda: _speed.figures(sets, config.speed, config.seed),
     }
     found: dict[str, float] = {}
@@ -86,7 +86,7 @@ def run(config: Config) -> dict[str, float]:
     return found
 
 
-def crops(config: Config, sets: Sets) -> str:
+def make_crops(config: Config, sets: Sets) -> str:
     """The folder of the many crops' descriptors, made where they are not there."""
     folder = f"{sets.folder}/crops-{config.crops}"
     found = [picture for source in config.sets for picture in _crops.pictures(source)]
@@ -94,7 +94,7 @@ def crops(config: Config, sets: Sets) -> str:
     return folder
 
 
-def frontier(config: Config, sets: Sets, weights: Weights) -> dict[str, float]:
+def measure_frontier(config: Config, sets: Sets, weights: Weights) -> dict[str, float]:
     """Figures of the project's sketch at 1/500 (or the first ratio); all points in frontier.json and frontier.png."""
     found = []
     for name in sets.names:
@@ -111,9 +111,9 @@ def frontier(config: Config, sets: Sets, weights: Weights) -> dict[str, float]:
     return _frontier.figures(found, 500 if 500 in config.ratios else config.ratios[0])
 
 
-def certified(config: Config, sets: Sets) -> dict[str, float]:
+def measure_certified(config: Config, sets: Sets) -> dict[str, float]:
     """Shares compared among the many crops, and within each set."""
-    result = _many.certified_shares(crops(config, sets), sets.folder, config.many, config.seed)
+    result = _many.certified_shares(make_crops(config, sets), sets.folder, config.many, config.seed)
     shares = {name: _frontier.certified_share(sets, name) for name in sets.names}
     result |= {f"certified_share_1k_{name}": share for name, share in shares.items()}
     result["certified_share_1k"] = sum(shares.values()) / len(shares)

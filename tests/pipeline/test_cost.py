@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import pipeline.vectors
 from jobs import neighbours as job
 from pipeline import artifacts, certified, cost
 from pipeline.units import Units
@@ -70,7 +69,7 @@ def test_units_go_to_who_is_free_and_stages_wait() -> None:
 def test_blocks_shrink_until_memory_is_kept(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("DRIVER", "RAY", "WORKER"):
         monkeypatch.setattr(cost, name, 0)
-    monkeypatch.setattr(pipeline.vectors, "GROUP_BYTES", 1000)
+    monkeypatch.setattr("pipeline.vectors.GROUP_BYTES", 1000)
     monkeypatch.setattr(certified, "ROWS", 8)
     monkeypatch.setattr(certified, "QUERIES", 8)
     vectors = Vectors(source)

@@ -150,8 +150,8 @@ def test_the_cheap_bound_is_one_for_any_directions() -> None:
     exact = ((x[:, None].astype(np.float64) - x) ** 2).sum(axis=2)
     anything = np.linalg.qr(generator.normal(size=(DIMENSION, 5)))[0]
     for basis in (anything, furthest.directions(x, middle)):
-        shell = furthest.Shell(None, np.zeros(0), middle, basis, "", 3)  # type: ignore[arg-type]
-        left, right = (shell.columns(x, squares, sign).astype(np.float64) for sign in (-1, 1))
+        within = furthest.Shell(None, np.zeros(0), middle, basis, "", 3)  # type: ignore[arg-type]
+        left, right = (within.columns(x, squares, sign).astype(np.float64) for sign in (-1, 1))
         sums = squares[:, None] + squares
         bound = sums - 2 * left @ right.T + 21 * 2.0**-24 * sums
         assert (bound >= exact).all()
@@ -187,17 +187,17 @@ def test_only_what_is_proved_is_certified(tmp_path: Path) -> None:
     x = spread(1300)
     vectors = Vectors(store(tmp_path / "d", x))
     middle = centre(vectors)
-    shell = furthest.Shell(
+    within = furthest.Shell(
         vectors, scanning.squares(x, middle), middle, furthest.directions(x, middle), str(tmp_path / "s"), 4
     )
     queries = Queries(x[:50], np.arange(50), middle, np.zeros(len(x)))
-    best, scanned, _ = shell.furthest(queries)
-    assert shell.certified(queries, best, scanned).all()
+    best, scanned, _ = within.furthest(queries)
+    assert within.certified(queries, best, scanned).all()
     best.distances[3] *= 1e-3  # not the furthest
     best.columns[5, -1] = -1  # too short
     early = scanned.copy()
     early[7] = 0  # left before anything was scanned
-    assert np.flatnonzero(~shell.certified(queries, best, early)).tolist() == [3, 5, 7]
+    assert np.flatnonzero(~within.certified(queries, best, early)).tolist() == [3, 5, 7]
 
 
 def test_what_a_row_has_to_itself_counts_in_every_bound(tmp_path: Path) -> None:
@@ -212,11 +212,11 @@ def test_what_a_row_has_to_itself_counts_in_every_bound(tmp_path: Path) -> None:
         np.testing.assert_array_equal(best.columns, naive(wide, valid, 5, sign)[0])
     radii = scanning.squares(x, middle) + private
     basis = furthest.directions(x, middle)
-    shell = furthest.Shell(vectors, radii, middle, basis, str(tmp_path / "s"), 5)
+    within = furthest.Shell(vectors, radii, middle, basis, str(tmp_path / "s"), 5)
     queries = Queries(x, np.arange(1300), middle, private)
-    best, scanned, _ = shell.furthest(queries)
+    best, scanned, _ = within.furthest(queries)
     np.testing.assert_array_equal(best.columns, naive(wide, valid, 5, -1)[0])
-    assert shell.certified(queries, best, scanned).all()
+    assert within.certified(queries, best, scanned).all()
 
 
 def test_recall_on_the_card_is_what_counting_gives(tmp_path: Path, no_ray: None) -> None:

@@ -154,8 +154,8 @@ def test_images_without_a_data_set(tmp_path: Path) -> None:
 
 
 def test_demo_crops_are_of_disjoint_regions() -> None:
-    demo = photographs.Demo(size=32, crops=12)
-    found = demo.samples()
+    source = photographs.Demo(size=32, crops=12)
+    found = source.samples()
     count = len(photographs.PHOTOGRAPHS)
     assert len(found["train"]) == 12 * count and len(found["val"]) == 3 * count
     assert {e.label for e in found["val"]} == set(photographs.PHOTOGRAPHS)
@@ -182,13 +182,13 @@ def test_demo_regions_share_no_pixel(shape: tuple[int, ...]) -> None:
 
 
 def test_demo_crop_is_the_photographs_pixels_and_edges() -> None:
-    demo = photographs.Demo(size=32, crops=2)
-    entry = next(e for e in demo.samples()["train"] if e.label == "china")
+    source = photographs.Demo(size=32, crops=2)
+    entry = next(e for e in source.samples()["train"] if e.label == "china")
     top, left = map(int, entry.files["target"].split("/")[1].split("-"))
     with Image.open(photographs._file("china")) as whole:
         expected = np.array(whole)[top : top + 32, left : left + 32]
-    assert np.array_equal(decode.pixels(demo.read(entry.files["target"], "target")), expected)
-    edges = decode.pixels(demo.read(entry.files["input"], "input"))
+    assert np.array_equal(decode.pixels(source.read(entry.files["target"], "target")), expected)
+    edges = decode.pixels(source.read(entry.files["input"], "input"))
     assert set(np.unique(edges)) <= {0, 255} and edges.shape == (32, 32, 3)
     inked = np.mean([(photographs.photograph(n)[1] == 0).mean() for n in photographs.PHOTOGRAPHS])
     assert 0.01 < inked < 0.3  # black lines on white, neither blank nor full

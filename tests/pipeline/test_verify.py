@@ -30,7 +30,7 @@ def data_set(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def artifact(data_set: Path) -> Path:
+def one_artifact(data_set: Path) -> Path:
     folder = str(data_set.parent / "described")
     fingerprint = storage.read_json(str(data_set / "dataset.json"))["fingerprint"]
     artifacts.begin(folder, "descriptors", 1, {"dataset": fingerprint}, {"net": "vgg16"})
@@ -44,15 +44,15 @@ def problems(root: Path, source: str = "") -> list[str]:
     return integrity.walk(str(root), source).problems
 
 
-def test_sound_things_are_followed_to_their_inputs(data_set: Path, artifact: Path) -> None:
+def test_sound_things_are_followed_to_their_inputs(data_set: Path, one_artifact: Path) -> None:
     found = integrity.walk(str(data_set.parent), str(data_set.parent.parent / "s"))
     assert found.problems == []
     assert len([line for line in found.seen if "compared with the source's bytes" in line]) == 1
-    assert f"{artifact}: its dataset is {data_set}" in found.seen
+    assert f"{one_artifact}: its dataset is {data_set}" in found.seen
 
 
 @pytest.mark.parametrize("bit", [0, 5])
-def test_any_flipped_byte_is_found(data_set: Path, artifact: Path, bit: int) -> None:
+def test_any_flipped_byte_is_found(data_set: Path, one_artifact: Path, bit: int) -> None:
     generator = np.random.default_rng(bit)
     for path in sorted(p for p in data_set.parent.rglob("*") if p.is_file()):
         whole = path.read_bytes()
@@ -68,7 +68,7 @@ def test_any_flipped_byte_is_found(data_set: Path, artifact: Path, bit: int) -> 
     assert problems(data_set.parent) == []
 
 
-def test_a_changed_blank_is_found(data_set: Path, artifact: Path) -> None:
+def test_a_changed_blank_is_found(data_set: Path, one_artifact: Path) -> None:
     for path in data_set.parent.rglob("*.json"):
         whole = path.read_bytes()
         path.write_bytes(whole.replace(b"\n ", b"\n\t", 1))
@@ -92,10 +92,10 @@ def test_missing_files(data_set: Path, name: str) -> None:
     assert any(name.rsplit("/")[-1] in line for line in problems(data_set))
 
 
-def test_unfinished_and_nothing(data_set: Path, artifact: Path, tmp_path: Path) -> None:
-    (artifact / "card.json").unlink()
-    assert problems(artifact) == [
-        f"{artifact}: was not finished: neither dataset.json nor card.json; run its job again"
+def test_unfinished_and_nothing(data_set: Path, one_artifact: Path, tmp_path: Path) -> None:
+    (one_artifact / "card.json").unlink()
+    assert problems(one_artifact) == [
+        f"{one_artifact}: was not finished: neither dataset.json nor card.json; run its job again"
     ]
     (tmp_path / "nothing").mkdir()
     with pytest.raises(ValueError, match="no data set, artifact or checkpoint"):
