@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import models.step
 from jobs import command, run, train
-from pipeline import storage
-from pipeline.loop import Run
-from pipeline.weights import of_recipe
+from pipeline.artifacts import storage
+from pipeline.style.weights import of_recipe
+from pipeline.training.loop import Run
 
 
 @dataclass(frozen=True)

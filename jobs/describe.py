@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs import command
-from pipeline import artifacts, descriptors, sketches, storage, weights, workers
-from pipeline.descriptors import DescribeOptions
-from pipeline.shards import DataSet
-from pipeline.vectors import bad_rows
+from pipeline.artifacts import artifact, pool, storage
+from pipeline.data.shards import DataSet
+from pipeline.style import descriptors, sketches, weights
+from pipeline.style.descriptors import DescribeOptions
+from pipeline.style.vectors import bad_rows
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Config:
             raise ValueError(f"--workers {self.workers}, --threads {self.threads}: give at least 1")
 
 
-def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     """Describe what is missing; returns the card.
 
     Raises:
@@ -80,18 +81,16 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     sketch = storage.absolute(config.sketch, "--sketch") if config.sketch else ""
     codec = sketches.check(sketch, inputs, hashed) if sketch else {}
     with storage.lease(folder):
-        card = artifacts.begin(folder, "descriptors", descriptors.VERSION, inputs, hashed)
-        done = artifacts.done_parts(folder)
+        card = artifact.begin(folder, "descriptors", descriptors.VERSION, inputs, hashed)
+        done = artifact.done_parts(folder)
         todo = [shard for shard in data.shards if shard not in done] if card is None else []
         arguments = [root, config.split, folder, options, net, sketch]
-        for _, counts in (
-            workers.each(descriptors.make, arguments, todo, config.workers, config.threads) if todo else ()
-        ):
-            artifacts.record(folder, job="describe", **counts)
+        for _, counts in pool.each(descriptors.make, arguments, todo, config.workers, config.threads) if todo else ():
+            artifact.record(folder, job="describe", **counts)
         if card is None:
             card = _finish(config, folder, data, origin, codec)
         seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        artifacts.record(folder, job="describe", event="end", parts_written=len(todo), seconds=seconds, driver_kb=peak)
+        artifact.record(folder, job="describe", event="end", parts_written=len(todo), seconds=seconds, driver_kb=peak)
     print(
         f"{len(data)} images described with {origin}, {len(todo)} of {len(data.shards)} parts now, "
         f"{card['notes']['bad']} bad, {seconds:.1f} s: {folder}"
@@ -106,7 +105,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
 
 def _finish(
     config: Config, folder: str, data: DataSet, origin: weights.Weights, codec: dict[str, Any]
-) -> artifacts.Card:
+) -> artifact.Card:
     bad = bad_rows(folder, range(len(data.shards)))
     if len(bad) > config.max_bad_share * len(data):
         raise ValueError(
@@ -121,7 +120,7 @@ def _finish(
         "bad_first": [f"{key}: {reason}" for key, reason in bad[:10]],
         **codec,
     }
-    return artifacts.finish(folder, data.shards, notes)
+    return artifact.finish(folder, data.shards, notes)
 
 
 if __name__ == "__main__":

@@ -26,14 +26,18 @@ from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.segmenter import Segmenter
 from models.common.vgg import VGG
 from models.family import Family, PerceptualRecipe
-from pipeline import checkpoint, decode, evaluation, metrics, pictures, segmentation, storage
-from pipeline.batches import Images, picks
-from pipeline.evaluation import Distances, Protocol
-from pipeline.shards import DataSet, require_inputs
-from pipeline.weights import Weights, load_weights, of_recipe
+from pipeline.artifacts import storage
+from pipeline.data import decode
+from pipeline.data.shards import DataSet, require_inputs
+from pipeline.evaluation import metrics, protocol, segmentation
+from pipeline.evaluation.protocol import Distances, Protocol
+from pipeline.runs import checkpoint
+from pipeline.style.weights import Weights, load_weights, of_recipe
+from pipeline.tracking import sheets
+from pipeline.training.feed import Images, picks
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
 SHEET_SAMPLES, SHEET_COLUMNS = 9, 3
@@ -110,7 +114,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     require_inputs(images.data, models.load(facts["family"]).input_kind(family.recipe))
     vgg, origin = _network(config, family)
     distances = _distances(config, vgg, origin)
-    pairs = evaluation.held_out(images, config.limit, family.recipe.frame)
+    pairs = protocol.held_out(images, config.limit, family.recipe.frame)
     figures: Figures = {"images": float(len(pairs["target"]))}
     segmenter, labels, segmented_by = None, None, None
     if found := _labels(config, images.data, len(pairs["target"]), family.recipe.frame):
@@ -125,7 +129,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
             if not storage.exists(checkpoint.stage_path(folder, stage.name) + ".json"):
                 continue  # taken over from another run
             there, _ = checkpoint.restore(folder, stage.name)
-            rebuilt = evaluation.reconstruction(there, pairs, distances, config.swaps)
+            rebuilt = protocol.reconstruction(there, pairs, distances, config.swaps)
             figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
         for sampler in config.samplers or family.samplers:
             measured, one, rows = sampling(family, pairs, distances, vgg, sampler, config)
@@ -168,7 +172,7 @@ def _distances(config: Config, vgg: VGG, origin: Weights) -> Distances:
             linear = f"{config.lpips_weights}/v{version}/{net}.pth"
             measure = open_lpips(net, version, f"{config.lpips_weights}/{BACKBONES[net][0]}", linear)
             found[measure.name] = measure
-    return {name: evaluation.batched(distance) for name, distance in found.items()}
+    return {name: protocol.batched(distance) for name, distance in found.items()}
 
 
 def _labels(config: Config, data: DataSet, count: int, frame: tuple[int, int]) -> tuple[DataSet, Tensor] | None:
@@ -178,7 +182,7 @@ def _labels(config: Config, data: DataSet, count: int, frame: tuple[int, int]) -
     if not config.labels and data.fields["input"].kind != "labels":
         return None
     labelled = DataSet(storage.absolute(config.labels, "--labels"), config.split) if config.labels else data
-    return labelled, evaluation.labels_of(labelled, data, count, frame)
+    return labelled, protocol.labels_of(labelled, data, count, frame)
 
 
 def _segmenter(
@@ -202,43 +206,43 @@ def sampling(
     """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the true
     images; those samples (`N 3 H W`); the sheet's rows."""
     own = Protocol(config.inputs or 20, config.samples or 10, "consecutive")
-    rule = evaluation.PROTOCOLS.get(config.protocol, own)
+    rule = protocol.PROTOCOLS.get(config.protocol, own)
     chosen = picks(len(pairs["input"]), rule.inputs)
     rows: list[list[np.ndarray]] = []
 
     def drawn() -> Iterator[tuple[Tensor, Tensor]]:
         for i in chosen:
             generator = seeded(config.seed, sampler, str(i))
-            samples = evaluation.draw(family, pairs["input"][i : i + 1], rule.samples, generator, sampler)
+            samples = protocol.draw(family, pairs["input"][i : i + 1], rule.samples, generator, sampler)
             if len(rows) < config.sheet:
-                cells = [pictures.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
-                shown = [pictures.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
-                rows.append([*cells, pictures.mosaic(shown, SHEET_COLUMNS)])
+                cells = [sheets.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
+                shown = [sheets.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
+                rows.append([*cells, sheets.mosaic(shown, SHEET_COLUMNS)])
             yield samples, pairs["target"][i]
 
-    means, seen = evaluation.judge(drawn(), distances, rule.pairs, vgg)
+    means, seen = protocol.judge(drawn(), distances, rule.pairs, vgg)
     mark = f"diversity_{config.protocol}-{len(chosen)}x{rule.compared}_"
     found: Figures = {name.replace("diversity_", mark, 1): value for name, value in means.items()}
     found["diversity_protocol"] = (
         f"{config.protocol}: {len(chosen)} inputs x {rule.samples} samples, {rule.compared} {rule.pairs} "
         f"pairs of each, {len(chosen) * rule.compared} in all"
     )
-    true = evaluation.features(vgg, pairs["target"])
+    true = protocol.features(vgg, pairs["target"])
     found[f"recall_vgg_k3_of_{rule.samples}"] = metrics.covered(true[chosen], seen)
     one = torch.cat(
         [
             family.sample(batch, 1, seeded(config.seed, sampler, "one", str(i)), sampler)[:, 0]
-            for i, batch in enumerate(evaluation.batches(pairs))
+            for i, batch in enumerate(protocol.batches(pairs))
         ]
     )
-    precision, recall = metrics.precision_recall(true, evaluation.features(vgg, one))
+    precision, recall = metrics.precision_recall(true, protocol.features(vgg, one))
     return {**found, "precision_vgg_k3": precision, "recall_vgg_k3": recall}, one, rows
 
 
 def _sheet(rows: list[list[np.ndarray]], title: str, note: str) -> Image.Image:
     side = max(rows[0][-1].shape[:2])
     cell = side * max(1, round(320 / side))  # a whole multiple: no pixel of a mosaic is drawn wider than another
-    return pictures.sheet(rows, [], ["input", "truth", "samples"], title, note, cell)
+    return sheets.sheet(rows, [], ["input", "truth", "samples"], title, note, cell)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,16 @@ from PIL import Image
 from jobs import command
 from jobs.sample import note
 from models.imle import IMLE, check
-from pipeline import artifacts, checkpoint, decode, matches, pictures, storage, workers
-from pipeline.batches import Images, picks
-from pipeline.shards import DataSet
+from pipeline.artifacts import artifact, pool, storage
+from pipeline.data import decode
+from pipeline.data.shards import DataSet
+from pipeline.runs import checkpoint
+from pipeline.tracking import sheets
+from pipeline.training import matches
+from pipeline.training.feed import Images, picks
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Config:
             raise ValueError(f"{given}, --workers {self.workers}, --threads {self.threads}: at least 0, 0, 1, 1")
 
 
-def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     """Make the artifact, or return the card of a finished one.
 
     Raises:
@@ -90,13 +94,13 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     options = {"samples": samples, "step": config.step, "search": family.recipe.search}
     options |= matches.noise_of(family.recipe)
     with storage.lease(output):
-        card = artifacts.begin(output, "matches", matches.VERSION, inputs, options)
+        card = artifact.begin(output, "matches", matches.VERSION, inputs, options)
         if card is None:
-            missing = [shard for shard in data.shards if shard not in artifacts.done_parts(output)]
+            missing = [shard for shard in data.shards if shard not in artifact.done_parts(output)]
             made = [family, root, config.split, output, samples, config.step]
-            for _, done in workers.each(matches.make, made, missing, config.workers, config.threads):
-                artifacts.record(output, job="match", **done)
-            card = artifacts.finish(output, data.shards, _notes(output, data, samples))
+            for _, done in pool.each(matches.make, made, missing, config.workers, config.threads):
+                artifact.record(output, job="match", **done)
+            card = artifact.finish(output, data.shards, _notes(output, data, samples))
         picture = nearest(family, data, output, config.sheet) if config.sheet else None
         if picture is not None:
             storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
@@ -107,7 +111,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         tracker.file(storage.join(output, "card.json"))
         if picture is not None:
             tracker.picture("nearest", picture, 0)
-    artifacts.record(output, job="match", event="end", seconds=time.perf_counter() - began, **asdict(config))
+    artifact.record(output, job="match", event="end", seconds=time.perf_counter() - began, **asdict(config))
     return card
 
 
@@ -121,9 +125,9 @@ def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image
         x = family.condition(pair["input"])
         z = family.noise(table["seed"][i : i + 1], table["candidate"][i : i + 1], x.shape[2:])
         sample = family.picture(x, z).clamp(-1, 1)
-        rows.append([pictures.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
+        rows.append([sheets.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
         names.append(f"{data.keys[i]}\ndistance {float(table['distance'][i]):.4g}")
-    return pictures.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
+    return sheets.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
 
 
 def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
@@ -131,7 +135,7 @@ def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
     candidates that were measured and rejected, and of the pairs whose candidates all were."""
     total, second, rejected, forced, count = 0.0, 0.0, 0, 0, 0
     for shard in data.shards:
-        part = artifacts.read_part(output, shard)
+        part = artifact.read_part(output, shard)
         total += sum(part["distance"].to_pylist())
         second += sum(row[0] for row in part["runners_up"].to_pylist())
         rejected += sum(part["rejected"].to_pylist())

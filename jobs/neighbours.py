@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jobs import command
-from pipeline import artifacts, balance, certified, cost, descriptors, exact, index, neighbours, storage, units, workers
-from pipeline.shards import DataSet
-from pipeline.units import Plan
-from pipeline.vectors import Vectors
+from pipeline.artifacts import artifact, pool, storage
+from pipeline.data.shards import DataSet
+from pipeline.neighbours import certified, cost, exact, index, lists, units
+from pipeline.neighbours.units import Plan
+from pipeline.search import balance
+from pipeline.style import descriptors
+from pipeline.style.vectors import Vectors
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Config:
         return 0 < self.far_cap < 1
 
 
-def plan_of(config: Config, folder: str, vectors: Vectors, described: artifacts.Card) -> Plan:
+def plan_of(config: Config, folder: str, vectors: Vectors, described: artifact.Card) -> Plan:
     """What the method's workers need to know; its scratch folder, within `folder`, is named after what it depends on.
 
     Raises:
@@ -140,7 +143,7 @@ def plan_of(config: Config, folder: str, vectors: Vectors, described: artifacts.
     return index.plan(*asked, usable, config.index, config.probes, config.candidates, rerank, config.recall_sample)
 
 
-def plan_within(config: Config, folder: str, vectors: Vectors, described: artifacts.Card) -> Plan:
+def plan_within(config: Config, folder: str, vectors: Vectors, described: artifact.Card) -> Plan:
     """`plan_of` with blocks that keep --memory.
 
     Raises:
@@ -169,7 +172,7 @@ def _capping_bytes(config: Config, vectors: Vectors) -> int:
     return balance.capping_bytes(len(vectors), vectors.dimension, config.far, config.far_cap)
 
 
-def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     """Find what is missing; returns the card.
 
     Raises:
@@ -180,7 +183,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     folder = storage.absolute(config.output, "--output")
     source = storage.absolute(config.descriptors, "--descriptors")
     data = DataSet(storage.absolute(config.data, "--data"), config.split) if config.data is not None else None
-    described = artifacts.load_card(source, "descriptors")
+    described = artifact.load_card(source, "descriptors")
     if data is not None:
         descriptors.check(described, data, source)
     usable = described["rows"] - described["notes"]["bad"]
@@ -198,15 +201,15 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     inputs, options = plan.request(described)
     asked = {**options, "far_cap": config.far_cap} if config.capped else options
     if config.dry_run:
-        artifacts.check(folder, "neighbours", neighbours.VERSION, inputs, asked)
+        artifact.check(folder, "neighbours", lists.VERSION, inputs, asked)
         _foretell(config, plan, vectors)
         return {"kind": "neighbours", "inputs": inputs, "options": options}
     with storage.lease(folder):
-        card = artifacts.begin(folder, "neighbours", neighbours.VERSION, inputs, asked)
+        card = artifact.begin(folder, "neighbours", lists.VERSION, inputs, asked)
         if card is None:
-            found = artifacts.begin(raw, "neighbours", neighbours.VERSION, inputs, options) if config.capped else None
+            found = artifact.begin(raw, "neighbours", lists.VERSION, inputs, options) if config.capped else None
             if found is None:
-                artifacts.record(folder, job="neighbours", event="plan", **asdict(_foretell(config, plan, vectors)))
+                artifact.record(folder, job="neighbours", event="plan", **asdict(_foretell(config, plan, vectors)))
             try:
                 card = found or _search(config, raw, plan, vectors, described, data)
             except index.CannotTrain:  # nothing was found: another index may have this folder
@@ -216,8 +219,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             if config.capped:
                 card = _cap(config, card, raw, folder, vectors, described, data)
         seconds = time.perf_counter() - began
-        spent = {"seconds": seconds, "images_per_second": len(vectors) / seconds, "driver_kb": workers.peak_kb()}
-        artifacts.record(folder, job="neighbours", event="end", **spent)
+        spent = {"seconds": seconds, "images_per_second": len(vectors) / seconds, "driver_kb": pool.peak_kb()}
+        artifact.record(folder, job="neighbours", event="end", **spent)
     notes = card["notes"]
     print(f"{card['rows']} images, {config.near} closest and {config.far} furthest each, {seconds:.1f} s: {folder}")
     shown = ("far_", "same_", "without", "random", "recall_", "index", "compared")
@@ -260,30 +263,30 @@ def _search(
     folder: str,
     plan: Plan,
     vectors: Vectors,
-    described: artifacts.Card,
+    described: artifact.Card,
     data: DataSet | None,
-) -> artifacts.Card:
+) -> artifact.Card:
     numbers = list(range(described["parts"]))
-    done = artifacts.done_parts(folder)
-    parts = neighbours.Parts(plan, folder, vectors.part_rows, [part for part in numbers if part not in done])
+    done = artifact.done_parts(folder)
+    parts = lists.Parts(plan, folder, vectors.part_rows, [part for part in numbers if part not in done])
     parts.publish()
     measures = storage.join(folder, "search.json")
     measured = storage.exists(measures)
     # What is measured is of all blocks; those of finished parts are kept until it is.
     every = plan.measured_by_blocks and not measured
     if items := plan.items(list(range(len(plan.blocks))) if every else parts.blocks()):
-        arguments, progress = [plan, neighbours.centre(vectors)], _Progress(len(items))
-        for _, counts in workers.each(units.make, arguments, items, config.workers, config.threads, config.gpus):
-            artifacts.record(folder, job="neighbours", **counts)
+        arguments, progress = [plan, lists.centre(vectors)], _Progress(len(items))
+        for _, counts in pool.each(units.make, arguments, items, config.workers, config.threads, config.gpus):
+            artifact.record(folder, job="neighbours", **counts)
             progress.step()
             if counts["what"] == "lists":
                 parts.publish()
-    _, found_lists = neighbours.read_lists(folder, described["parts"], config.near, config.far)
+    _, found_lists = lists.read_lists(folder, described["parts"], config.near, config.far)
     if not measured:
         storage.publish_json(measures, plan.measure(found_lists))
     found = storage.read_json(measures)
     notes = {**_notes(folder, described, data, found_lists), **found, "descriptor_bytes": vectors.bytes}
-    card = artifacts.finish(folder, numbers, notes)
+    card = artifact.finish(folder, numbers, notes)
     for name in storage.names(folder):
         if name.startswith("tiles-"):
             storage.remove(storage.join(folder, name))
@@ -292,38 +295,38 @@ def _search(
 
 def _cap(
     config: Config,
-    found: artifacts.Card,
+    found: artifact.Card,
     raw: str,
     folder: str,
     vectors: Vectors,
-    described: artifacts.Card,
+    described: artifact.Card,
     data: DataSet | None,
-) -> artifacts.Card:
+) -> artifact.Card:
     """The finished artifact `raw` with furthest lists that keep the cap, in `folder`; `raw` is removed."""
     parts = described["parts"]
     block = max(1, min(1024, (1 << 30) // (8 * vectors.dimension)))
     far, distance = balance.balanced(vectors, config.far, config.far_cap, block=block)
-    neighbours.publish_far(raw, folder, parts, far, distance)
-    _, before = neighbours.read_lists(raw, parts, config.near, config.far)
-    _, found_lists = neighbours.read_lists(folder, parts, config.near, config.far)
+    lists.publish_far(raw, folder, parts, far, distance)
+    _, before = lists.read_lists(raw, parts, config.near, config.far)
+    _, found_lists = lists.read_lists(folder, parts, config.near, config.far)
     mean = float(np.nanmean(np.sqrt(before["far_distance"])))
     kept = float(np.nanmean(np.sqrt(distance))) / mean if mean else 1.0
     notes = {**found["notes"], **_notes(folder, described, data, found_lists), "far_mean_distance_kept": kept}
-    card = artifacts.finish(folder, range(parts), notes)
+    card = artifact.finish(folder, range(parts), notes)
     storage.remove(raw)
     return card
 
 
 def _notes(
-    folder: str, described: artifacts.Card, data: DataSet | None, found_lists: dict[str, np.ndarray]
+    folder: str, described: artifact.Card, data: DataSet | None, found_lists: dict[str, np.ndarray]
 ) -> dict[str, Any]:
     share = None
     if data is not None:
-        share = neighbours.same_label(found_lists["near"], data.labels, min(5, found_lists["near"].shape[1]))
-        picture = neighbours.picture(found_lists["near"], found_lists["far"], data, described)
+        share = lists.same_label(found_lists["near"], data.labels, min(5, found_lists["near"].shape[1]))
+        picture = lists.picture(found_lists["near"], found_lists["far"], data, described)
         storage.publish(storage.join(folder, "sheet.png"), picture)
     return {
-        **neighbours.hubs(found_lists["far"]),
+        **lists.hubs(found_lists["far"]),
         **({} if share is None else {"same_label_closest": share}),
         "weights": described["notes"]["weights"],
         "random_weights": described["notes"]["random_weights"],
@@ -331,7 +334,7 @@ def _notes(
     }
 
 
-def _track(tracker: Tracker, folder: str, card: artifacts.Card, seconds: float) -> None:
+def _track(tracker: Tracker, folder: str, card: artifact.Card, seconds: float) -> None:
     import io
 
     from PIL import Image

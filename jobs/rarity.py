@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import command
-from pipeline import artifacts, rarity, storage, workers
-from pipeline.shards import DataSet
+from pipeline.artifacts import artifact, pool, storage
+from pipeline.data.shards import DataSet
+from pipeline.training import rarity
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Config:
             raise ValueError(f"--classes {self.classes}, --workers {self.workers}: give at least 1")
 
 
-def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     """Make the artifact, or return the card of a finished one.
 
     Raises:
@@ -54,7 +55,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
         raise ValueError(f"--data {root}: its inputs are no label maps (jobs.shard: folder labels/, or --palette)")
     inputs = {"dataset": data.fingerprint, "split": config.split}
     with storage.lease(folder):
-        card = artifacts.begin(
+        card = artifact.begin(
             folder,
             "rarity",
             rarity.VERSION,
@@ -62,11 +63,11 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
             {"classes": config.classes, "other": config.other, "least": config.least},
         )
         if card is None:
-            missing = [shard for shard in data.shards if shard not in artifacts.done_parts(folder)]
-            for _, done in workers.each(
+            missing = [shard for shard in data.shards if shard not in artifact.done_parts(folder)]
+            for _, done in pool.each(
                 rarity.make, [root, config.split, folder, config.classes, config.other], missing, config.workers
             ):
-                artifacts.record(folder, job="rarity", **done)
+                artifact.record(folder, job="rarity", **done)
             card = rarity.finish(folder, data, config.classes, config.least)
     notes = card["notes"]
     print(f"{len(data)} pictures, {sum(notes['estimated'])} of {config.classes} classes estimated: {folder}")
@@ -80,7 +81,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     if tracker is not None:
         tracker.scalars({"rarity/classes_estimated": float(sum(notes["estimated"]))}, 0)
         tracker.file(storage.join(folder, "card.json"))
-    artifacts.record(folder, job="rarity", event="end", seconds=time.perf_counter() - began)
+    artifact.record(folder, job="rarity", event="end", seconds=time.perf_counter() - began)
     return card
 
 

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
-from pipeline import storage
-from pipeline.descriptors import DescribeOptions
-from pipeline.loop import Run, fit
-from pipeline.tracking import Tracker
+from pipeline.artifacts import storage
+from pipeline.style.descriptors import DescribeOptions
+from pipeline.tracking.journal import Tracker
+from pipeline.training.loop import Run, fit
 
 
 @dataclass(frozen=True, kw_only=True)

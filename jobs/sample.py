@@ -22,12 +22,16 @@ from PIL import Image
 import models
 from jobs import command
 from models.family import Family
-from pipeline import checkpoint, decode, pictures, sources, storage
-from pipeline.batches import Images, fit, picks, to_tensor
-from pipeline.shards import DataSet, require_inputs
+from pipeline.artifacts import storage
+from pipeline.data import decode
+from pipeline.data.shards import DataSet, require_inputs
+from pipeline.data.sources import folder
+from pipeline.runs import checkpoint
+from pipeline.tracking import sheets
+from pipeline.training.feed import Images, fit, picks, to_tensor
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
         drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
         cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
         columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
-        pages[f"samples-{sampler}"] = pictures.sheet(
-            cells, [n for n, _ in some], columns, f"Samples: {sampler}", warning
-        )
+        pages[f"samples-{sampler}"] = sheets.sheet(cells, [n for n, _ in some], columns, f"Samples: {sampler}", warning)
         if config.files:
             _write_all(family, inputs, sampler, config, output)
     if styles:
@@ -113,7 +115,7 @@ def seeded(seed: int, *words: str) -> torch.Generator:
 def sample(family: Family, image: np.ndarray, name: str, count: int, sampler: str, seed: int) -> list[np.ndarray]:
     """`count` outputs (uint8 `H W 3`) for one input (uint8 `H W 3`, or label ids `H W`)."""
     drawn = family.sample({"input": to_tensor([image])}, count, seeded(seed, sampler, name), sampler)[0]
-    return [pictures.to_uint8(x) for x in drawn]
+    return [sheets.to_uint8(x) for x in drawn]
 
 
 def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Config, output: str) -> None:
@@ -134,22 +136,22 @@ def _style_sheets(
     cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
     for _, image in some:
         out = [family.generate({"input": to_tensor([image])}, code[i : i + 1]) for i in chosen]
-        cells.append([image, *(pictures.to_uint8(x[0]) for x in out if x is not None)])
+        cells.append([image, *(sheets.to_uint8(x[0]) for x in out if x is not None)])
     columns = ["", *(styles[i][0] for i in chosen)]
     made: dict[str, Image.Image] = {
-        "transfer": pictures.sheet(cells, ["style", *(n for n, _ in some)], columns, "Style transfer", note)
+        "transfer": sheets.sheet(cells, ["style", *(n for n, _ in some)], columns, "Style transfer", note)
     }
     walk = []
     for t in np.linspace(0, 1, 9):
         mixed = torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None]
         x = family.generate({"input": to_tensor([some[0][1]])}, mixed)
         assert x is not None
-        walk.append(pictures.to_uint8(x[0]))
+        walk.append(sheets.to_uint8(x[0]))
     names = [f"{t:.2f}" for t in np.linspace(0, 1, 9)]
-    made["interpolation"] = pictures.strip(walk, names, f"From {styles[chosen[0]][0]} to {styles[chosen[-1]][0]}", note)
+    made["interpolation"] = sheets.strip(walk, names, f"From {styles[chosen[0]][0]} to {styles[chosen[-1]][0]}", note)
     if len(styles) > 2:
         points = flatten(code)
-        made["style-map"] = pictures.style_map(points, [image for _, image in styles], "Style codes", note)
+        made["style-map"] = sheets.style_map(points, [image for _, image in styles], "Style codes", note)
     return made
 
 
@@ -179,7 +181,7 @@ def _styles(config: Config, frame: tuple[int, int], most: int = 120) -> list[Nam
 
 def _folder(path: str, option: str, frame: tuple[int, int], kind: str = "image", palette: str = "") -> list[Named]:
     labels = kind == "labels"
-    found = list(islice(sources.images(storage.absolute(path, option), kind, palette), 10_000))
+    found = list(islice(folder.images(storage.absolute(path, option), kind, palette), 10_000))
     if not found:
         raise ValueError(f"{option} {path}: no images there")
     return [(name, fit(image, frame, 1.0, (0.5, 0.5), nearest=labels)) for name, image in found]

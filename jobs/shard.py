@@ -14,10 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
-from pipeline import artifacts, decode, palettes, shards, sources, storage, tars, workers
+from pipeline.artifacts import artifact, pool, storage
+from pipeline.data import decode, palettes, shards, tars
+from pipeline.data.sources import folder
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,11 @@ def source_options(config: Config) -> dict[str, Any]:
     }
 
 
-def _request(config: Config, source: sources.Source, listed: dict[str, list[sources.Entry]]) -> tuple[Any, Any]:
+def _request(config: Config, source: folder.Source, listed: dict[str, list[folder.Entry]]) -> tuple[Any, Any]:
     names = {
         split: [[e.source, sorted(e.files.items()), e.bytes] for e in entries] for split, entries in listed.items()
     }
-    inputs = {"source_listing": artifacts.digest(names), "source_samples": {s: len(e) for s, e in listed.items()}}
+    inputs = {"source_listing": artifact.digest(names), "source_samples": {s: len(e) for s, e in listed.items()}}
     options = {
         "source": source_options(config),
         "fields": {name: shards.field_json(field) for name, field in source.fields.items()},
@@ -98,8 +100,8 @@ def _request(config: Config, source: sources.Source, listed: dict[str, list[sour
     return inputs, options
 
 
-def _make(root: str, read: sources.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
-    def write(item: tuple[str, int, int, list[sources.Entry]]) -> dict[str, Any]:
+def _make(root: str, read: folder.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
+    def write(item: tuple[str, int, int, list[folder.Entry]]) -> dict[str, Any]:
         split, shard, first, entries = item
         began = time.perf_counter()
         marker = tars.write_shard(root, split, shard, first, entries, read, how)
@@ -119,30 +121,30 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     place = "demo" if config.source == "demo" else storage.absolute(config.source, "--source")
     if root == place or root.startswith(place + "/"):
         raise ValueError(f"--output {root} lies in --source {place}: choose a folder outside of it")
-    source = sources.open_source(source_options(config), place)
+    source = folder.open_source(source_options(config), place)
     listed = source.samples()
     inputs, options = _request(config, source, listed)
     with storage.lease(root):
-        artifacts.begin(root, "dataset", shards.FORMAT, inputs, options)
+        artifact.begin(root, "dataset", shards.FORMAT, inputs, options)
         items, counts = _missing(root, listed, config.shard_size)
         how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode")
         readers = 16 if storage.is_remote(place) else 1 + how.decodes  # an object store answers late, but many at once
         how = replace(how, readers=readers)
-        for _, done in workers.each(_make, [root, source.reader, how], items, config.workers) if items else ():
+        for _, done in pool.each(_make, [root, source.reader, how], items, config.workers) if items else ():
             if not storage.is_remote(root):  # an object store cannot append: a line a shard would be quadratic
-                artifacts.record(root, job="shard", **done)
+                artifact.record(root, job="shard", **done)
         described = shards.summary(root, storage.read_json(storage.join(root, "request.json")), counts)
         _judge(root, described, config.max_bad_share)
         storage.publish_json(storage.join(root, "dataset.json"), described)
         seconds = time.perf_counter() - began
-        artifacts.record(
+        artifact.record(
             root, job="shard", event="end", shards_written=len(items), workers=config.workers, seconds=seconds
         )
     _tell(root, described, len(items), source.other_files, seconds, tracker)
     return described
 
 
-def _missing(root: str, listed: dict[str, list[sources.Entry]], size: int) -> tuple[list[Any], dict[str, int]]:
+def _missing(root: str, listed: dict[str, list[folder.Entry]], size: int) -> tuple[list[Any], dict[str, int]]:
     """The shards that are not whole, and split -> number of shards. Drafts that a kill left are removed."""
     items, counts = [], {}
     for split, entries in listed.items():

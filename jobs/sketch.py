@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs import command
-from pipeline import artifacts, descriptors, sketches, storage, workers
-from pipeline.codec import codec_of
-from pipeline.sketches import SketchOptions
-from pipeline.vectors import Vectors
+from pipeline.artifacts import artifact, pool, storage
+from pipeline.style import descriptors, sketches
+from pipeline.style.codec import codec_of
+from pipeline.style.sketches import SketchOptions
+from pipeline.style.vectors import Vectors
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Tracker
+    from pipeline.tracking.journal import Tracker
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Config:
             raise ValueError(f"--workers {self.workers}, --threads {self.threads}: give at least 1")
 
 
-def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
+def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     """Fit, or code what is missing; returns the card.
 
     Raises:
@@ -56,13 +57,13 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     began = time.perf_counter()
     folder = storage.absolute(config.output, "--output")
     source = storage.absolute(config.descriptors, "--descriptors")
-    described = artifacts.load_card(source, "descriptors")
+    described = artifact.load_card(source, "descriptors")
     if "codec" in described["notes"]:
         raise ValueError(f"--descriptors {source} are codes already: give the exact ones")
     with storage.lease(folder):
         card = _code(config, folder, source, described) if config.sketch else _fit(config, folder, source, described)
         seconds = time.perf_counter() - began
-        artifacts.record(folder, job="sketch", event="end", seconds=seconds)
+        artifact.record(folder, job="sketch", event="end", seconds=seconds)
     codec = codec_of(card["notes"])
     size = 4 * Vectors(source).dimension
     what = f"coded {card['rows']}" if config.sketch else f"a {config.fit.kind} for {described['rows']}"
@@ -76,9 +77,9 @@ def run(config: Config, tracker: Tracker | None = None) -> artifacts.Card:
     return card
 
 
-def _fit(config: Config, folder: str, source: str, described: artifacts.Card) -> artifacts.Card:
+def _fit(config: Config, folder: str, source: str, described: artifact.Card) -> artifact.Card:
     options = asdict(config.fit)
-    card = artifacts.begin(folder, "sketch", sketches.VERSION, sketches.origin(described), options)
+    card = artifact.begin(folder, "sketch", sketches.VERSION, sketches.origin(described), options)
     if card is None:
         vectors = Vectors(source)
         sketch, notes = sketches.fit(vectors, vectors.valid, config.fit)
@@ -86,19 +87,19 @@ def _fit(config: Config, folder: str, source: str, described: artifacts.Card) ->
     return card
 
 
-def _code(config: Config, folder: str, source: str, described: artifacts.Card) -> artifacts.Card:
+def _code(config: Config, folder: str, source: str, described: artifact.Card) -> artifact.Card:
     sketch = storage.absolute(config.sketch, "--sketch")
     inputs: dict[str, Any] = {**described["inputs"], "descriptors": described["content"]}
     codec = sketches.check(sketch, inputs, described["options"])
-    card = artifacts.begin(folder, "descriptors", descriptors.VERSION, inputs, described["options"])
+    card = artifact.begin(folder, "descriptors", descriptors.VERSION, inputs, described["options"])
     if card is None:
         parts = range(described["parts"])
-        done = artifacts.done_parts(folder)
+        done = artifact.done_parts(folder)
         todo = [part for part in parts if part not in done]
-        coded = workers.each(descriptors.code, [source, folder, sketch], todo, config.workers, config.threads)
+        coded = pool.each(descriptors.code, [source, folder, sketch], todo, config.workers, config.threads)
         for _, counts in coded if todo else ():
-            artifacts.record(folder, job="sketch", **counts)
-        card = artifacts.finish(folder, parts, {**described["notes"], **codec})
+            artifact.record(folder, job="sketch", **counts)
+        card = artifact.finish(folder, parts, {**described["notes"], **codec})
     return card
 
 

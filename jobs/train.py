@@ -16,8 +16,8 @@ import tyro
 
 import models
 from jobs import command
-from pipeline import storage
-from pipeline.loop import Job, Run, fit
+from pipeline.artifacts import storage
+from pipeline.training.loop import Job, Run, fit
 
 
 def preset(family: str, name: str) -> Any:

@@ -12,7 +12,8 @@ from typing import Annotated
 import tyro
 
 from jobs import command
-from pipeline import integrity, storage
+from pipeline.artifacts import storage
+from pipeline.data import damage
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Config:
     """Compare with the source too: "demo" or its folder."""
 
 
-def run(config: Config) -> integrity.Findings:
+def run(config: Config) -> damage.Findings:
     """Print what was verified; returns it.
 
     Raises:
@@ -33,7 +34,7 @@ def run(config: Config) -> integrity.Findings:
     """
     root = storage.absolute(config.path, "PATH")
     source = config.source if config.source in ("", "demo") else storage.absolute(config.source, "--source")
-    found = integrity.walk(root, source)
+    found = damage.walk(root, source)
     for line in found.seen:
         print(line)
     if found.problems:

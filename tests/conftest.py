@@ -15,9 +15,9 @@ import pytest
 def ray_cluster() -> Iterator[None]:
     import ray
 
-    from pipeline import workers
+    from pipeline.artifacts import pool
 
-    workers.start(cpus=4)
+    pool.start(cpus=4)
     yield
     ray.shutdown()
 
@@ -27,7 +27,7 @@ def s3() -> Iterator[str]:
     """An S3 server on loopback with one bucket, found by this process and its children through their environment."""
     from moto.server import ThreadedMotoServer
 
-    from pipeline import storage
+    from pipeline.artifacts import storage
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -64,9 +64,9 @@ def inline() -> Each:
 
 @pytest.fixture
 def no_ray(inline: Each, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline import workers
+    from pipeline.artifacts import pool
 
-    monkeypatch.setattr(workers, "each", inline)
+    monkeypatch.setattr(pool, "each", inline)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +82,7 @@ def real_data() -> Path:
 def tiny_work(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A 16-pixel demo data set with descriptors and neighbours by a random VGG-19: what `tiny` presets train on."""
     from jobs import describe, neighbours, shard
-    from pipeline.descriptors import DescribeOptions
+    from pipeline.style.descriptors import DescribeOptions
 
     root = tmp_path_factory.mktemp("tiny")
     work = {name: str(root / name) for name in ("data", "descriptors", "neighbours", "other")}

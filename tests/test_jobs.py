@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from jobs import command
-from jobs.bench import chaos, modes
+from jobs.bench import chaos
+from jobs.study import modes
 from models.common.vgg import VGG
-from pipeline import artifacts, storage
-from pipeline.batches import to_tensor
-from pipeline.palettes import KNOWN
+from pipeline.artifacts import artifact, storage
+from pipeline.data.palettes import KNOWN
+from pipeline.training.feed import to_tensor
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = (
@@ -109,9 +110,9 @@ def test_readme_s_commands_for_many_images(
     run_lines(lines, tmp_path, extra, monkeypatch, capsys, pictures=24)
     said = capsys.readouterr().out
     assert said.count("plan: index search of 24 images") == 2 and "a pca for 24 images" in said
-    notes = artifacts.load_card(str(tmp_path / "data" / "close"))["notes"]
+    notes = artifact.load_card(str(tmp_path / "data" / "close"))["notes"]
     assert notes["recall_near2"] == 1 and notes["far_certified_share"] == 1
-    notes = artifacts.load_card(str(tmp_path / "data" / "balanced"))["notes"]
+    notes = artifact.load_card(str(tmp_path / "data" / "balanced"))["notes"]
     assert notes["far_most_frequent_share"] <= 0.5 and notes["certified_share"] == 1
 
 

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from jobs import neighbours
 from jobs.bench import million
-from pipeline import artifacts, cost
-from pipeline.vectors import Vectors
+from pipeline.artifacts import artifact
+from pipeline.neighbours import cost
+from pipeline.style.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run(config: Config) -> dict[str, Any]:
         source = f"{folder}/sketches"
         made = million.Config(folder, n=20_000 if config.bytes else 200, bytes=config.bytes, d=config.d)
         million.make(Path(source), made)
-        described = artifacts.load_card(source)
+        described = artifact.load_card(source)
         rates: cost.Rates | None = None
         print("| N | operations | read | workers: hours | memory of one of 100 workers |\n|---|---|---|---|---|")
         for rows in config.images:

@@ -19,10 +19,10 @@ import tyro
 
 from jobs import shard
 from models.common import vgg
-from pipeline import descriptors
-from pipeline.descriptors import DescribeOptions, Describer
-from pipeline.shards import DataSet
-from pipeline.weights import load_weights
+from pipeline.data.shards import DataSet
+from pipeline.style import descriptors
+from pipeline.style.descriptors import DescribeOptions, Describer
+from pipeline.style.weights import load_weights
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline import artifacts, descriptors
-from pipeline.codec import COSINE, Codec, codec_for
-from pipeline.vectors import groups, schema
+from pipeline.artifacts import artifact
+from pipeline.style import descriptors
+from pipeline.style.codec import COSINE, Codec, codec_for
+from pipeline.style.vectors import groups, schema
 
 PART = 50_000
 """Vectors of a part, a multiple of CROPS."""
@@ -90,7 +91,7 @@ def run(config: Config) -> dict[str, float]:
         raise RuntimeError(f"the search failed: see {log}")
     seconds = time.monotonic() - began
     watch.join()
-    notes = artifacts.load_card(str(root / "calm"), "neighbours")["notes"]
+    notes = artifact.load_card(str(root / "calm"), "neighbours")["notes"]
     print(json.dumps(notes), flush=True)
     foretold, end = (_event(root / "calm", name) for name in ("plan", "end"))
     result = {
@@ -117,7 +118,7 @@ def _event(folder: Path, name: str) -> dict[str, float]:
 
 def make(folder: Path, config: Config) -> None:
     """The vectors as a descriptor artifact."""
-    artifacts.begin(
+    artifact.begin(
         str(folder),
         "descriptors",
         descriptors.VERSION,
@@ -135,11 +136,11 @@ def make(folder: Path, config: Config) -> None:
             made = made or codec_for(x / norms[:, None], float(norms.mean()), 8 * (config.bytes - 4), COSINE)
             x = np.concatenate([made.encode(x[i : i + 4096], norms[i : i + 4096]) for i in range(0, len(x), 4096)])
         rows = ((f"{start + i:09d}", row, "") for i, row in enumerate(x))
-        artifacts.publish_rows(str(folder), part, schema(*form), groups(rows, *form))
+        artifact.publish_rows(str(folder), part, schema(*form), groups(rows, *form))
     notes: dict[str, Any] = {"bad": 0, "weights": "none", "random_weights": True}
     if made is not None:
         notes["codec"] = asdict(made)
-    artifacts.finish(str(folder), range(len(starts)), notes)
+    artifact.finish(str(folder), range(len(starts)), notes)
 
 
 def coordinates(count: int, dimension: int, generator: np.random.Generator) -> np.ndarray:

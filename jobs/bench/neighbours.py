@@ -16,10 +16,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline import artifacts, descriptors, neighbours, units
-from pipeline.exact import Plan
-from pipeline.neighbours import Parts
-from pipeline.vectors import Vectors, group_rows, schema
+from pipeline.artifacts import artifact
+from pipeline.neighbours import lists, units
+from pipeline.neighbours.exact import Plan
+from pipeline.neighbours.lists import Parts
+from pipeline.style import descriptors
+from pipeline.style.vectors import Vectors, group_rows, schema
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def run(config: Config) -> dict[str, float]:
         product()
         spent, gemm = Spent(), Spent()
         with spent:
-            work = units.make(plan, neighbours.centre(vectors))
+            work = units.make(plan, lists.centre(vectors))
         for item in plan.items(parts.blocks()):
             with spent:
                 counts = work(item)
@@ -103,9 +105,7 @@ def _product(config: Config) -> Callable[[], object]:
 
 def store(config: Config, folder: str) -> None:
     """The vectors as a descriptor artifact in `folder`."""
-    artifacts.begin(
-        folder, "descriptors", descriptors.VERSION, {"vectors": "synthetic"}, {"n": config.n, "d": config.d}
-    )
+    artifact.begin(folder, "descriptors", descriptors.VERSION, {"vectors": "synthetic"}, {"n": config.n, "d": config.d})
     generator = np.random.default_rng(0)
     base = generator.normal(size=(32, config.d)).astype(np.float32)
     scale = (1 / np.arange(1, 33)).astype(np.float32)  # a steep spectrum, as Grams have
@@ -124,5 +124,5 @@ def store(config: Config, folder: str) -> None:
                 made.append(pa.table([keys, cells, [None] * count], schema=form))
             return made
 
-        artifacts.publish_rows(folder, part, form, groups())
-    artifacts.finish(folder, range(len(starts)), {"bad": 0})
+        artifact.publish_rows(folder, part, form, groups())
+    artifact.finish(folder, range(len(starts)), {"bad": 0})

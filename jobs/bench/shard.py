@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.bench._scaling import scaling
-from pipeline import sources, tars
-from pipeline.shards import Field
+from jobs.bench.harness.scaling import scaling
+from pipeline.data import tars
+from pipeline.data.shards import Field
+from pipeline.data.sources import folder
 
 FIELDS = {"target": Field("target")}
 
@@ -68,9 +69,9 @@ class Memory:
         return self.pictures[int(path) % len(self.pictures)]
 
 
-def entries(count: int) -> list[sources.Entry]:
+def entries(count: int) -> list[folder.Entry]:
     """Names so long that each sample's JSON has about 300 bytes."""
-    return [sources.Entry(f"{i:06d}".rjust(240, "n"), {"target": str(i)}, "label") for i in range(count)]
+    return [folder.Entry(f"{i:06d}".rjust(240, "n"), {"target": str(i)}, "label") for i in range(count)]
 
 
 def _fresh(root: str) -> None:
@@ -80,14 +81,14 @@ def _fresh(root: str) -> None:
     os.sync()
 
 
-def _ours(root: str, listed: list[sources.Entry], read: sources.Reader, decode: bool = False) -> float:
+def _ours(root: str, listed: list[folder.Entry], read: folder.Reader, decode: bool = False) -> float:
     _fresh(root)
     began = time.perf_counter()
     tars.write_shard(root, "train", 0, 0, listed, read, tars.Treatment(FIELDS, decode=decode, readers=1 + decode))
     return len(listed) / (time.perf_counter() - began)
 
 
-def _theirs(root: str, listed: list[sources.Entry], read: sources.Reader) -> tuple[float, float]:
+def _theirs(root: str, listed: list[folder.Entry], read: folder.Reader) -> tuple[float, float]:
     """Samples/s without and with an fsync at the end."""
     import webdataset
 

@@ -18,11 +18,11 @@ from typing import Literal
 import torch
 from PIL import Image
 
-from jobs.bench import _crops, _frontier, _many, _speed
-from jobs.bench._sets import Sets
-from pipeline import storage
-from pipeline.tracking import Tracker
-from pipeline.weights import Weights, load_weights
+from jobs.bench.style import crops, frontier, many, speed
+from jobs.bench.style.sets import Sets
+from pipeline.artifacts import storage
+from pipeline.style.weights import Weights, load_weights
+from pipeline.tracking.journal import Tracker
 
 Group = Literal["frontier", "reranked", "certified", "speed"]
 
@@ -43,11 +43,11 @@ class Config:
     """Crops of all sets among which reranked and certified search; kept in FOLDER/crops-N."""
     sample: int = 1400
     """Crops of each set that the frontier's codes are fitted on."""
-    ratios: tuple[int, ...] = _frontier.RATIOS
+    ratios: tuple[int, ...] = frontier.RATIOS
     """Sizes of codes: shares of the exact descriptor's bytes."""
-    many: _many.Options = _many.Options()  # noqa: RUF009
+    many: many.Options = many.Options()  # noqa: RUF009
     """Of reranked and certified."""
-    speed: _speed.Options = _speed.Options()  # noqa: RUF009
+    speed: speed.Options = speed.Options()  # noqa: RUF009
     """Of speed."""
     tracking: str | None = None
     """MLflow tracking URI that figures and plot are logged to; none: they are not."""
@@ -67,14 +67,14 @@ def run(config: Config) -> dict[str, float]:
     """Returns the groups' figures."""
     torch.set_num_threads(config.threads)
     folder = Path(config.folder).absolute()
-    net, weights = load_weights(config.weights, "vgg19", _crops.RELU3_1)
+    net, weights = load_weights(config.weights, "vgg19", crops.RELU3_1)
     sets = Sets(config.sets, str(folder), net, weights.identity, config.sample, config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     groups: dict[Group, Callable[[], dict[str, float]]] = {
         "frontier": lambda: measure_frontier(config, sets, weights),
-        "reranked": lambda: _many.reranked(make_crops(config, sets), config.many, config.seed),
+        "reranked": lambda: many.reranked(make_crops(config, sets), config.many, config.seed),
         "certified": lambda: measure_certified(config, sets),
-        "speed": lambda: _speed.figures(sets, config.speed, config.seed),
+        "speed": lambda: speed.figures(sets, config.speed, config.seed),
     }
     found: dict[str, float] = {}
     for name, measure in groups.items():
@@ -89,8 +89,8 @@ def run(config: Config) -> dict[str, float]:
 def make_crops(config: Config, sets: Sets) -> str:
     """The folder of the many crops' descriptors, made where they are not there."""
     folder = f"{sets.folder}/crops-{config.crops}"
-    found = [picture for source in config.sets for picture in _crops.pictures(source)]
-    _crops.kept(folder, found, config.crops, sets.net, sets.weights, config.seed)
+    found = [picture for source in config.sets for picture in crops.pictures(source)]
+    crops.kept(folder, found, config.crops, sets.net, sets.weights, config.seed)
     return folder
 
 
@@ -98,7 +98,7 @@ def measure_frontier(config: Config, sets: Sets, weights: Weights) -> dict[str, 
     """Figures of the project's sketch at 1/500 (or the first ratio); all points in frontier.json and frontier.png."""
     found = []
     for name in sets.names:
-        for point in _frontier.points(sets, name, config.ratios):
+        for point in frontier.points(sets, name, config.ratios):
             found.append(point)
             print(json.dumps(point._asdict()), flush=True)
     sizes = {name: len(sets.measured(name)) for name in sets.names}
@@ -107,14 +107,14 @@ def measure_frontier(config: Config, sets: Sets, weights: Weights) -> dict[str, 
     )
     content = {"weights": str(weights), "images": sizes, "points": [point._asdict() for point in found]}
     storage.publish_json(f"{sets.folder}/frontier.json", content)
-    storage.publish(f"{sets.folder}/frontier.png", _frontier.plot(found, note))
-    return _frontier.figures(found, 500 if 500 in config.ratios else config.ratios[0])
+    storage.publish(f"{sets.folder}/frontier.png", frontier.plot(found, note))
+    return frontier.figures(found, 500 if 500 in config.ratios else config.ratios[0])
 
 
 def measure_certified(config: Config, sets: Sets) -> dict[str, float]:
     """Shares compared among the many crops, and within each set."""
-    result = _many.certified_shares(make_crops(config, sets), sets.folder, config.many, config.seed)
-    shares = {name: _frontier.certified_share(sets, name) for name in sets.names}
+    result = many.certified_shares(make_crops(config, sets), sets.folder, config.many, config.seed)
+    shares = {name: frontier.certified_share(sets, name) for name in sets.names}
     result |= {f"certified_share_1k_{name}": share for name, share in shares.items()}
     result["certified_share_1k"] = sum(shares.values()) / len(shares)
     result["certified_share_1k_largest"] = max(shares.values())

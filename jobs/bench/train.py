@@ -18,10 +18,10 @@ import torch
 import models.step
 from jobs import shard
 from models.family import Group
-from pipeline.loop import Job, Run, Trainer
-from pipeline.shards import DataSet
-from pipeline.tracking import Tracker
-from pipeline.triplets import Triplets
+from pipeline.data.shards import DataSet
+from pipeline.tracking.journal import Tracker
+from pipeline.training.loop import Job, Run, Trainer
+from pipeline.training.triplets import Triplets
 
 
 @dataclass(frozen=True)

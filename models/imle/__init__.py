@@ -143,7 +143,7 @@ PRESETS: dict[str, Config] = {
         settle_images=0,
         set_batch=8,
     ),
-    # For `jobs.bench modes`: 32 pixels, pixels alone as distance, a few minutes on a CPU.
+    # For `jobs.study modes`: 32 pixels, pixels alone as distance, a few minutes on a CPU.
     "modes": replace(
         PAPER,
         size=32,

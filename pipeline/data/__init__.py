@@ -1,0 +1,1 @@
+"""From the user's files to shards, and from shards to pixels and tensors."""

@@ -1,0 +1,240 @@
+"""A data set on disk, and reading it by key through its index.
+
+    ROOT/dataset.json          fields, counts, fingerprint (written last)
+    ROOT/request.json          the options, and a digest of the source's listing
+    ROOT/train/00000.tar       plain USTAR: <key>.<member>.<ext> ..., <key>.json
+    ROOT/train/00000.parquet   one row a sample, bad ones with their reason
+    ROOT/train/00000.json      done-marker: counts, sha256 of the tar and of the index
+
+Keys are zero-padded ordinals of the split's listing; a bad sample keeps its ordinal and has no bytes in the tar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import storage
+from pipeline.artifacts.artifact import digest
+from pipeline.data import decode
+from pipeline.data.palettes import Palette
+
+FORMAT = 1
+"""Version of this layout; part of the request."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a field's pixels are: a member of the sample, whole or one half of it."""
+
+    member: str
+    half: Literal["", "left", "right"] = ""
+    kind: Literal["image", "labels"] = "image"
+    palette: Palette | None = None
+    """For label maps that are painted: the colours that its ids are read from."""
+
+
+def shard_path(root: str, split: str, shard: int, extension: str) -> str:
+    return storage.join(root, split, f"{shard:05d}.{extension}")
+
+
+def field_json(field: Field) -> dict[str, Any]:
+    """A field as dataset.json and the hashes hold it: without what has its default, so that a later version's new
+    attributes do not change the identity of what is there."""
+    plain = asdict(Field(field.member))
+    return {name: value for name, value in asdict(field).items() if name == "member" or value != plain[name]}
+
+
+def fields_of(value: dict[str, Any]) -> dict[str, Field]:
+    """The fields as dataset.json holds them."""
+    found = {}
+    for name, described in value.items():
+        palette = described.get("palette")
+        found[name] = Field(**{**described, "palette": Palette(**palette) if palette else None})
+    return found
+
+
+def fingerprint(fields: dict[str, Field], tars: dict[str, list[str]]) -> str:
+    """Of a data set: over its fields and, split by split, its tars' hashes."""
+    return digest({"fields": {name: field_json(f) for name, f in fields.items()}, "tars": tars})
+
+
+def summary(root: str, request: dict[str, Any], splits: dict[str, int]) -> dict[str, Any]:
+    """dataset.json's content, from the request and the markers of `splits` (split -> number of shards).
+
+    Raises:
+        FileNotFoundError: a shard's marker is not there.
+    """
+    described: dict[str, Any] = {}
+    for split, count in splits.items():
+        markers = [storage.read_json(shard_path(root, split, i, "json")) for i in range(count)]
+        described[split] = {
+            "shards": count,
+            "samples": sum(m["samples"] for m in markers),
+            "bad": sum(m["bad"] for m in markers),
+            "bytes": sum(m["bytes"] for m in markers),
+            "tars": [m["tar_sha256"] for m in markers],
+        }
+        if any("off_palette" in m for m in markers):  # mean share of pixels far from every colour of the palette
+            good = max(1, described[split]["samples"])
+            described[split]["off_palette"] = sum(m["off_palette"] * m["samples"] for m in markers) / good
+    fields = fields_of(request["options"]["fields"])
+    return {
+        "format": FORMAT,
+        "fields": {name: field_json(f) for name, f in fields.items()},
+        "splits": described,
+        "max_pixels": request["options"]["max_pixels"],
+        "request": digest(request),
+        "fingerprint": fingerprint(fields, {split: d["tars"] for split, d in described.items()}),
+    }
+
+
+def load(root: str) -> dict[str, Any]:
+    """dataset.json of a finished data set.
+
+    Raises:
+        ValueError: there is none, or its sharding was not finished.
+    """
+    path = storage.join(root, "dataset.json")
+    if not storage.exists(path):
+        begun = storage.exists(storage.join(root, "request.json"))
+        what = "its sharding was not finished: run jobs.shard again" if begun else "it is no data set (see jobs.shard)"
+        raise ValueError(f"{root} has no dataset.json: {what}")
+    described: dict[str, Any] = storage.read_json(path)
+    if described.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: format {described.get('format')!r}, this version reads {FORMAT}: run jobs.shard again"
+        )
+    return described
+
+
+def read_index(root: str, split: str, shard: int) -> pa.Table:
+    """All rows of one shard, good and bad, checked against the shard's done-marker.
+
+    Raises:
+        ValueError: the index is missing, damaged, or not the one that the marker names.
+    """
+    path = shard_path(root, split, shard, "parquet")
+    try:
+        data, marker = storage.read(path), storage.read_json(shard_path(root, split, shard, "json"))
+        if hashlib.sha256(data).hexdigest() != marker["index_sha256"]:
+            raise ValueError(f"{path} is not the index that its done-marker names: damaged, or of another tar")
+        # On this thread alone: an Arrow thread that lets go of Python's bytes while Python ends aborts the process.
+        return pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False)
+    except (FileNotFoundError, pa.ArrowInvalid) as error:
+        raise ValueError(f"{path} or its done-marker cannot be read ({error}): run jobs.shard again") from error
+
+
+class Damaged(ValueError):
+    """The data set itself is damaged: no reason to count a sample as bad."""
+
+
+class DataSet:
+    """One split of a finished data set: the good samples in key order, each member reachable by position.
+
+    Raises:
+        ValueError: not finished, no such split, an index that disagrees with its marker, a tar cut short.
+    """
+
+    def __init__(self, root: str, split: str = "train") -> None:
+        described = load(root)
+        if split not in described["splits"]:
+            raise ValueError(f"{root} has no split {split!r}, only {', '.join(described['splits'])}")
+        self.root, self.split = root, split
+        self.fingerprint: str = described["fingerprint"]
+        self.fields = fields_of(described["fields"])
+        self.max_pixels: int = described["max_pixels"]
+        self.shards = list(range(described["splits"][split]["shards"]))
+        with ThreadPoolExecutor(16) as pool:  # an object store answers late, but many at once
+            tables = list(pool.map(self._good, self.shards))
+        self._starts = [0, *np.cumsum([table.num_rows for table in tables]).tolist()]
+        self._table = pa.concat_tables(tables).combine_chunks()
+        self.keys: list[str] = self._table["key"].to_pylist()
+        self.labels: list[str | None] = self._table["label"].to_pylist()
+        self._shard_of = np.repeat(np.array(self.shards, dtype=np.int64), np.diff(self._starts))
+
+    def _good(self, shard: int) -> pa.Table:
+        table = read_index(self.root, self.split, shard)
+        path = shard_path(self.root, self.split, shard, "tar")
+        wanted = storage.read_json(shard_path(self.root, self.split, shard, "json"))["bytes"]
+        there = storage.size(path) if storage.exists(path) else 0
+        if there != wanted:
+            raise ValueError(
+                f"{path} has {there} of {wanted} bytes: cut short; remove its .json and run jobs.shard again"
+            )
+        return table.filter(pa.compute.equal(table["status"], "ok"))
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def row(self, i: int) -> dict[str, Any]:
+        """The index row at position `i`: key, width, height, source, label, <member>_offset, ..."""
+        [row] = self._table.slice(i, 1).to_pylist()
+        return dict(row)
+
+    def shard_rows(self, shard: int) -> range:
+        """The positions that lie in `shard`."""
+        return range(self._starts[shard], self._starts[shard + 1])
+
+    def member(self, i: int, member: str) -> bytes:
+        """The bytes of one member, checked against the index's sha256.
+
+        Raises:
+            ValueError: no such member.
+            Damaged: the tar does not hold what the index says.
+        """
+        if f"{member}_offset" not in self._table.column_names:
+            raise ValueError(f"{self.root}: samples have no member {member!r}; the fields are {', '.join(self.fields)}")
+        offset, size, sha256 = (self._table[f"{member}_{what}"][i].as_py() for what in ("offset", "size", "sha256"))
+        path = shard_path(self.root, self.split, int(self._shard_of[i]), "tar")
+        data = storage.read_range(path, offset, size)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Damaged(
+                f"{path}: sample {self.keys[i]}, {member}: not the bytes that the index names; run jobs.verify"
+            )
+        return data
+
+    def image(self, i: int, field: str) -> np.ndarray:
+        """uint8 H W 3 (label maps: ids H W), as `decode.pixels`.
+
+        Raises:
+            ValueError: no such field, or undecodable; the message names key and source.
+        """
+        return self.sample(i, (field,))[field]
+
+    def sample(self, i: int, fields: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+        """Several fields (default: all) of one sample; a member that two of them share is read and decoded once."""
+        found: dict[str, np.ndarray] = {}
+        decoded: dict[tuple[str, str], np.ndarray] = {}
+        for name in self.fields if fields is None else fields:
+            if name not in self.fields:
+                raise ValueError(f"{self.root} has no field {name!r}, only {', '.join(self.fields)}")
+            field = self.fields[name]
+            at = (field.member, "image" if field.palette else field.kind)
+            try:
+                if at not in decoded:
+                    decoded[at] = decode.pixels(self.member(i, field.member), at[1], self.max_pixels)
+                found[name] = decode.half(decoded[at], field.half)
+                if field.palette:
+                    lossless = self._table[f"{field.member}_ext"][i].as_py() in decode.LOSSLESS
+                    found[name] = field.palette.ids(found[name], lossless)[0]
+            except Damaged:
+                raise
+            except ValueError as error:
+                source = self._table["source"][i].as_py()
+                raise ValueError(f"sample {self.keys[i]} ({source}), {field.member}: {error}") from error
+        return found
+
+
+def require_inputs(data: DataSet, kind: str) -> None:
+    """Raises ValueError where the data set's inputs are of another kind ("image", "labels") than a family reads."""
+    field = data.fields.get("input")
+    if field is not None and field.kind != kind:
+        named = {"image": "pictures", "labels": "label maps"}
+        raise ValueError(f"--data {data.root}: its inputs are {named[field.kind]}, this family reads {named[kind]}")

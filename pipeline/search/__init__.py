@@ -1,0 +1,1 @@
+"""Arrays in, exact lists out: no artifact folders and no Ray."""

@@ -1,0 +1,1 @@
+"""What a job tells people: journal, sheets of pictures, MLflow."""

@@ -1,0 +1,1 @@
+"""From artifacts to trained weights: the loop, what feeds it, what it reports."""

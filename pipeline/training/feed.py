@@ -1,0 +1,298 @@
+"""Shards -> decoded batches, in one global order for any number of workers, resumable at any draw.
+
+A global batch is a function of (seed, stage, stream, draw number, fingerprints of data set and sampler) alone. Each
+worker computes the same order and reads its own share of it, so nothing needs to be sent, skipped or replayed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.family import Batch, Stream, Table, Tables
+from pipeline.data import decode
+from pipeline.data.shards import DataSet
+from pipeline.style import descriptors
+from pipeline.training.triplets import Triplets
+
+PREFETCH = 3
+"""Draws prepared ahead of the one in use."""
+
+Array = np.ndarray
+
+
+def stream_generator(*words: object) -> np.random.Generator:
+    """A generator that depends on the words alone: Philox keyed by their SHA-256."""
+    return np.random.Generator(_philox(*words))
+
+
+def _philox(*words: object) -> np.random.Philox:
+    hashed = hashlib.sha256("\x1f".join(map(str, words)).encode()).digest()
+    return np.random.Philox(key=int.from_bytes(hashed[:16], "little"))
+
+
+@functools.lru_cache(maxsize=32)
+def permutation(n: int, *words: object) -> Array:
+    """A permutation of `n` fixed by the words: the order of Philox's raw output, which no release of NumPy changes
+    (the stream of `Generator.permutation` may change)."""
+    return np.argsort(_philox(*words).random_raw(n), kind="stable")
+
+
+def global_batch(stream: Stream, members: Array, draw: int, *words: object) -> Array:
+    """Positions of global batch number `draw` of a stream over `members` (positions in key order): int64 `B`.
+
+    `epoch`: position p of the endless stream is the (p mod n)-th of epoch p // n's permutation, so each member comes
+    exactly once an epoch and batches run across its end.
+
+    Raises:
+        ValueError: no members, or fewer than one batch where the order is `fixed`.
+    """
+    n, batch = len(members), stream.batch
+    if n == 0:
+        raise ValueError("the stream is empty: its filter keeps no sample of the data set")
+    if stream.order == "weighted":
+        chances = stream_generator(*words, "weighted", draw).random(batch)
+        if stream.weights is None:
+            return np.asarray(members[(chances * n).astype(np.int64)])
+        edges = np.cumsum(np.atleast_2d(stream.weights.numpy())[:, members], axis=1, dtype=np.float64)  # C N
+        rows = (draw * batch + np.arange(batch)) % len(edges)
+        picks = [np.searchsorted(edges[r], c * edges[r, -1], side="right") for r, c in zip(rows, chances, strict=True)]
+        return np.asarray(members[picks])
+    if stream.order == "fixed":
+        whole = n // batch
+        if whole == 0:
+            raise ValueError(f"batch {batch} is larger than the {n} rows there are")
+        start = draw % whole * batch
+        return np.asarray(members[permutation(n, *words, "fixed")[start : start + batch]])
+    places = draw * batch + np.arange(batch)
+    epochs = places // n
+    order = {int(e): permutation(n, *words, "epoch", int(e)) for e in np.unique(epochs)}
+    return np.array([members[order[int(e)][int(p % n)]] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
+
+
+def fit(image: Array, frame: tuple[int, int], scale: float, place: tuple[float, float], nearest: bool) -> Array:
+    """Cut a piece of `frame` (height, width) out of `image` (uint8 `H W 3`, ids `H W`): resized first, its aspect kept,
+    to cover `scale` x `frame` where scale != 1, or to cover `frame` where it is too small.
+
+    `place`: where the piece lies, each in [0, 1): (0.5, 0.5) is the centre.
+    """
+    height, width = image.shape[:2]
+    ratio = max(round(frame[0] * scale) / height, round(frame[1] * scale) / width)
+    if scale == 1.0:
+        ratio = max(1.0, ratio)
+    if ratio != 1.0:
+        height, width = max(frame[0], round(height * ratio)), max(frame[1], round(width * ratio))
+        image = decode.stretch(image, height, width, nearest)
+    top, left = int(place[0] * (height - frame[0] + 1)), int(place[1] * (width - frame[1] + 1))
+    return image[top : top + frame[0], left : left + frame[1]]
+
+
+def to_tensor(images: Sequence[Array]) -> torch.Tensor:
+    """uint8 `H W 3` each -> float32 `B 3 H W` in [-1, 1]; label maps (integer `H W` each) -> int64 `B H W`."""
+    if images[0].ndim == 2:
+        return torch.from_numpy(np.stack(images).astype(np.int64))
+    return descriptors.to_tensor(images)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
+
+
+class Images:
+    """Decoded images of a data set by (position, field), the latest kept in memory up to `cache_bytes`."""
+
+    def __init__(self, data: DataSet, cache_bytes: int = 1 << 30) -> None:
+        self.data, self.free = data, cache_bytes
+        self._kept: OrderedDict[tuple[int, str], Array] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, position: int, field: str) -> Array:
+        with self._lock:
+            if (image := self._kept.get((position, field))) is not None:
+                self._kept.move_to_end((position, field))
+                return image
+        image = self.data.image(position, field)
+        with self._lock:
+            if (position, field) not in self._kept:
+                self._kept[position, field] = image
+                self.free -= image.nbytes
+            while self.free < 0:
+                self.free += self._kept.popitem(last=False)[1].nbytes
+        return image
+
+    def centred(self, positions: Sequence[int], fields: Sequence[str], frame: tuple[int, int]) -> Batch:
+        """A batch of whole or centre-cropped samples, without any chance in it."""
+        batch: Batch = {"index": torch.tensor(list(positions), dtype=torch.int64)}
+        for field in fields:
+            nearest = self.data.fields[field].kind == "labels"
+            batch[field] = to_tensor([fit(self(p, field), frame, 1.0, (0.5, 0.5), nearest) for p in positions])
+        return batch
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What streams draw from: images, triplets of them, and the stages' tables."""
+
+    images: Images
+    triplets: Triplets | None = None
+    tables: Tables = dataclasses.field(default_factory=dict)
+    sampler: str = ""
+    """Content hash of the neighbour artifact behind `triplets`."""
+
+
+class Feed:
+    """The streams of one stage for one worker: `draw(name)` returns the worker's share of the next global batch.
+
+    `counts` (stream -> draws taken so far) is all that a checkpoint needs of it.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        streams: Mapping[str, Stream],
+        stage: str,
+        seed: int,
+        frame: tuple[int, int],
+        counts: Mapping[str, int] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.sources, self.streams, self.stage, self.frame = sources, dict(streams), stage, frame
+        self.rank, self.world = rank, world
+        self.counts = {name: int((counts or {}).get(name, 0)) for name in streams}
+        self._words = {
+            n: (seed, stage, n, sources.images.data.fingerprint, sources.sampler if s.source == "triplets" else "")
+            for n, s in streams.items()
+        }
+        self._members = {n: self._select(n, s) for n, s in streams.items()}
+        self._ahead: dict[str, OrderedDict[int, Future[Batch]]] = {n: OrderedDict() for n in streams}
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="batches")
+
+    def _select(self, name: str, stream: Stream) -> Array:
+        if stream.batch % (self.world * stream.unit):
+            unit = f" in units of {stream.unit}" if stream.unit > 1 else ""
+            raise ValueError(f"batch {stream.batch} of stream {name!r} is not divisible by {self.world} workers{unit}")
+        data = self.sources.images.data
+        for field in stream.fields:
+            if field not in data.fields:
+                raise ValueError(f"{data.root} has no field {field!r}, only {', '.join(sorted(data.fields))}")
+        if stream.source == "table":
+            return np.empty(0, np.int64)  # its rows may come with the first refresh
+        if stream.source == "triplets":
+            if self.sources.triplets is None:
+                raise ValueError(f"stage {self.stage!r} trains on triplets: give --neighbours")
+            return self.sources.triplets.anchors
+        keep: Callable[[Mapping[str, object]], bool] = stream.keep or (lambda row: True)
+        return np.array([i for i in range(len(data)) if keep(data.row(i))] if stream.keep else range(len(data)))
+
+    def draw(self, name: str) -> Batch:
+        number, ahead = self.counts[name], self._ahead[name]
+        for n in range(number, number + PREFETCH):
+            if n not in ahead:
+                ahead[n] = self._pool.submit(self.share, name, n)
+        batch = ahead.pop(number).result()
+        self.counts[name] = number + 1
+        return batch
+
+    def renew(self) -> None:
+        """Forget what was prepared of tables, after one changed."""
+        for name, stream in self.streams.items():
+            if stream.source == "table":
+                self._ahead[name].clear()
+
+    def order(self, name: str, number: int) -> Array:
+        """Positions (of a table: rows) of the whole global batch `number`: what all workers agree on."""
+        stream, members = self.streams[name], self._members[name]
+        if stream.source == "table":
+            members = np.arange(len(next(iter(self._table(stream).values()))))
+        return global_batch(stream, members, number, *self._words[name])
+
+    def _table(self, stream: Stream) -> Table:
+        if stream.table not in self.sources.tables:
+            raise ValueError(f"stage {self.stage!r} needs the table of stage {stream.table!r}: nothing made it yet")
+        return self.sources.tables[stream.table]
+
+    def share(self, name: str, number: int) -> Batch:
+        """This worker's contiguous share of global batch `number`."""
+        stream = self.streams[name]
+        order = self.order(name, number)
+        part = len(order) // self.world
+        mine = slice(self.rank * part, (self.rank + 1) * part)
+        generator = stream_generator(*self._words[name], "augment", number)
+        if stream.source == "table":
+            rows = torch.from_numpy(order[mine].copy())
+            drawn: Batch = {"row": rows, **{k: v[rows] for k, v in self._table(stream).items()}}
+            return {**drawn, **self._fields(stream, drawn["index"].numpy(), drawn["crop"])} if stream.fields else drawn
+        if stream.source == "triplets":
+            assert self.sources.triplets is not None
+            positives, negatives = self.sources.triplets.pick(order, generator)
+            roles = {"anchor": order, "positive": positives, "negative": negatives}
+            field = stream.fields[0]
+            crops = self._crops(generator, 3 * len(order), stream.augment)
+            batch: Batch = {"index": torch.from_numpy(order[mine].copy())}
+            for i, (role, positions) in enumerate(roles.items()):
+                lot = crops[i * len(order) : (i + 1) * len(order)]
+                batch[role] = self._images(positions[mine], field, lot[mine])
+            return batch
+        crop = torch.tensor(self._crops(generator, len(order), stream.augment)[mine], dtype=torch.float64)
+        index = torch.from_numpy(order[mine].copy())
+        return {"index": index, "crop": crop, **self._fields(stream, order[mine], crop)}
+
+    @staticmethod
+    def _crops(generator: np.random.Generator, count: int, scales: Sequence[float]) -> list[tuple[float, float, float]]:
+        drawn = generator.random((count, 3))
+        return [(scales[int(s * len(scales))], y, x) for s, y, x in drawn.tolist()]
+
+    def _fields(self, stream: Stream, positions: Array, crop: torch.Tensor) -> Batch:
+        # One crop for all fields of a sample: input and target stay aligned.
+        return {field: self._images(positions, field, crop.tolist()) for field in stream.fields}
+
+    def _images(self, positions: Array, field: str, crops: Sequence[Sequence[float]]) -> torch.Tensor:
+        nearest = self.sources.images.data.fields[field].kind == "labels"
+        return to_tensor(
+            [
+                fit(self.sources.images(int(p), field), self.frame, scale, (y, x), nearest)
+                for p, (scale, y, x) in zip(positions, crops, strict=True)
+            ]
+        )
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def picks(n: int, count: int) -> list[int]:
+    """`count` of `n` positions, ascending, always the same: for sheets and figures. Not evenly spaced, which in a data
+    set with a period would show one kind of picture only."""
+    return sorted(permutation(n, "picks")[:count].tolist())
+
+
+def whole_batches(images: Images, batch: int, frame: tuple[int, int], rank: int, world: int) -> Iterator[Batch]:
+    """All samples in key order, centred, in whole batches; this worker's are number rank, rank + world, ..."""
+    fields = list(images.data.fields)
+    for number, start in enumerate(range(0, len(images.data), batch)):
+        if number % world == rank:
+            yield images.centred(range(start, min(start + batch, len(images.data))), fields, frame)
+
+
+def join_rows(parts: Sequence[Table], rows: int, batch: int) -> Table:
+    """Put the workers' rows of `whole_batches` back into key order."""
+    world = len(parts)
+    taken = [0] * world
+    pieces: dict[str, list[torch.Tensor]] = {name: [] for name in parts[0]}
+    for number, start in enumerate(range(0, rows, batch)):
+        rank, count = number % world, min(batch, rows - start)
+        for name, piece in pieces.items():
+            piece.append(parts[rank][name][taken[rank] : taken[rank] + count])
+        taken[rank] += count
+    if any(taken[rank] != len(next(iter(part.values()))) for rank, part in enumerate(parts)):
+        raise ValueError(f"a harvest has one row a sample: {rows} wanted")
+    return {name: torch.cat(piece) for name, piece in pieces.items()}

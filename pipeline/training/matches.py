@@ -1,0 +1,123 @@
+"""The nearest sample of each training pair (IMLE), searched on a pool of Ray actors that may be larger than the
+training group: generator and data set in, a Parquet artifact out that a training stage reads.
+
+The conditional case: a pair's candidates come from its own input, so a search is a reduction over them and needs no
+index. The family searches; here its pairs are dealt out, shard by shard. A part has the columns `key`, `seed` (of the
+noise; the noise itself is never kept), `candidate` (one number a level of the search, ordinarily one), `distance`,
+`runners_up` (the next distances, ascending), `rejected` (candidates nearer than epsilon) and `all_rejected` (then the
+furthest one won).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.family import Table
+from models.imle import IMLE, Config, noise_seed
+from pipeline.artifacts import artifact, storage
+from pipeline.data.shards import DataSet
+from pipeline.runs import checkpoint
+from pipeline.style.weights import of_recipe
+from pipeline.training import rarity
+from pipeline.training.feed import Images
+
+VERSION = 3
+COLUMNS = ("seed", "candidate", "distance", "runners_up", "rejected", "all_rejected")
+CENTRE = (1.0, 0.5, 0.5)
+"""Where the pictures are cut: (scale, top, left)."""
+
+
+def open_run(run: str, path: str, data: DataSet, weights: str, rare: str) -> tuple[IMLE, dict[str, str]]:
+    """The family of the run in folder `run` with the weights of its checkpoint `path`, and what it was trained on by
+    content: data set, split, VGG weights (`weights`: path, URL, ...), rarity (`rare`: the artifact's folder, or empty).
+
+    Raises:
+        ValueError: no run of conditional IMLE, or weights, data or rarity that are not the run's.
+    """
+    facts = storage.read_json(storage.join(run, "recipe.json"))
+    if facts["family"] != "imle":
+        raise ValueError(f"--run {run} is of family {facts['family']}: matches are conditional IMLE's")
+    recipe = checkpoint.recipe_from(Config, facts["recipe"])
+    net, table = None, None
+    given = {"dataset": data.fingerprint, "split": data.split, "weights": "", "rarity": ""}
+    if recipe.perceptual_layers:
+        net, origin = of_recipe(weights, recipe)
+        given["weights"] = origin.identity
+    if rare:
+        table, card = rarity.load(rare, data)
+        given["rarity"] = card["content"]
+    for what, value in given.items():
+        if (wanted := facts["inputs"].get(what, "")) != value:
+            option = {"dataset": "data"}.get(what, what)
+            raise ValueError(
+                f"--{option}: the run in {run} was trained with {wanted or 'none'}, not with {value or 'none'}"
+            )
+    family, _ = checkpoint.revive(run, path, net)
+    assert isinstance(family, IMLE)
+    if table is not None:
+        family.take("rarity", table)
+    return family, given
+
+
+def make(family: IMLE, root: str, split: str, folder: str, samples: int, step: int) -> Callable[[int], dict[str, Any]]:
+    """For `workers.each`: match one shard of the data set `root` among `samples` candidates each, publish its part,
+    return counts and seconds. `step`: part of the noise's seeds."""
+    data = DataSet(root, split)
+    images = Images(data, 0)
+
+    def work(shard: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        rows = list(data.shard_rows(shard))
+        found = [one(i) for i in rows]
+        columns: dict[str, Any] = {"key": [data.keys[i] for i in rows]}
+        for name in COLUMNS:
+            column = torch.cat([f[name] for f in found]).numpy()
+            if column.ndim == 2:
+                column = pa.FixedSizeListArray.from_arrays(pa.array(column.reshape(-1)), column.shape[1])
+            columns[name] = column
+        artifact.publish_part(folder, shard, pa.table(columns))
+        return {"part": shard, "images": len(rows), "seconds": time.perf_counter() - began}
+
+    def one(i: int) -> Table:
+        batch = images.centred([i], ("input", "target"), family.recipe.frame)
+        try:
+            return family.search(batch, [noise_seed(family.recipe.seed, step, i)], samples)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"sample {data.keys[i]}: {error}") from error
+
+    return work
+
+
+def noise_of(recipe: Config) -> dict[str, Any]:
+    """What candidates are a function of, beside seed and number: part of an artifact's identity."""
+    return {"noise": recipe.noise, "frame": list(recipe.frame), "levels": max(1, len(recipe.level_samples))}
+
+
+def load(folder: str, data: DataSet, recipe: Config) -> tuple[Table, artifact.Card]:
+    """Rows by position, as `IMLE.refresh` gives them: index, crop and `COLUMNS`; and the card.
+
+    Raises:
+        ValueError: not finished, damaged, of another data set, of other noise than the recipe's, or without some keys.
+    """
+    if not isinstance(recipe, Config):
+        raise ValueError(f"--matches {folder}: this family has no use for it")
+    card = artifact.load_card(folder, "matches")
+    for name, value in noise_of(recipe).items():
+        if card["options"][name] != value:
+            raise ValueError(f"--matches {folder} are of {name} {card['options'][name]}, this run's is {value}")
+    if card["inputs"]["dataset"] != data.fingerprint or card["inputs"]["split"] != data.split:
+        raise ValueError(f"--matches {folder} are of another data set or split than {data.root}: run jobs.match on it")
+    whole = pa.concat_tables([artifact.read_part(folder, part) for part in range(card["parts"])])
+    if (keys := whole["key"].to_pylist()) != data.keys:
+        missing = sorted(set(data.keys) - set(keys))
+        raise ValueError(f"--matches {folder}: {len(missing)} keys are missing ({', '.join(missing[:3])}); match again")
+    columns = {name: torch.tensor(np.array(whole[name].to_pylist())) for name in COLUMNS}
+    columns |= {name: columns[name].float() for name in ("distance", "runners_up")}
+    index = torch.arange(len(data))
+    return {"index": index, "crop": torch.tensor(CENTRE, dtype=torch.float64).expand(len(data), 3), **columns}, card
