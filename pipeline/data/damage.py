@@ -112,9 +112,9 @@ def _data_set(found: Findings, root: str, source: str) -> None:
     if len(found.problems) == before and shards.summary(root, request, counts) != described:
         found.wrong(storage.join(root, "dataset.json"), "disagrees with the shards' done-markers or with request.json")
     if len(found.problems) == before:
-        samples = sum(facts["samples"] for facts in described["splits"].values())
+        good = sum(facts["samples"] for facts in described["splits"].values())
         compared = ", compared with the source's bytes" if source else ""
-        found.seen.append(f"data set {root}: {samples} samples, fingerprint {described['fingerprint'][:16]}{compared}")
+        found.seen.append(f"data set {root}: {good} samples, fingerprint {described['fingerprint'][:16]}{compared}")
         found.known[described["fingerprint"]] = root
 
 

@@ -397,7 +397,7 @@ class Worker(units.Worker):
         """The candidates by their exact distances; each row group that holds some is read once."""
         own = np.arange(start, stop)
         found[found == own[:, None]] = -1
-        best, places = scanning.Best(len(found), self.plan.near, 1), found.ravel()
+        top, places = scanning.Best(len(found), self.plan.near, 1), found.ravel()
         order = np.argsort(places, kind="stable")[int((places < 0).sum()) :]
         queries, there = self.decisive.rows(start, stop)
         private = self.decisive.private
@@ -416,10 +416,10 @@ class Worker(units.Worker):
             distances[run] = bounds.exact(queries, y, pairs_rows[run], columns) + own_to
             distances[run][~good[columns]] = np.inf
         known = np.isfinite(distances)
-        best.take(pairs_rows[known], positions[known], distances[known])
-        missing = np.flatnonzero((best.columns[:, -1] < 0) & valid)
+        top.take(pairs_rows[known], positions[known], distances[known])
+        missing = np.flatnonzero((top.columns[:, -1] < 0) & valid)
         if len(missing):  # an index may find fewer than were asked for: these rows look at all
             centre = lists.centre(self.decisive)
             all_ = scanning.exhaustive(self.decisive, own[missing], self.plan.near, 1, centre)
-            best.distances[missing], best.columns[missing] = all_.distances, all_.columns
-        return best
+            top.distances[missing], top.columns[missing] = all_.distances, all_.columns
+        return top
