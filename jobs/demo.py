@@ -14,7 +14,7 @@ import models.step
 from jobs import command, run, train
 from pipeline.artifacts import storage
 from pipeline.style.weights import of_recipe
-from pipeline.training.loop import Run
+from pipeline.training.job import Run
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs import command
-from pipeline.artifacts import artifact, pool, storage
+from pipeline.artifacts import artifact, lease, pool, storage
 from pipeline.data.shards import DataSet
 from pipeline.style import descriptors, sketches, weights
 from pipeline.style.descriptors import DescribeOptions
@@ -80,7 +80,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     inputs, hashed = descriptors.request(data, origin.identity, options)
     sketch = storage.absolute(config.sketch, "--sketch") if config.sketch else ""
     codec = sketches.check(sketch, inputs, hashed) if sketch else {}
-    with storage.lease(folder):
+    with lease.lease(folder):
         card = artifact.begin(folder, "descriptors", descriptors.VERSION, inputs, hashed)
         done = artifact.done_parts(folder)
         todo = [shard for shard in data.shards if shard not in done] if card is None else []

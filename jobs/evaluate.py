@@ -21,20 +21,22 @@ from torch import Tensor
 
 import models
 from jobs import command
-from jobs.sample import note, seeded
 from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.segmenter import Segmenter
 from models.common.vgg import VGG
 from models.family import Family, PerceptualRecipe
 from pipeline.artifacts import storage
-from pipeline.data import decode
+from pipeline.data import decode, tensors
+from pipeline.data.images import Images
+from pipeline.data.order import picks
 from pipeline.data.shards import DataSet, require_inputs
 from pipeline.evaluation import metrics, protocol, segmentation
 from pipeline.evaluation.protocol import Distances, Protocol
 from pipeline.runs import checkpoint
+from pipeline.runs.checkpoint import note
+from pipeline.runs.sampler import seeded
 from pipeline.style.weights import Weights, load_weights, of_recipe
 from pipeline.tracking import sheets
-from pipeline.training.feed import Images, picks
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -215,8 +217,8 @@ def sampling(
             generator = seeded(config.seed, sampler, str(i))
             samples = protocol.draw(family, pairs["input"][i : i + 1], rule.samples, generator, sampler)
             if len(rows) < config.sheet:
-                cells = [sheets.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
-                shown = [sheets.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
+                cells = [tensors.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
+                shown = [tensors.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
                 rows.append([*cells, sheets.mosaic(shown, SHEET_COLUMNS)])
             yield samples, pairs["target"][i]
 

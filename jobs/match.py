@@ -18,15 +18,16 @@ import torch
 from PIL import Image
 
 from jobs import command
-from jobs.sample import note
 from models.imle import IMLE, check
-from pipeline.artifacts import artifact, pool, storage
-from pipeline.data import decode
+from pipeline.artifacts import artifact, lease, pool, storage
+from pipeline.data import decode, tensors
+from pipeline.data.images import Images
+from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
+from pipeline.runs.checkpoint import note
 from pipeline.tracking import sheets
 from pipeline.training import matches
-from pipeline.training.feed import Images, picks
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -93,7 +94,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     inputs = {**given, "checkpoint": storage.sha256_file(path)}
     options = {"samples": samples, "step": config.step, "search": family.recipe.search}
     options |= matches.noise_of(family.recipe)
-    with storage.lease(output):
+    with lease.lease(output):
         card = artifact.begin(output, "matches", matches.VERSION, inputs, options)
         if card is None:
             missing = [shard for shard in data.shards if shard not in artifact.done_parts(output)]
@@ -125,7 +126,7 @@ def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image
         x = family.condition(pair["input"])
         z = family.noise(table["seed"][i : i + 1], table["candidate"][i : i + 1], x.shape[2:])
         sample = family.picture(x, z).clamp(-1, 1)
-        rows.append([sheets.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
+        rows.append([tensors.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
         names.append(f"{data.keys[i]}\ndistance {float(table['distance'][i]):.4g}")
     return sheets.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jobs import command
-from pipeline.artifacts import artifact, pool, storage
+from pipeline.artifacts import artifact, lease, pool, storage
 from pipeline.data.shards import DataSet
-from pipeline.neighbours import certified, cost, exact, index, lists, units
+from pipeline.neighbours import certified, cost, exact, index, lists, sheet, units
 from pipeline.neighbours.units import Plan
 from pipeline.search import balance
 from pipeline.style import descriptors
@@ -204,7 +204,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
         artifact.check(folder, "neighbours", lists.VERSION, inputs, asked)
         _foretell(config, plan, vectors)
         return {"kind": "neighbours", "inputs": inputs, "options": options}
-    with storage.lease(folder):
+    with lease.lease(folder):
         card = artifact.begin(folder, "neighbours", lists.VERSION, inputs, asked)
         if card is None:
             found = artifact.begin(raw, "neighbours", lists.VERSION, inputs, options) if config.capped else None
@@ -323,7 +323,7 @@ def _notes(
     share = None
     if data is not None:
         share = lists.same_label(found_lists["near"], data.labels, min(5, found_lists["near"].shape[1]))
-        picture = lists.picture(found_lists["near"], found_lists["far"], data, described)
+        picture = sheet.picture(found_lists["near"], found_lists["far"], data, described)
         storage.publish(storage.join(folder, "sheet.png"), picture)
     return {
         **lists.hubs(found_lists["far"]),

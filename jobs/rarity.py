@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import command
-from pipeline.artifacts import artifact, pool, storage
+from pipeline.artifacts import artifact, lease, pool, storage
 from pipeline.data.shards import DataSet
 from pipeline.training import rarity
 
@@ -54,7 +54,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     if "input" not in data.fields or data.fields["input"].kind != "labels":
         raise ValueError(f"--data {root}: its inputs are no label maps (jobs.shard: folder labels/, or --palette)")
     inputs = {"dataset": data.fingerprint, "split": config.split}
-    with storage.lease(folder):
+    with lease.lease(folder):
         card = artifact.begin(
             folder,
             "rarity",

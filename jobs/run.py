@@ -19,7 +19,8 @@ from jobs import command, describe, evaluate, neighbours, sample, shard, train
 from pipeline.artifacts import storage
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.tracking.journal import Tracker
-from pipeline.training.loop import Run, fit
+from pipeline.training.job import Run
+from pipeline.training.loop import fit
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ input's name alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,12 +22,16 @@ import models
 from jobs import command
 from models.family import Family
 from pipeline.artifacts import storage
-from pipeline.data import decode
+from pipeline.data import decode, tensors
+from pipeline.data.images import Images
+from pipeline.data.order import picks
 from pipeline.data.shards import DataSet, require_inputs
 from pipeline.data.sources import folder
+from pipeline.data.tensors import fit, to_tensor
 from pipeline.runs import checkpoint
+from pipeline.runs.checkpoint import note
+from pipeline.runs.sampler import Named, flatten, sample
 from pipeline.tracking import sheets
-from pipeline.training.feed import Images, fit, picks, to_tensor
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -68,9 +71,6 @@ class Config:
             raise ValueError(f"--count {self.count}, --limit {self.limit}: give at least 1")
 
 
-Named = tuple[str, np.ndarray]
-
-
 def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     """Draw and save the sheets; returns their paths.
 
@@ -106,18 +106,6 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     return paths
 
 
-def seeded(seed: int, *words: str) -> torch.Generator:
-    """A CPU generator that depends on the seed and the words alone."""
-    hashed = hashlib.sha256("\x1f".join([str(seed), *words]).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "little") >> 1)
-
-
-def sample(family: Family, image: np.ndarray, name: str, count: int, sampler: str, seed: int) -> list[np.ndarray]:
-    """`count` outputs (uint8 `H W 3`) for one input (uint8 `H W 3`, or label ids `H W`)."""
-    drawn = family.sample({"input": to_tensor([image])}, count, seeded(seed, sampler, name), sampler)[0]
-    return [sheets.to_uint8(x) for x in drawn]
-
-
 def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Config, output: str) -> None:
     for name, image in inputs:
         for i, picture in enumerate(sample(family, image, name, config.count, sampler, config.seed)):
@@ -136,7 +124,7 @@ def _style_sheets(
     cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
     for _, image in some:
         out = [family.generate({"input": to_tensor([image])}, code[i : i + 1]) for i in chosen]
-        cells.append([image, *(sheets.to_uint8(x[0]) for x in out if x is not None)])
+        cells.append([image, *(tensors.to_uint8(x[0]) for x in out if x is not None)])
     columns = ["", *(styles[i][0] for i in chosen)]
     made: dict[str, Image.Image] = {
         "transfer": sheets.sheet(cells, ["style", *(n for n, _ in some)], columns, "Style transfer", note)
@@ -146,23 +134,13 @@ def _style_sheets(
         mixed = torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None]
         x = family.generate({"input": to_tensor([some[0][1]])}, mixed)
         assert x is not None
-        walk.append(sheets.to_uint8(x[0]))
+        walk.append(tensors.to_uint8(x[0]))
     names = [f"{t:.2f}" for t in np.linspace(0, 1, 9)]
     made["interpolation"] = sheets.strip(walk, names, f"From {styles[chosen[0]][0]} to {styles[chosen[-1]][0]}", note)
     if len(styles) > 2:
         points = flatten(code)
         made["style-map"] = sheets.style_map(points, [image for _, image in styles], "Style codes", note)
     return made
-
-
-def flatten(codes: torch.Tensor) -> np.ndarray:
-    """`N D` codes -> `N 2`: their two principal components, signs fixed by the largest entry."""
-    centred = codes.double() - codes.double().mean(0)
-    _, _, v = torch.linalg.svd(centred, full_matrices=False)
-    axes = v[:2]
-    signs = torch.sign(axes.gather(1, axes.abs().argmax(1, keepdim=True)))
-    points: np.ndarray = (centred @ (axes * signs).T).numpy()
-    return points
 
 
 def _inputs(config: Config, frame: tuple[int, int], kind: str) -> list[Named]:
@@ -199,13 +177,6 @@ def _of_data(
     every = picks(len(data), most)
     nearest = data.fields[field].kind == "labels"
     return [(data.keys[i], fit(images(i, field), frame, 1.0, (0.5, 0.5), nearest)) for i in every]
-
-
-def note(facts: dict[str, object]) -> str:
-    """What a run's pictures must say of its perceptual weights."""
-    inputs = facts["inputs"]
-    assert isinstance(inputs, dict)
-    return "perceptual network with RANDOM weights" if str(inputs["weights"]).startswith("random") else ""
 
 
 if __name__ == "__main__":

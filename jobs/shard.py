@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
-from pipeline.artifacts import artifact, pool, storage
-from pipeline.data import decode, palettes, shards, tars
+from pipeline.artifacts import artifact, lease, pool, storage
+from pipeline.data import decode, palettes, samples, shards, tars
 from pipeline.data.sources import folder
 
 if TYPE_CHECKING:
@@ -84,14 +84,14 @@ def source_options(config: Config) -> dict[str, Any]:
     }
 
 
-def _request(config: Config, source: folder.Source, listed: dict[str, list[folder.Entry]]) -> tuple[Any, Any]:
+def _request(config: Config, source: samples.Source, listed: dict[str, list[samples.Entry]]) -> tuple[Any, Any]:
     names = {
         split: [[e.source, sorted(e.files.items()), e.bytes] for e in entries] for split, entries in listed.items()
     }
     inputs = {"source_listing": artifact.digest(names), "source_samples": {s: len(e) for s, e in listed.items()}}
     options = {
         "source": source_options(config),
-        "fields": {name: shards.field_json(field) for name, field in source.fields.items()},
+        "fields": {name: samples.field_json(field) for name, field in source.fields.items()},
         "resize": config.resize,
         "check": config.check,
         "max_pixels": config.max_pixels,
@@ -100,8 +100,8 @@ def _request(config: Config, source: folder.Source, listed: dict[str, list[folde
     return inputs, options
 
 
-def _make(root: str, read: folder.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
-    def write(item: tuple[str, int, int, list[folder.Entry]]) -> dict[str, Any]:
+def _make(root: str, read: samples.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
+    def write(item: tuple[str, int, int, list[samples.Entry]]) -> dict[str, Any]:
         split, shard, first, entries = item
         began = time.perf_counter()
         marker = tars.write_shard(root, split, shard, first, entries, read, how)
@@ -124,7 +124,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     source = folder.open_source(source_options(config), place)
     listed = source.samples()
     inputs, options = _request(config, source, listed)
-    with storage.lease(root):
+    with lease.lease(root):
         artifact.begin(root, "dataset", shards.FORMAT, inputs, options)
         items, counts = _missing(root, listed, config.shard_size)
         how = tars.Treatment(source.fields, config.max_pixels, config.resize, config.check == "decode")
@@ -144,7 +144,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     return described
 
 
-def _missing(root: str, listed: dict[str, list[folder.Entry]], size: int) -> tuple[list[Any], dict[str, int]]:
+def _missing(root: str, listed: dict[str, list[samples.Entry]], size: int) -> tuple[list[Any], dict[str, int]]:
     """The shards that are not whole, and split -> number of shards. Drafts that a kill left are removed."""
     items, counts = [], {}
     for split, entries in listed.items():

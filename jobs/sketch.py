@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs import command
-from pipeline.artifacts import artifact, pool, storage
+from pipeline.artifacts import artifact, lease, pool, storage
 from pipeline.style import descriptors, sketches
 from pipeline.style.codec import codec_of
 from pipeline.style.sketches import SketchOptions
@@ -60,7 +60,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     described = artifact.load_card(source, "descriptors")
     if "codec" in described["notes"]:
         raise ValueError(f"--descriptors {source} are codes already: give the exact ones")
-    with storage.lease(folder):
+    with lease.lease(folder):
         card = _code(config, folder, source, described) if config.sketch else _fit(config, folder, source, described)
         seconds = time.perf_counter() - began
         artifact.record(folder, job="sketch", event="end", seconds=seconds)

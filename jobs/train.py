@@ -17,7 +17,8 @@ import tyro
 import models
 from jobs import command
 from pipeline.artifacts import storage
-from pipeline.training.loop import Job, Run, fit
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
 
 
 def preset(family: str, name: str) -> Any:

@@ -13,6 +13,7 @@ import tyro
 
 from jobs import command
 from pipeline.artifacts import storage
+from pipeline.artifacts.damage import Findings
 from pipeline.data import damage
 
 
@@ -26,7 +27,7 @@ class Config:
     """Compare with the source too: "demo" or its folder."""
 
 
-def run(config: Config) -> damage.Findings:
+def run(config: Config) -> Findings:
     """Print what was verified; returns it.
 
     Raises:

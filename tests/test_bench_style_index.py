@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.bench import style_index
+from jobs import neighbours
+from jobs.bench import __main__, style_index
 from jobs.bench.harness import scaling
 from jobs.bench.style import codes, frontier, many, speed
 from pipeline.neighbours import units

@@ -21,7 +21,7 @@ from jobs.study import modes
 from models.common.vgg import VGG
 from pipeline.artifacts import artifact, storage
 from pipeline.data.palettes import KNOWN
-from pipeline.training.feed import to_tensor
+from pipeline.data.tensors import to_tensor
 
 REPOSITORY = Path(__file__).parent.parent
 SMALL = (

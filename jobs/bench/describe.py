@@ -19,6 +19,7 @@ import tyro
 
 from jobs import shard
 from models.common import vgg
+from pipeline.data import tensors
 from pipeline.data.shards import DataSet
 from pipeline.style import descriptors
 from pipeline.style.descriptors import DescribeOptions, Describer
@@ -70,7 +71,7 @@ def _speed(config: Config, folder: str) -> dict[str, float]:
     describer = Describer(net, options.layer_weights, options.precision)
     pixels = [descriptors.prepare(data.image(i, "target"), options.size, 1) for i in range(len(data))]
     batches = [
-        descriptors.to_tensor(pixels[i : i + options.batch]).contiguous(memory_format=torch.channels_last)
+        tensors.pictures_to_tensor(pixels[i : i + options.batch]).contiguous(memory_format=torch.channels_last)
         for i in range(0, len(pixels), options.batch)
     ]
 

@@ -30,7 +30,7 @@ from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.family import Batch, Group
 from models.imle import IMLE
-from pipeline.search import bounds
+from pipeline.search import match
 
 LAYERS = ("relu1_2", "relu2_2", "relu3_1")
 
@@ -87,7 +87,7 @@ def unconditional(config: Config) -> dict[str, float]:
     closest = torch.cdist(pool[:500], queries).amin(dim=1)
     ratios = {}
     for name, epsilon in (("", float(closest.quantile(0.1))), ("_epsilon_0", 0.0)):
-        sides = partial(minima, queries, pool, epsilon > 0), partial(bounds.match, queries, pool, epsilon)
+        sides = partial(minima, queries, pool, epsilon > 0), partial(match.match, queries, pool, epsilon)
         rounds = compare(*sides, config.rounds)
         ratios[f"unconditional_ratio{name}"] = statistics.median(mine / bare for bare, mine in rounds)
     return ratios
@@ -95,13 +95,13 @@ def unconditional(config: Config) -> dict[str, float]:
 
 def minima(queries: Tensor, pool: Tensor, columns: bool) -> None:
     """The products of both, the minima of their rows and where they are, and with `columns` those of their columns."""
-    room = torch.empty(len(queries) * bounds.BLOCK)
+    room = torch.empty(len(queries) * match.BLOCK)
     least, place = torch.full((len(queries),), torch.inf), torch.zeros(len(queries), dtype=torch.int64)
-    for number, block in enumerate(torch.split(pool, bounds.BLOCK)):
+    for number, block in enumerate(torch.split(pool, match.BLOCK)):
         scores = room[: len(queries) * len(block)].view(len(queries), len(block))
         torch.matmul(queries, block.T, out=scores)
         found, at = scores.min(dim=1)
-        place = torch.where(found < least, at + number * bounds.BLOCK, place)
+        place = torch.where(found < least, at + number * match.BLOCK, place)
         least = torch.minimum(found, least)
         if columns:
             scores.amin(dim=0)

@@ -23,9 +23,8 @@ import numpy as np
 from PIL import Image
 
 from jobs.bench.harness.scaling import scaling
-from pipeline.data import tars
-from pipeline.data.shards import Field
-from pipeline.data.sources import folder
+from pipeline.data import samples, tars
+from pipeline.data.samples import Field
 
 FIELDS = {"target": Field("target")}
 
@@ -69,9 +68,9 @@ class Memory:
         return self.pictures[int(path) % len(self.pictures)]
 
 
-def entries(count: int) -> list[folder.Entry]:
+def entries(count: int) -> list[samples.Entry]:
     """Names so long that each sample's JSON has about 300 bytes."""
-    return [folder.Entry(f"{i:06d}".rjust(240, "n"), {"target": str(i)}, "label") for i in range(count)]
+    return [samples.Entry(f"{i:06d}".rjust(240, "n"), {"target": str(i)}, "label") for i in range(count)]
 
 
 def _fresh(root: str) -> None:
@@ -81,14 +80,14 @@ def _fresh(root: str) -> None:
     os.sync()
 
 
-def _ours(root: str, listed: list[folder.Entry], read: folder.Reader, decode: bool = False) -> float:
+def _ours(root: str, listed: list[samples.Entry], read: samples.Reader, decode: bool = False) -> float:
     _fresh(root)
     began = time.perf_counter()
     tars.write_shard(root, "train", 0, 0, listed, read, tars.Treatment(FIELDS, decode=decode, readers=1 + decode))
     return len(listed) / (time.perf_counter() - began)
 
 
-def _theirs(root: str, listed: list[folder.Entry], read: folder.Reader) -> tuple[float, float]:
+def _theirs(root: str, listed: list[samples.Entry], read: samples.Reader) -> tuple[float, float]:
     """Samples/s without and with an fsync at the end."""
     import webdataset
 

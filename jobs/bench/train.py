@@ -20,7 +20,8 @@ from jobs import shard
 from models.family import Group
 from pipeline.data.shards import DataSet
 from pipeline.tracking.journal import Tracker
-from pipeline.training.loop import Job, Run, Trainer
+from pipeline.training.job import Job, Run
+from pipeline.training.trainer import Trainer
 from pipeline.training.triplets import Triplets
 
 

@@ -26,15 +26,15 @@ import models.step
 from jobs import describe, neighbours, shard
 from models.family import Group
 from models.step import StEP
-from pipeline.data import decode
+from pipeline.data import decode, tensors
 from pipeline.data.sources.demo import Demo
+from pipeline.data.tensors import to_tensor
 from pipeline.evaluation import metrics
 from pipeline.runs import checkpoint
 from pipeline.style.descriptors import DescribeOptions, Describer
 from pipeline.style.weights import of_recipe
-from pipeline.tracking import sheets
-from pipeline.training.feed import to_tensor
-from pipeline.training.loop import Job, Run, fit
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
 
 SIZE = 64
 NEAR, FAR = 5, 13
@@ -197,7 +197,7 @@ def _write_grey(config: Config, folder: Path) -> None:
         (folder / side).mkdir(parents=True, exist_ok=True)
     for number, entry in enumerate(source.samples()["train"]):
         image = to_tensor([decode.pixels(source.read(entry.files["target"], "target"))])
-        data = decode.to_png(sheets.to_uint8(standardised_grey(image)[0]))
+        data = decode.to_png(tensors.to_uint8(standardised_grey(image)[0]))
         for side in ("input", "target"):
             (folder / side / f"{number:05d}.png").write_bytes(data)
 

@@ -23,14 +23,15 @@ import torch
 
 import models.imle
 from jobs import rarity, shard
-from jobs.sample import seeded
 from models.family import Family
 from models.imle import IMLE
-from pipeline.data import decode
+from pipeline.data import decode, tensors
+from pipeline.data.tensors import to_tensor
 from pipeline.runs import checkpoint
+from pipeline.runs.sampler import seeded
 from pipeline.tracking import sheets
-from pipeline.training.feed import to_tensor
-from pipeline.training.loop import Job, Run, fit
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
 
 SIZE = 32
 COLOURINGS = np.array(
@@ -88,7 +89,7 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
                 found.setdefault(f"{kind}/{name}", []).append(value)
             print(f"{kind} seed {seed}: " + ", ".join(f"{k} {v:.3f}" for k, v in means.items()), flush=True)
             if seed == config.seeds[0]:
-                rows[kind] = [sheets.to_uint8(x) for x in draw(family, held_out[0], 12, seed, 0)]
+                rows[kind] = [tensors.to_uint8(x) for x in draw(family, held_out[0], 12, seed, 0)]
     _sheet(rows, held_out[0]).save(folder / "modes.png")
     figures: dict[str, Any] = {"layouts": config.layouts, "steps": config.steps, "seeds": len(config.seeds)}
     for name, values in found.items():
@@ -176,5 +177,5 @@ def measure(samples: torch.Tensor, ids: np.ndarray) -> dict[str, float]:
 
 def _sheet(rows: Mapping[str, Sequence[np.ndarray]], ids: np.ndarray) -> Any:
     truths: list[np.ndarray | None] = [c[ids] for c in COLOURINGS]
-    cells = [[sheets.coloured(ids), *truths], *([None, *drawn] for drawn in rows.values())]
+    cells = [[tensors.coloured(ids), *truths], *([None, *drawn] for drawn in rows.values())]
     return sheets.sheet(cells, ["labels, all truths", *rows], [], "Samples of one held-out label map", "", 64)

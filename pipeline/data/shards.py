@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,41 +22,14 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import storage
 from pipeline.artifacts.artifact import digest
 from pipeline.data import decode
-from pipeline.data.palettes import Palette
+from pipeline.data.samples import Field, field_json, fields_of
 
 FORMAT = 1
 """Version of this layout; part of the request."""
 
 
-@dataclass(frozen=True)
-class Field:
-    """Where a field's pixels are: a member of the sample, whole or one half of it."""
-
-    member: str
-    half: Literal["", "left", "right"] = ""
-    kind: Literal["image", "labels"] = "image"
-    palette: Palette | None = None
-    """For label maps that are painted: the colours that its ids are read from."""
-
-
 def shard_path(root: str, split: str, shard: int, extension: str) -> str:
     return storage.join(root, split, f"{shard:05d}.{extension}")
-
-
-def field_json(field: Field) -> dict[str, Any]:
-    """A field as dataset.json and the hashes hold it: without what has its default, so that a later version's new
-    attributes do not change the identity of what is there."""
-    plain = asdict(Field(field.member))
-    return {name: value for name, value in asdict(field).items() if name == "member" or value != plain[name]}
-
-
-def fields_of(value: dict[str, Any]) -> dict[str, Field]:
-    """The fields as dataset.json holds them."""
-    found = {}
-    for name, described in value.items():
-        palette = described.get("palette")
-        found[name] = Field(**{**described, "palette": Palette(**palette) if palette else None})
-    return found
 
 
 def fingerprint(fields: dict[str, Field], tars: dict[str, list[str]]) -> str:

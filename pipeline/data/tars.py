@@ -24,11 +24,12 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import storage
 from pipeline.data import decode
-from pipeline.data.shards import Field, shard_path
+from pipeline.data.samples import Field
+from pipeline.data.shards import shard_path
 from pipeline.data.ustar import TarFile
 
 if TYPE_CHECKING:
-    from pipeline.data.sources.folder import Entry, Reader
+    from pipeline.data.samples import Entry, Reader
 
 KEY_DIGITS = 8
 BATCH_SAMPLES, BATCH_BYTES = 64, 4 << 20

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from models.common.vgg import VGG
 from models.family import Batch, Family
+from pipeline.data.images import Images, whole_batches
+from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import metrics
-from pipeline.training.feed import Images, picks, whole_batches
 
 BATCH = 8
 """Pictures that go through a network at once."""

@@ -17,9 +17,10 @@ from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
 from models.family import Stream
 from pipeline.artifacts import storage
+from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
-from pipeline.training.feed import Feed, Images, Sources
+from pipeline.training.feed import Feed, Sources
 
 VERSION = 1
 BATCH = 16

@@ -32,8 +32,8 @@ from pipeline.artifacts import storage
 from pipeline.neighbours import lists, units
 from pipeline.neighbours.units import Item, Units, Work, load_arrays, save_arrays
 from pipeline.search import bounds, scanning
+from pipeline.search.best import Best
 from pipeline.search.bounds import Array
-from pipeline.search.scanning import Best
 from pipeline.style import sketches
 from pipeline.style.sketches import NoDirections, SketchOptions
 from pipeline.style.vectors import Vectors

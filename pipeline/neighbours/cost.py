@@ -27,7 +27,7 @@ import ray
 import torch
 
 from pipeline.neighbours.units import Plan, Units
-from pipeline.search import bounds
+from pipeline.search import best, bounds
 from pipeline.search.bounds import Array
 from pipeline.style import vectors
 from pipeline.style.vectors import Vectors
@@ -212,7 +212,7 @@ def _products(plan: Plan, rows: Vectors) -> Kernel:
 
 def _scores(plan: Plan, rows: Vectors) -> Kernel:
     scores = torch.randn(256, 4096, generator=torch.Generator().manual_seed(0))
-    heap = bounds.Heaps(len(scores), plan.far + 16)
+    heap = best.Heaps(len(scores), plan.far + 16)
     heap.add(scores, 0)  # few of what comes later pass the best so far
     return float(scores.numel()), lambda: heap.add(scores + 0.5, 4096)
 

@@ -22,8 +22,9 @@ from torch import Tensor
 from pipeline.artifacts import storage
 from pipeline.neighbours import units
 from pipeline.neighbours.units import Item, Units, Work, load_arrays, save_arrays
-from pipeline.search import bounds
-from pipeline.search.bounds import Array, Candidates
+from pipeline.search import best, bounds
+from pipeline.search.best import Candidates
+from pipeline.search.bounds import Array
 from pipeline.style.vectors import Vectors
 
 BLOCK = 4096
@@ -155,7 +156,7 @@ class Worker(units.Worker):
             if k:
                 given = len(x), k + plan.margin, sign > 0
                 on_cpu = self.device.type == "cpu"
-                heaps.append((name, sign, bounds.Heaps(*given) if on_cpu else bounds.Tops(*given, self.device)))
+                heaps.append((name, sign, best.Heaps(*given) if on_cpu else best.Tops(*given, self.device)))
         last, norms = heaps[-1][0], np.zeros(plan.rows)
         for start, stop in plan.span(span):
             y, good = self._others((start, stop), at, centred=True)

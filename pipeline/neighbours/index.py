@@ -31,7 +31,7 @@ from faiss.contrib.ondisk import merge_ondisk
 from pipeline.artifacts import artifact, storage
 from pipeline.neighbours import lists, shell, units
 from pipeline.neighbours.units import Item, Units, Work, load_arrays, save_arrays
-from pipeline.search import bounds, recall, scanning
+from pipeline.search import best, bounds, recall, scanning
 from pipeline.search.bounds import Array
 from pipeline.style.vectors import Vectors
 
@@ -380,10 +380,10 @@ class Worker(units.Worker):
         saved: dict[str, Array] = {"valid": valid, "scanned": np.zeros(len(x), np.int64)}
         saved["certified"] = np.zeros(len(x), bool)
         saved["scanned"][rows], saved["certified"][rows] = scanned, shell.certified(queries, far, scanned)
-        for name, best, places in (("near", near, np.arange(len(x))), ("far", far, rows)):
-            saved[name] = np.full((len(x), best.k), -1, np.int32)
-            saved[f"{name}_distance"] = np.full((len(x), best.k), np.nan)
-            saved[name][places], saved[f"{name}_distance"][places] = best.columns, best.distances
+        for name, kept, places in (("near", near, np.arange(len(x))), ("far", far, rows)):
+            saved[name] = np.full((len(x), kept.k), -1, np.int32)
+            saved[f"{name}_distance"] = np.full((len(x), kept.k), np.nan)
+            saved[name][places], saved[f"{name}_distance"][places] = kept.columns, kept.distances
         save_arrays(self.plan.path(("lists", block)), **saved)
         return {"search_seconds": searched - began, "rerank_seconds": ranked - searched, **counts}
 
@@ -393,11 +393,11 @@ class Worker(units.Worker):
         found = [index.search(x[i : i + GROUP], self.plan.candidates + 1)[1] for i in range(0, len(x), GROUP)]
         return np.concatenate(found)
 
-    def _rerank(self, start: int, stop: int, found: Array, valid: Array) -> scanning.Best:
+    def _rerank(self, start: int, stop: int, found: Array, valid: Array) -> best.Best:
         """The candidates by their exact distances; each row group that holds some is read once."""
         own = np.arange(start, stop)
         found[found == own[:, None]] = -1
-        top, places = scanning.Best(len(found), self.plan.near, 1), found.ravel()
+        top, places = best.Best(len(found), self.plan.near, 1), found.ravel()
         order = np.argsort(places, kind="stable")[int((places < 0).sum()) :]
         queries, there = self.decisive.rows(start, stop)
         private = self.decisive.private

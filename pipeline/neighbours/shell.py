@@ -28,8 +28,9 @@ import torch
 
 from pipeline.artifacts import storage
 from pipeline.search import bounds, scanning
+from pipeline.search.best import Best
 from pipeline.search.bounds import Array
-from pipeline.search.scanning import Best, Queries, Rows
+from pipeline.search.scanning import Queries, Rows
 from pipeline.style.vectors import Vectors
 
 DIRECTIONS = 16

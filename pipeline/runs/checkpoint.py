@@ -205,3 +205,10 @@ def revive(folder: str, path: str, perceptual: nn.Module | None = None) -> tuple
     except RuntimeError as error:
         raise ValueError(f"{path}: not weights of the run in {folder} ({str(error).splitlines()[0]})") from error
     return family.eval(), facts
+
+
+def note(facts: dict[str, object]) -> str:
+    """What a run's pictures must say of its perceptual weights."""
+    inputs = facts["inputs"]
+    assert isinstance(inputs, dict)
+    return "perceptual network with RANDOM weights" if str(inputs["weights"]).startswith("random") else ""

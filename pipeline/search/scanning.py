@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.search import bounds
+from pipeline.search.best import Best
 from pipeline.search.bounds import Array
 from pipeline.style.vectors import Vectors
 
@@ -21,37 +22,6 @@ QUERIES = 2048
 """Queries of one product."""
 ROWS = 1024
 """Rows of one product: 8 MB of scores."""
-
-
-class Best:
-    """The k best (squared distance, position) of each query among the pairs taken."""
-
-    def __init__(self, queries: int, k: int, sign: int) -> None:
-        self.k, self.sign = k, sign
-        self.distances = np.full((queries, k), sign * np.inf)
-        """float64 n k, best first; +-infinity: none yet."""
-        self.columns = np.full((queries, k), -1)
-        """int64 n k: positions."""
-
-    @property
-    def limits(self) -> Array:
-        """float64 n: sign times the k-th best squared distance; infinite where fewer were taken."""
-        return self.sign * self.distances[:, -1]
-
-    def take(self, rows: Array, columns: Array, distances: Array) -> None:
-        """Pairs that were not taken before, in any order; `rows` are queries."""
-        order = np.lexsort((columns, self.sign * distances, rows))
-        rows, columns, distances = rows[order], columns[order], distances[order]
-        touched, first, counts = np.unique(rows, return_index=True, return_counts=True)
-        rank = np.arange(len(rows)) - np.repeat(first, counts)
-        kept = rank < self.k
-        at = np.repeat(np.arange(len(touched)), counts)[kept], self.k + rank[kept]
-        both = np.full((len(touched), 2 * self.k), self.sign * np.inf), np.full((len(touched), 2 * self.k), -1)
-        for room, old, new in zip(both, (self.distances, self.columns), (distances, columns), strict=True):
-            room[:, : self.k] = old[touched]
-            room[at] = new[kept]
-        best = np.lexsort((both[1], self.sign * both[0]), axis=1)[:, : self.k]
-        self.distances[touched], self.columns[touched] = (np.take_along_axis(v, best, 1) for v in both)
 
 
 class Queries:

@@ -13,7 +13,7 @@ pipeline.vectors stores them; with a fitted sketch (pipeline.sketches) only its 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -27,10 +27,9 @@ from torch import Tensor
 from models.common import vgg
 from pipeline.artifacts import artifact
 from pipeline.data.shards import Damaged, DataSet
+from pipeline.data.tensors import pictures_to_tensor
 from pipeline.style import sketches
 from pipeline.style.vectors import Vectors, bad_rows, group_rows, groups, schema
-from pipeline.style.weights import Weights as Weights
-from pipeline.style.weights import load_weights as load_weights
 
 VERSION = 1
 """Of the algorithm; part of the request."""
@@ -127,16 +126,6 @@ def prepare(image: np.ndarray, size: int, least: int) -> np.ndarray:
     return image
 
 
-def to_tensor(images: Sequence[np.ndarray]) -> Float[Tensor, "B 3 H W"]:
-    """uint8 H W 3 images of one size -> float32 in [-1, 1]."""
-    # NumPy, not torch: on a thread that prepares batches, torch would start OpenMP threads beside the training's.
-    out = np.empty((len(images), 3, *images[0].shape[:2]), np.float32)
-    for place, image in zip(out, images, strict=True):
-        np.divide(image.transpose(2, 0, 1), np.float32(127.5), out=place)
-    out -= np.float32(1)
-    return torch.from_numpy(out)
-
-
 def _vectors(
     data: DataSet, shard: int, describer: Describer, options: DescribeOptions, seconds: dict[str, float]
 ) -> Iterator[tuple[str, np.ndarray | None, str]]:
@@ -146,7 +135,7 @@ def _vectors(
         if not waiting:
             return
         began = time.perf_counter()
-        found = describer(to_tensor([image for _, image in waiting])).numpy()
+        found = describer(pictures_to_tensor([image for _, image in waiting])).numpy()
         seconds["computing"] += time.perf_counter() - began
         if not np.isfinite(found).all():
             raise ValueError(f"--weights: style vectors from sample {waiting[0][0]} on are not finite")

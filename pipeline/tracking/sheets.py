@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+
+from pipeline.data.tensors import coloured
 
 Array = np.ndarray
 
@@ -22,32 +23,6 @@ PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 LOUD = (190, 0, 0)
 EMPTY = (232, 232, 232)
-
-
-def to_uint8(image: Tensor) -> Array:
-    """`C H W` in [-1, 1] (C 3, or 1 repeated to 3) -> uint8 `H W 3`: round(127.5 + 127.5 x), clipped. Label ids
-    `H W` -> their colours.
-
-    Raises:
-        ValueError: not `C H W`, or a value that is not finite (a picture of NaN would look like a black image).
-    """
-    if image.ndim == 2 and not image.is_floating_point():
-        return coloured(image.cpu().numpy())
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"an image is C H W with 1 or 3 channels, got shape {tuple(image.shape)}")
-    x = image.detach().float().cpu()
-    if not bool(x.isfinite().all()):
-        raise ValueError("the image holds NaN or infinity")
-    x = (x * 127.5 + 127.5).round().clamp(0, 255)
-    return x.expand(3, -1, -1).permute(1, 2, 0).byte().contiguous().numpy()
-
-
-def coloured(ids: Array) -> Array:
-    """Label ids `H W` -> uint8 `H W 3`: a colour an id, its hue turned by the golden ratio from one id to the next."""
-    turn = 2 * math.pi * (ids[..., None] * 0.6180339887 + np.array([0.0, -1 / 3, 1 / 3]))
-    light = 130 + 40 * (ids[..., None] % 3 - 1)  # three lightnesses: neighbours in hue stay apart
-    painted: Array = np.clip(light + 90 * np.cos(turn), 0, 255).astype(np.uint8)
-    return painted
 
 
 def sheet(

@@ -7,11 +7,8 @@ worker computes the same order and reads its own share of it, so nothing needs t
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,9 +16,9 @@ import numpy as np
 import torch
 
 from models.family import Batch, Stream, Table, Tables
-from pipeline.data import decode
-from pipeline.data.shards import DataSet
-from pipeline.style import descriptors
+from pipeline.data.images import Images
+from pipeline.data.order import global_batch, stream_generator
+from pipeline.data.tensors import fit, to_tensor
 from pipeline.training.triplets import Triplets
 
 PREFETCH = 3
@@ -30,112 +27,8 @@ PREFETCH = 3
 Array = np.ndarray
 
 
-def stream_generator(*words: object) -> np.random.Generator:
-    """A generator that depends on the words alone: Philox keyed by their SHA-256."""
-    return np.random.Generator(_philox(*words))
-
-
-def _philox(*words: object) -> np.random.Philox:
-    hashed = hashlib.sha256("\x1f".join(map(str, words)).encode()).digest()
-    return np.random.Philox(key=int.from_bytes(hashed[:16], "little"))
-
-
-@functools.lru_cache(maxsize=32)
-def permutation(n: int, *words: object) -> Array:
-    """A permutation of `n` fixed by the words: the order of Philox's raw output, which no release of NumPy changes
-    (the stream of `Generator.permutation` may change)."""
-    return np.argsort(_philox(*words).random_raw(n), kind="stable")
-
-
-def global_batch(stream: Stream, members: Array, draw: int, *words: object) -> Array:
-    """Positions of global batch number `draw` of a stream over `members` (positions in key order): int64 `B`.
-
-    `epoch`: position p of the endless stream is the (p mod n)-th of epoch p // n's permutation, so each member comes
-    exactly once an epoch and batches run across its end.
-
-    Raises:
-        ValueError: no members, or fewer than one batch where the order is `fixed`.
-    """
-    n, batch = len(members), stream.batch
-    if n == 0:
-        raise ValueError("the stream is empty: its filter keeps no sample of the data set")
-    if stream.order == "weighted":
-        chances = stream_generator(*words, "weighted", draw).random(batch)
-        if stream.weights is None:
-            return np.asarray(members[(chances * n).astype(np.int64)])
-        edges = np.cumsum(np.atleast_2d(stream.weights.numpy())[:, members], axis=1, dtype=np.float64)  # C N
-        rows = (draw * batch + np.arange(batch)) % len(edges)
-        picks = [np.searchsorted(edges[r], c * edges[r, -1], side="right") for r, c in zip(rows, chances, strict=True)]
-        return np.asarray(members[picks])
-    if stream.order == "fixed":
-        whole = n // batch
-        if whole == 0:
-            raise ValueError(f"batch {batch} is larger than the {n} rows there are")
-        start = draw % whole * batch
-        return np.asarray(members[permutation(n, *words, "fixed")[start : start + batch]])
-    places = draw * batch + np.arange(batch)
-    epochs = places // n
-    order = {int(e): permutation(n, *words, "epoch", int(e)) for e in np.unique(epochs)}
-    return np.array([members[order[int(e)][int(p % n)]] for e, p in zip(epochs, places, strict=True)], dtype=np.int64)
-
-
-def fit(image: Array, frame: tuple[int, int], scale: float, place: tuple[float, float], nearest: bool) -> Array:
-    """Cut a piece of `frame` (height, width) out of `image` (uint8 `H W 3`, ids `H W`): resized first, its aspect kept,
-    to cover `scale` x `frame` where scale != 1, or to cover `frame` where it is too small.
-
-    `place`: where the piece lies, each in [0, 1): (0.5, 0.5) is the centre.
-    """
-    height, width = image.shape[:2]
-    ratio = max(round(frame[0] * scale) / height, round(frame[1] * scale) / width)
-    if scale == 1.0:
-        ratio = max(1.0, ratio)
-    if ratio != 1.0:
-        height, width = max(frame[0], round(height * ratio)), max(frame[1], round(width * ratio))
-        image = decode.stretch(image, height, width, nearest)
-    top, left = int(place[0] * (height - frame[0] + 1)), int(place[1] * (width - frame[1] + 1))
-    return image[top : top + frame[0], left : left + frame[1]]
-
-
-def to_tensor(images: Sequence[Array]) -> torch.Tensor:
-    """uint8 `H W 3` each -> float32 `B 3 H W` in [-1, 1]; label maps (integer `H W` each) -> int64 `B H W`."""
-    if images[0].ndim == 2:
-        return torch.from_numpy(np.stack(images).astype(np.int64))
-    return descriptors.to_tensor(images)
-
-
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in batch.items()}
-
-
-class Images:
-    """Decoded images of a data set by (position, field), the latest kept in memory up to `cache_bytes`."""
-
-    def __init__(self, data: DataSet, cache_bytes: int = 1 << 30) -> None:
-        self.data, self.free = data, cache_bytes
-        self._kept: OrderedDict[tuple[int, str], Array] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __call__(self, position: int, field: str) -> Array:
-        with self._lock:
-            if (image := self._kept.get((position, field))) is not None:
-                self._kept.move_to_end((position, field))
-                return image
-        image = self.data.image(position, field)
-        with self._lock:
-            if (position, field) not in self._kept:
-                self._kept[position, field] = image
-                self.free -= image.nbytes
-            while self.free < 0:
-                self.free += self._kept.popitem(last=False)[1].nbytes
-        return image
-
-    def centred(self, positions: Sequence[int], fields: Sequence[str], frame: tuple[int, int]) -> Batch:
-        """A batch of whole or centre-cropped samples, without any chance in it."""
-        batch: Batch = {"index": torch.tensor(list(positions), dtype=torch.int64)}
-        for field in fields:
-            nearest = self.data.fields[field].kind == "labels"
-            batch[field] = to_tensor([fit(self(p, field), frame, 1.0, (0.5, 0.5), nearest) for p in positions])
-        return batch
 
 
 @dataclass(frozen=True)
@@ -267,20 +160,6 @@ class Feed:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def picks(n: int, count: int) -> list[int]:
-    """`count` of `n` positions, ascending, always the same: for sheets and figures. Not evenly spaced, which in a data
-    set with a period would show one kind of picture only."""
-    return sorted(permutation(n, "picks")[:count].tolist())
-
-
-def whole_batches(images: Images, batch: int, frame: tuple[int, int], rank: int, world: int) -> Iterator[Batch]:
-    """All samples in key order, centred, in whole batches; this worker's are number rank, rank + world, ..."""
-    fields = list(images.data.fields)
-    for number, start in enumerate(range(0, len(images.data), batch)):
-        if number % world == rank:
-            yield images.centred(range(start, min(start + batch, len(images.data))), fields, frame)
 
 
 def join_rows(parts: Sequence[Table], rows: int, batch: int) -> Table:

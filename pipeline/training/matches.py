@@ -21,11 +21,11 @@ import torch
 from models.family import Table
 from models.imle import IMLE, Config, noise_seed
 from pipeline.artifacts import artifact, storage
+from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
 from pipeline.style.weights import of_recipe
 from pipeline.training import rarity
-from pipeline.training.feed import Images
 
 VERSION = 3
 COLUMNS = ("seed", "candidate", "distance", "runners_up", "rejected", "all_rejected")

@@ -12,14 +12,17 @@ import torch
 
 from models.family import Family, Group, Stage
 from pipeline.artifacts import storage
+from pipeline.data import tensors
+from pipeline.data.images import Images
+from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
 from pipeline.tracking import sheets
 from pipeline.tracking.journal import Tracker
-from pipeline.training.feed import Images, picks, to_device
+from pipeline.training.feed import to_device
 
 if TYPE_CHECKING:
-    from pipeline.training.loop import Job
+    from pipeline.training.job import Job
 
 ROWS = 6
 """Samples on a sheet."""
@@ -80,7 +83,7 @@ class Watch:
         columns = self.family.preview(batch, torch.Generator().manual_seed(recipe.seed))
         if not columns:
             return
-        cells = [[sheets.to_uint8(column[r]) for column in columns.values()] for r in range(len(positions))]
+        cells = [[tensors.to_uint8(column[r]) for column in columns.values()] for r in range(len(positions))]
         note = "perceptual network with RANDOM weights" if self.job.weights == "random" else ""
         title = f"{stage.name}, {done * stage.batch} images"
         sheet = sheets.sheet(cells, [data.keys[p] for p in positions], list(columns), title, note)

@@ -11,7 +11,7 @@ import numpy as np
 
 from models.common.vgg import VGG
 from pipeline.artifacts import artifact
-from pipeline.data import decode
+from pipeline.data import decode, tensors
 from pipeline.data.sources.demo import PHOTOGRAPHS, photograph
 from pipeline.style import descriptors
 from pipeline.style.descriptors import Describer
@@ -61,7 +61,7 @@ def crops(found: Sequence[Array], first: int, stop: int, seed: int) -> Iterator[
 def describe(images: Sequence[Array], describer: Describer) -> Array:
     """float32 n D."""
     batches = (images[start : start + 32] for start in range(0, len(images), 32))
-    return np.concatenate([describer(descriptors.to_tensor(batch)).numpy() for batch in batches])
+    return np.concatenate([describer(tensors.pictures_to_tensor(batch)).numpy() for batch in batches])
 
 
 def kept(folder: str, found: Sequence[Array], count: int, net: VGG, weights: str, seed: int) -> None:

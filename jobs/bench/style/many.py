@@ -15,7 +15,7 @@ import torch
 from jobs.bench.style import frontier
 from pipeline.artifacts import storage
 from pipeline.neighbours import certified, units
-from pipeline.search import recall, scanning
+from pipeline.search import best, recall, scanning
 from pipeline.style import sketches
 from pipeline.style.codec import Codec
 from pipeline.style.sketches import SketchOptions
@@ -85,7 +85,7 @@ def exact(vectors: Vectors, options: Options, seed: int, made: dict[int, sketche
     centre = x.mean(0)
     queries = scanning.Queries(x, own, centre, vectors.private)
     every, first_run = np.arange(len(own)), np.arange(options.block)
-    near, far = scanning.Best(len(own), NEAR, 1), scanning.Best(len(own), FAR, -1)
+    near, far = best.Best(len(own), NEAR, 1), best.Best(len(own), FAR, -1)
     codes: dict[int, list[Array]] = {ratio: [] for ratio in made}
     widest = max(made.values(), key=lambda sketch: len(sketch.basis)) if made else None
     shown = 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,10 @@ import torch
 
 from jobs.bench import neighbours
 from jobs.bench.harness.scaling import scaling
+from jobs.bench.harness.turns import turns
 from jobs.bench.style import crops
 from jobs.bench.style.sets import Sets
+from pipeline.data import tensors
 from pipeline.neighbours import exact, lists
 from pipeline.neighbours.exact import Plan, Worker
 from pipeline.style import descriptors, sketches
@@ -64,20 +65,6 @@ def figures(sets: Sets, options: Options, seed: int) -> dict[str, float]:
         found |= near_far(folder, options)
         found |= workers(folder, options)
     return found | sketch_cost(sets, options, seed)
-
-
-def turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> list[dict[str, float]]:
-    """Seconds of each side in each round, after one that is not counted; each round begins with another."""
-    names = list(sides)
-    found = []
-    for number in range(rounds + 1):
-        times = {}
-        for name in (*names[number % len(names) :], *names[: number % len(names)]):
-            began = time.perf_counter()
-            sides[name]()
-            times[name] = time.perf_counter() - began
-        found.append(times)
-    return found[1:]
 
 
 def _tiles(folder: str, name: str, options: Options, near: int, far: int) -> Plan:
@@ -129,7 +116,7 @@ def sketch_cost(sets: Sets, options: Options, seed: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for size in options.sizes:
         square = [descriptors.prepare(p, size, size) for p in pictures[: options.batch]]
-        x = descriptors.to_tensor([square[i % len(square)] for i in range(options.batch)])
+        x = tensors.pictures_to_tensor([square[i % len(square)] for i in range(options.batch)])
         sides = {"describe": _describing(describer, x), "both": _describing(describer, x, sketch)}
         rounds = turns(sides, options.rounds)
         found[f"sketch_cost_{size}"] = statistics.median(t["both"] / t["describe"] for t in rounds) - 1

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data import decode
-from pipeline.data.shards import Field
-from pipeline.data.sources.folder import Entry, Reader
+from pipeline.data.samples import Entry, Field, Reader
 
 PHOTOGRAPHS = {
     "astronaut": "skimage/data/astronaut.png",

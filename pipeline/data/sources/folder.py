@@ -8,54 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.artifacts import storage
 from pipeline.data import decode, palettes
 from pipeline.data.palettes import Palette
-from pipeline.data.shards import Field
-
-SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One sample to be: its source name, member -> path below the source's root, its style label if known."""
-
-    source: str
-    files: dict[str, str]
-    label: str | None = None
-    problem: str = ""
-    """Why it cannot be read, where the listing shows it already: a side missing, a name used twice."""
-    bytes: int = 0
-    """Size of its files together: part of what tells a changed source."""
-
-
-Reader = Callable[[str, str], bytes]
-"""(path, member) -> the bytes of one file of an entry; small, pickled to the workers. Raises OSError."""
-
-
-class Source(Protocol):
-    """Anything that samples come from."""
-
-    @property
-    def fields(self) -> dict[str, Field]: ...
-
-    @property
-    def other_files(self) -> int:
-        """Files that are no images by their names; counted, not read."""
-
-    def samples(self) -> dict[str, list[Entry]]:
-        """Split -> entries in a fixed order. Raises ValueError where there is nothing, or no clear layout."""
-
-    @property
-    def reader(self) -> Reader:
-        """What workers get."""
+from pipeline.data.samples import SPLITS, Entry, Field, Reader, Source
 
 
 def open_source(options: dict[str, Any], root: str) -> Source:

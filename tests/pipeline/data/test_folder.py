@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.data import decode
-from pipeline.data.shards import Field
+from pipeline.data import decode, samples
+from pipeline.data.samples import Field
 from pipeline.data.sources import demo, folder
 
 
@@ -33,7 +33,7 @@ def write(root: Path, *names: str) -> None:
         path.write_bytes(encoded(noise(8, 12, i), "JPEG" if name.lower().endswith(("jpg", "jpeg")) else "PNG"))
 
 
-def listed(source: folder.Source) -> dict[str, list[str]]:
+def listed(source: samples.Source) -> dict[str, list[str]]:
     return {split: [entry.source for entry in entries] for split, entries in source.samples().items()}
 
 

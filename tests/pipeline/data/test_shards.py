@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from jobs import shard
-from pipeline.artifacts import pool, storage
-from pipeline.data import decode, shards, tars, ustar
+from pipeline.artifacts import lease, pool, storage
+from pipeline.data import decode, samples, shards, tars, ustar
 from pipeline.data.shards import DataSet
 from pipeline.data.sources import folder
 from tests.pipeline.data.test_folder import bomb, encoded, noise, write
@@ -34,7 +34,7 @@ def tree(root: Path) -> dict[str, bytes]:
     }
 
 
-def direct(root: Path, source: folder.Source, size: int = 4, **how: object) -> dict[str, object]:
+def direct(root: Path, source: samples.Source, size: int = 4, **how: object) -> dict[str, object]:
     """What `jobs.shard` does, in this process and without Ray."""
     request = {"options": {"fields": {}, "max_pixels": decode.MAX_PIXELS}}
     treatment = tars.Treatment(source.fields, **how)  # type: ignore[arg-type]
@@ -357,14 +357,14 @@ def test_storage_on_s3(s3: str, tmp_path: Path) -> None:
 
 def test_lease_on_s3_has_one_holder(s3: str) -> None:
     folder = f"{s3}/lease"
-    assert storage._create(f"{folder}/once", b"1") and not storage._create(f"{folder}/once", b"2")
+    assert lease.create(f"{folder}/once", b"1") and not lease.create(f"{folder}/once", b"2")
     assert storage.read(f"{folder}/once") == b"1"
-    with storage.lease(folder), pytest.raises(RuntimeError, match="is being written by process"), storage.lease(folder):
+    with lease.lease(folder), pytest.raises(RuntimeError, match="is being written by process"), lease.lease(folder):
         pass
     assert not storage.exists(f"{folder}/.lease")
     dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1", "id": "x", "renewed": time.time()}
     storage.publish_json(f"{folder}/.lease", dead)
-    with storage.lease(folder):
+    with lease.lease(folder):
         assert json.loads(storage.read(f"{folder}/.lease"))["pid"] == os.getpid()
 
 

@@ -20,7 +20,8 @@ from pipeline.data.palettes import KNOWN
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import metrics, protocol
 from pipeline.tracking.journal import Tracker
-from pipeline.training.loop import Job, Run, fit
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

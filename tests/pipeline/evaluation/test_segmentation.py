@@ -11,10 +11,10 @@ from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
 from pipeline.artifacts import storage
 from pipeline.data import decode
+from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import metrics, segmentation
 from pipeline.runs import checkpoint
-from pipeline.training.feed import Images
 
 FRAME = (16, 16)
 COLOURS = np.array([(200, 60, 60), (60, 190, 70), (70, 80, 220)], np.uint8)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs import neighbours
 from pipeline.artifacts import artifact, pool
 from pipeline.neighbours import certified, lists
 from pipeline.style import descriptors

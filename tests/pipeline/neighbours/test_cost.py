@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jobs import neighbours
 from pipeline.artifacts import artifact
 from pipeline.neighbours import certified, cost
 from pipeline.neighbours.units import Units

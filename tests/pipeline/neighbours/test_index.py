@@ -20,7 +20,8 @@ from pipeline.artifacts import artifact, pool, storage
 from pipeline.neighbours import index, shell, units
 from pipeline.neighbours.lists import SCHEMA, _lists, centre, read_lists
 from pipeline.search import recall, scanning
-from pipeline.search.scanning import Best, Queries, Rows
+from pipeline.search.best import Best
+from pipeline.search.scanning import Queries, Rows
 from pipeline.style import descriptors
 from pipeline.style.vectors import Vectors, schema
 

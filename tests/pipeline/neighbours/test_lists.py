@@ -20,8 +20,8 @@ from pipeline.artifacts import artifact, pool
 from pipeline.neighbours import exact, units
 from pipeline.neighbours.exact import Plan, Worker
 from pipeline.neighbours.lists import Parts, centre, hubs, load, read_lists, same_label
-from pipeline.search import bounds
-from pipeline.search.bounds import Candidates
+from pipeline.search import best, bounds
+from pipeline.search.best import Candidates
 from pipeline.style import descriptors
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.style.vectors import Vectors, schema
@@ -146,9 +146,9 @@ def test_blocks_that_stay_on_a_device_give_the_same_lists(tmp_path: Path, monkey
     class Device:
         type = "elsewhere"
 
-    tops, calls = bounds.Tops, []
+    tops, calls = best.Tops, []
 
-    def on_cpu(rows: int, k: int, largest: bool, device: Any) -> bounds.Tops:
+    def on_cpu(rows: int, k: int, largest: bool, device: Any) -> best.Tops:
         calls.append(device.type)
         return tops(rows, k, largest, torch.device("cpu"))
 
@@ -158,7 +158,7 @@ def test_blocks_that_stay_on_a_device_give_the_same_lists(tmp_path: Path, monkey
 
     begin = Worker.__init__
     monkeypatch.setattr(Worker, "__init__", start)
-    monkeypatch.setattr(bounds, "Tops", on_cpu)
+    monkeypatch.setattr(best, "Tops", on_cpu)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
     for number, (block, spans, margin) in enumerate([(64, 1, 16), (7, 2, 1)]):
         folder = tmp_path / str(number)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline.search import bounds
-from pipeline.search.bounds import Bounds, match
-from pipeline.training import loop
+from pipeline.search.match import Bounds, match
+from pipeline.training import trainer
 
 
 def naive(queries: Tensor, pool: Tensor, epsilon: float = 0.0) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def naive(queries: Tensor, pool: Tensor, epsilon: float = 0.0) -> dict[str, Any]
     }
 
 
-def same(found: bounds.Matched, wanted: dict[str, Any]) -> None:
+def same(found: match.Matched, wanted: dict[str, Any]) -> None:
     assert found.index.dtype == torch.int64 and found.index.tolist() == wanted["index"]
     assert found.distance.dtype == torch.float64
     np.testing.assert_allclose(found.distance.numpy(), wanted["distance"], rtol=1e-12, atol=0)
@@ -217,9 +217,9 @@ def test_nothing_depends_on_autocast_blocks_or_what_is_kept(monkeypatch: pytest.
         with torch.autocast("cpu", torch.bfloat16):
             same(match(x, y, epsilon), wanted)
         for block, scores, kept in ((7, 1 << 24, 4), (1024, 500, 4), (1024, 1, 1), (1, 1 << 24, 400)):
-            monkeypatch.setattr(bounds, "BLOCK", block)
-            monkeypatch.setattr(bounds, "SCORES", scores)
-            monkeypatch.setattr(bounds, "KEPT", kept)
+            monkeypatch.setattr(match, "BLOCK", block)
+            monkeypatch.setattr(match, "SCORES", scores)
+            monkeypatch.setattr(match, "KEPT", kept)
             same(match(x, y, epsilon), wanted)
         monkeypatch.undo()
 
@@ -229,7 +229,7 @@ def test_no_query_one_row_and_the_families_contract() -> None:
     assert found.index.tolist() == found.distance.tolist() == [] and found.rejected == found.forced == 0
     assert match(torch.randn(4, 8), torch.ones(1, 8)).index.tolist() == [0] * 4
     x, y = vectors(9, 30, 4)
-    assert loop.nearest(x.requires_grad_(), y).tolist() == naive(x.detach(), y)["index"]
+    assert trainer.nearest(x.requires_grad_(), y).tolist() == naive(x.detach(), y)["index"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from PIL import Image
 from jobs import describe, shard
 from models.common import vgg
 from pipeline.artifacts import pool
+from pipeline.data import tensors
 from pipeline.style import descriptors, weights
 from pipeline.style.descriptors import DescribeOptions, Describer
 from pipeline.style.vectors import Vectors, bad_rows
@@ -64,10 +65,10 @@ def test_golden_distances(real_data: Path) -> None:
         cut.append((image if name.startswith("styles") else image[:, : image.shape[1] // 2])[:128, :128])
     wanted = torch.tensor(golden["distance"], dtype=torch.float64)
     off = ~torch.eye(len(wanted), dtype=torch.bool)
-    found = distances(Describer(network)(descriptors.to_tensor(cut)))
+    found = distances(Describer(network)(tensors.pictures_to_tensor(cut)))
     error = ((found - wanted).abs() / wanted)[off].max()
     assert error < 1e-5, f"float32: relative error {error:.1e}"
-    half = distances(Describer(network, precision="bf16")(descriptors.to_tensor(cut)))
+    half = distances(Describer(network, precision="bf16")(tensors.pictures_to_tensor(cut)))
     error = ((half - wanted).abs() / wanted)[off].max()
     assert 1e-4 < error < 0.1, f"bf16: relative error {error:.1e}"  # from below: it must have been bf16
 
@@ -163,7 +164,9 @@ def test_vectors_on_disk_are_those_of_the_images(dataset: Path, tmp_path: Path, 
     alone = Describer(net(("relu1_2", "relu2_1")))
     for i in (0, 7, 10):
         pixels = np.asarray(Image.open(dataset.parent / "source" / f"{i:02d}.png"))
-        np.testing.assert_allclose(rows[i], alone(descriptors.to_tensor([pixels]))[0].numpy(), rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(
+            rows[i], alone(tensors.pictures_to_tensor([pixels]))[0].numpy(), rtol=1e-4, atol=1e-7
+        )
 
 
 def test_another_request_never_overwrites(dataset: Path, tmp_path: Path, no_ray: None) -> None:
@@ -270,4 +273,4 @@ def test_damage_is_an_error_and_a_part_taken_out_is_made_again(dataset: Path, tm
 def test_weights_that_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"hi")
     with pytest.raises(ValueError, match="is no checkpoint of tensors"):
-        descriptors.load_weights(str(tmp_path / "w.pth"), "vgg19", ("relu1_2",))
+        weights.load_weights(str(tmp_path / "w.pth"), "vgg19", ("relu1_2",))

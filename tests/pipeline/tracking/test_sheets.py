@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.data import tensors
 from pipeline.tracking import sheets
 
 
@@ -18,7 +19,7 @@ def _where(page: np.ndarray, colour: tuple[int, int, int]) -> tuple[int, int, in
 
 def test_to_uint8_rounds_and_clips() -> None:
     x = torch.tensor([-2.0, -1.0, 0.0, 0.004, 1.0, 3.0]).view(1, 1, 6)
-    got = sheets.to_uint8(x)
+    got = tensors.to_uint8(x)
     assert got.shape == (1, 6, 3)
     assert got.dtype == np.uint8
     assert got[0, :, 0].tolist() == [0, 0, 128, 128, 255, 255]  # 127.5 rounds to even, as numpy and TF do
@@ -28,14 +29,14 @@ def test_to_uint8_rounds_and_clips() -> None:
 def test_to_uint8_inverts_the_reading_of_an_8_bit_image() -> None:
     image = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 127.5 - 1
-    assert np.array_equal(sheets.to_uint8(tensor), image)
+    assert np.array_equal(tensors.to_uint8(tensor), image)
 
 
 def test_to_uint8_refuses_nan_and_wrong_shapes() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        sheets.to_uint8(torch.full((3, 2, 2), float("nan")))
+        tensors.to_uint8(torch.full((3, 2, 2), float("nan")))
     with pytest.raises(ValueError, match="C H W"):
-        sheets.to_uint8(torch.zeros(1, 3, 2, 2))
+        tensors.to_uint8(torch.zeros(1, 3, 2, 2))
 
 
 def test_cells_stand_in_reading_order_and_keep_their_aspect() -> None:

@@ -8,17 +8,10 @@ import pytest
 import torch
 
 from models.family import Stream
-from pipeline.training.feed import (
-    Feed,
-    Images,
-    Sources,
-    fit,
-    global_batch,
-    join_rows,
-    permutation,
-    to_tensor,
-    whole_batches,
-)
+from pipeline.data.images import Images, whole_batches
+from pipeline.data.order import global_batch, permutation
+from pipeline.data.tensors import fit, to_tensor
+from pipeline.training.feed import Feed, Sources, join_rows
 from pipeline.training.triplets import Triplets
 
 SIZE = 8

@@ -13,7 +13,9 @@ from models.family import Draw
 from models.step.training import StEP
 from pipeline.artifacts import storage
 from pipeline.runs import checkpoint
-from pipeline.training.loop import Job, Run, Stopped, fit
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
+from pipeline.training.trainer import Stopped
 
 TINY = models.step.PRESETS["tiny"]
 QUIET = Run(workers=0, threads=1, checkpoint_every=3, log_every=1, evaluate_every=4, evaluate_images=4)

@@ -18,11 +18,13 @@ from models.common.seeds import seeded
 from models.imle import noise_seed
 from models.imle.training import IMLE
 from pipeline.artifacts import artifact, pool, storage
+from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
 from pipeline.training import matches
-from pipeline.training.feed import Images
-from pipeline.training.loop import Job, Run, Stopped, fit
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
+from pipeline.training.trainer import Stopped
 
 TINY = replace(models.imle.PRESETS["tiny"], imle_images=32, settle_images=8)
 QUIET = Run(workers=0, threads=1, checkpoint_every=3, log_every=1, evaluate_every=4, evaluate_images=4)

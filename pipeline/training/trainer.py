@@ -1,0 +1,225 @@
+"""One worker of a training run: stages, steps, checkpoints, harvest, resume."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from models.family import Batch, Group, Stage, Table
+from pipeline.artifacts import storage
+from pipeline.data.images import Images, whole_batches
+from pipeline.data.shards import DataSet
+from pipeline.neighbours import lists
+from pipeline.runs import checkpoint
+from pipeline.search.match import match
+from pipeline.tracking.journal import Tracker
+from pipeline.training.feed import Feed, Sources, join_rows, to_device
+from pipeline.training.inputs import build, given, inputs
+from pipeline.training.job import Job
+from pipeline.training.triplets import Triplets
+from pipeline.training.watch import Clock, Watch, Window
+
+
+def nearest(queries: Tensor, pool: Tensor) -> Tensor:
+    """The families' `Match`."""
+    return match(queries, pool).index
+
+
+class Stopped(RuntimeError):
+    """SIGTERM or Ctrl-C: the run was saved and can go on."""
+
+
+class Trainer:
+    """One worker's part in a run: read `run` first."""
+
+    def __init__(self, job: Job, group: Group, device: torch.device, tracker: Tracker | None) -> None:
+        self.job, self.group, self.device, self.tracker = job, group, device, tracker
+        self.folder = job.output
+        self.images = Images(DataSet(job.data, job.split), job.run.cache_bytes)
+        near = lists.load(job.neighbours) if job.neighbours else None
+        self.triplets = Triplets(near) if near else None
+        self.sampler = near.card["content"] if near else ""
+        self.family = build(job, group).to(device)
+        for name, (table, _) in given(job, self.images.data).items():
+            self.family.take(name, table)
+        self.watch = Watch(job, self.family, device, tracker)
+        self.tables: dict[str, Table] = {}
+        """Stage -> what it harvested, or its latest refresh."""
+        self.finished: dict[str, int] = {}
+        self.step = 0
+
+    def run(self) -> None:
+        state = checkpoint.latest(self.folder)
+        if state is not None:
+            self._restore(state)
+        if self.tracker:
+            data = self.images.data
+            self.tracker.parameters({**checkpoint.recipe_json(self.job.recipe), **asdict(self.job.run)})
+            self.tracker.dataset(data.root.rsplit("/", 1)[-1], data.fingerprint, data.root, "training")
+        index = 0
+        while index < len(self.family.stages):  # a stage's length may be known only after the one before
+            stage = self.family.stages[index]
+            if stage.name in self.job.start and stage.name not in self.finished and state is None:
+                self._take_over(stage.name, self.job.start[stage.name])
+            elif stage.name not in self.finished:
+                resumed = state if state is not None and state["stage"] == stage.name else None
+                if stage.images:  # entering one may begin a network anew: nothing would train it
+                    self.train(stage, resumed)
+                self._finish(stage)
+            index += 1
+        self._publish_final()
+
+    def train(self, stage: Stage, resumed: checkpoint.State | None) -> None:
+        family, run = self.family, self.job.run
+        family.enter(stage.name)
+        if resumed is None:
+            self.group.share(family)
+        else:
+            family.load_state_dict(resumed["family"])  # again: entering a stage may begin a network anew
+            family.load_training_state(resumed["training"])
+        done = int(resumed["stage_step"]) if resumed else 0
+        total = math.ceil(stage.images / stage.batch)
+        sources = Sources(self.images, self.triplets, self.tables, self.sampler)
+        recipe = self.job.recipe
+        feed = Feed(
+            sources,
+            family.streams(stage.name),
+            stage.name,
+            recipe.seed,
+            recipe.frame,
+            resumed["counts"] if resumed else None,
+            self.group.rank,
+            self.group.world,
+        )
+        window, clock = Window(), Clock(self.folder, stage, total, done, self.group.rank)
+
+        def draw(name: str) -> Batch:
+            return to_device(feed.draw(name), self.device)
+
+        try:
+            while done < total:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+                    if stage.refresh_every and done % stage.refresh_every == 0:
+                        table = family.refresh(draw, self.tables, nearest, done)
+                        if table is not None:
+                            self.tables[stage.name] = table
+                            feed.renew()
+                    scalars = family.update(draw, done * stage.batch)
+                self._stop_on_nan(scalars, stage, done)
+                window.add(scalars)
+                done, self.step = done + 1, self.step + 1
+                clock.tick(done)
+                if done % run.log_every == 0 or done == total:
+                    self.watch.log(stage, window.take(self.group), done, clock.rate)
+                best = None
+                if done % run.evaluate_every == 0 or done == total:
+                    best = self.watch.look(stage, done)
+                stop = self._asked_to_stop()
+                if done % run.checkpoint_every == 0 or done == total or stop or best is not None:
+                    self._save(stage, done, feed.counts, best)
+                if stop:
+                    raise Stopped(f"stopped at step {self.step}; {self.folder} goes on with the same command")
+        finally:
+            feed.close()
+
+    def _finish(self, stage: Stage) -> None:
+        """Harvest, and keep the stage's result: a later run can start `--start` from it."""
+        batches = whole_batches(self.images, stage.batch, self.job.recipe.frame, self.group.rank, self.group.world)
+        mine = self.family.harvest(stage.name, (to_device(b, self.device) for b in batches))
+        self.tables.pop(stage.name, None)  # matches end with their stage
+        if mine is not None:
+            parts: list[Any] = [mine]
+            if self.group.on:
+                parts = [None] * self.group.world
+                dist.all_gather_object(parts, mine)
+            self.tables[stage.name] = join_rows(parts, len(self.images.data), stage.batch)
+            self.family.adopt(stage.name, self.tables[stage.name])
+        self.finished[stage.name] = stage.images
+        if self.group.rank == 0:
+            state = {"family": self.family.state_dict(), "tables": self.tables}
+            checkpoint.publish(checkpoint.stage_path(self.folder, stage.name), state, {"stage": stage.name})
+
+    def _take_over(self, stage: str, path: str) -> None:
+        """Put another run's weights in the place of training `stage`."""
+        there = checkpoint.load(path)["family"]
+        prefixes = self.family.parts(stage)
+        own = self.family.state_dict()
+        taken = {k: v for k, v in there.items() if k.startswith(prefixes)}
+        wrong = [k for k in taken if k not in own or own[k].shape != taken[k].shape]
+        if not taken or wrong:
+            raise ValueError(
+                f"--start {stage} {path}: its weights do not fit this recipe ({', '.join(wrong[:3]) or 'none'})"
+            )
+        self.family.load_state_dict({**own, **taken})
+        self.finished[stage] = 0
+
+    def _save(self, stage: Stage, done: int, counts: Mapping[str, int], best: float | None) -> None:
+        if self.group.rank == 0:
+            state = {
+                "family": self.family.state_dict(),
+                "training": self.family.training_state(),
+                "tables": self.tables,
+                "stage": stage.name,
+                "stage_step": done,
+                "step": self.step,
+                "counts": dict(counts),
+                "finished": dict(self.finished),
+            }
+            facts = {"stage": stage.name, "images": done * stage.batch}
+            checkpoint.save(self.folder, self.step, state, facts, self.job.run.keep_last, best)
+
+    def _restore(self, state: checkpoint.State) -> None:
+        self.tables, self.step, self.finished = dict(state["tables"]), int(state["step"]), dict(state["finished"])
+        for stage in self.family.stages:
+            if self.finished.get(stage.name) and stage.images > self.finished[stage.name]:
+                raise ValueError(
+                    f"stage {stage.name!r} was finished at {self.finished[stage.name]} images and later stages stand "
+                    f"on it: to lengthen it, start a new run (with --start for the stages before it)"
+                )
+        for name in self.finished.keys() & self.tables.keys():
+            self.family.adopt(name, self.tables[name])
+        self.family.load_state_dict(state["family"])
+
+    def _publish_final(self) -> None:
+        if self.group.rank == 0:
+            recipe = checkpoint.recipe_json(self.job.recipe)
+            state = {"family": self.family.state_dict()}
+            facts = {"family": self.job.family, "recipe": recipe, "inputs": inputs(self.job)}
+            checkpoint.publish(storage.join(self.folder, "weights"), state, facts)
+        if self.tracker and self.job.tracking:
+            from pipeline.runs import package  # MLflow takes seconds to import
+
+            local = tempfile.mkdtemp(prefix="variegate-") if storage.is_remote(self.folder) else self.folder
+            model = storage.join(local, "model")
+            storage.remove(model)  # of a run that was lengthened since
+            package.save(self.folder, model)
+            self.tracker.model(model, f"variegate-{self.job.family}")
+
+    # --------------------------------------------------------------------------------------------------------- plumbing
+
+    def _stop_on_nan(self, scalars: Mapping[str, float], stage: Stage, done: int) -> None:
+        wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
+        if wrong:
+            last = checkpoint.latest_path(self.folder) or "none yet"
+            raise FloatingPointError(
+                f"not finite at step {done} of stage {stage.name}: {', '.join(wrong)}. Last checkpoint: {last}. "
+                "Lower the learning rate, or train in fp32"
+            )
+
+    def _asked_to_stop(self) -> bool:
+        due = 0 < self.job.stop_after <= self.step
+        # An object store is asked once in 20 steps at most: each question is a request.
+        if not due and (not storage.is_remote(self.folder) or self.step % 20 == 0):
+            due = storage.exists(storage.join(self.folder, "stop"))
+        if not self.group.on:
+            return due
+        flag = torch.tensor([float(due)], device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)  # all ranks stop at the same step, or none
+        return bool(flag.item())
