@@ -1,4 +1,4 @@
-"""What a training job reads: the identity of its inputs, artifacts, the perceptual network; the family built on them."""
+"""What a training job reads: the identity of its inputs, its artifacts, its perceptual network; builds the family."""
 
 from __future__ import annotations
 
