@@ -8,14 +8,13 @@ the same bytes for any number of workers; the same command again resumes.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
 from pipeline.artifacts import storage
-from pipeline.data import palettes
+from pipeline.data import palettes, sources
 from pipeline.data.sharding import ShardOptions, shard
-from pipeline.data.sources import folder
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -26,11 +25,14 @@ class Config(ShardOptions):
     """What to shard, and where to."""
 
     source: str
-    """"demo", or a folder, local or s3://."""
+    """"demo", a folder (local or s3://), or KIND:PATH for another kind of source (see the head of this text)."""
+    option: dict[str, str] = field(default_factory=dict)
+    """NAME VALUE: options of a source of another kind."""
     output: str
     """Folder of the data set, local or s3://."""
-    layout: Literal["auto", "pairs", "sides", "images"] = "auto"
-    """What the folder holds; auto: sides with --input-side, pairs where there is a target/, else images."""
+    layout: Literal["auto", "pairs", "sides", "images", "classes"] = "auto"
+    """What the folder holds; auto: sides with --input-side, pairs where there is a target/, else images. classes: each
+    image's folder is its class."""
     input_side: Literal["", "left", "right"] = ""
     """Which half of side-by-side images is the input."""
     palette: str = ""
@@ -57,21 +59,22 @@ class Config(ShardOptions):
             raise ValueError(f"--max-bad-share {self.max_bad_share}: give a share between 0 and 1")
 
 
-def source_options(config: Config) -> dict[str, Any]:
-    """What `sources.open_source` needs beside the place; part of the request."""
-    if config.source == "demo":
-        if config.input_side or config.val_share or config.palette or config.layout != "auto":
-            raise ValueError(
-                "--source demo has its own layout and splits: leave out --layout, --input-side, --palette, --val-share"
-            )
-        return {"kind": "demo", "size": config.size, "crops": config.crops, "seed": config.seed}
-    return {
-        "kind": "folder",
-        "layout": config.layout,
-        "input_side": config.input_side,
-        "val_share": config.val_share,
-        **({"palette": asdict(palettes.named(config.palette))} if config.palette else {}),
-    }
+def source_options(config: Config, kind: str) -> dict[str, Any]:
+    """The source's options as the command line gives them."""
+    given: dict[str, Any] = dict(config.option)
+    of_folder = {"layout": config.layout, "input_side": config.input_side, "val_share": config.val_share}
+    plain = {"layout": "auto", "input_side": "", "val_share": 0.0}
+    if kind == "folder":
+        given |= of_folder
+        if config.palette:
+            given["palette"] = asdict(palettes.named(config.palette))
+    elif of_folder != plain or config.palette:
+        raise ValueError(
+            f"--source {kind} has its own layout and splits: leave out --layout, --input-side, --palette, --val-share"
+        )
+    if kind == "demo":
+        given |= {"size": config.size, "crops": config.crops, "seed": config.seed}
+    return sources.options(kind, given)
 
 
 def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
@@ -82,11 +85,11 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     """
     began = time.perf_counter()
     root = storage.absolute(config.output, "--output")
-    place = "demo" if config.source == "demo" else storage.absolute(config.source, "--source")
+    kind, place = sources.parse(config.source)
     if root == place or root.startswith(place + "/"):
         raise ValueError(f"--output {root} lies in --source {place}: choose a folder outside of it")
-    origin = source_options(config)
-    source = folder.open_source(origin, place)
+    origin = source_options(config, kind)
+    source = sources.open_source(origin, place)
     described, written = shard(root, source, origin, place, config, config.workers, config.max_bad_share)
     _tell(root, described, written, source.other_files, time.perf_counter() - began, tracker)
     return described

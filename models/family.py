@@ -43,6 +43,11 @@ Pause = Callable[[], None]
 """`pause()`: call it every few seconds within long work, equally often on every rank. It may raise to end the work: the
 loop then goes on later from before it."""
 
+
+def no_pause() -> None:
+    """The `Pause` of work that nobody interrupts."""
+
+
 Table = dict[str, Tensor]
 """A named set of tensors with equal first dimensions, the same on every worker, checkpointed by the loop. Rows that
 stand for samples have a column `"index"`: int64, their positions."""
@@ -232,7 +237,7 @@ class Family(nn.Module):
         them at log steps and averages them over ranks and steps)."""
         raise NotImplementedError
 
-    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause) -> Table | None:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause = no_pause) -> Table | None:
         """Renew the family's matches (IMLE), before step `step`. Draws count like those of `update`. A table returned
         is this stage's from now on, for its `table` streams; it must be the same on every rank. Long work calls
         `pause()`; until its last call of it, it changes nothing of the family's state."""

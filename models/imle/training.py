@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.common.average import Average
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables
+from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
 from models.group import Group
 from models.imle.distance import HALF_RANGE, PAPER_FACTORS, PIXELS, MaskedDistance
 from models.imle.networks import BASE, Generator, NoiseEncoder, label_pyramid
@@ -197,7 +197,7 @@ class IMLE(Family):
     # Search ----------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause) -> Table:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause = no_pause) -> Table:
         """Fill the set S with `set_size` pairs and find each one's nearest candidate; a rank searches its own share.
         With adaptive thresholds S stays, and only the pairs that are due are searched again."""
         if self.matches and self.stage == "imle":
@@ -285,7 +285,7 @@ class IMLE(Family):
         return [noise_seed(r.seed, first + step, index, time) for index, time in pairs]
 
     @torch.no_grad()
-    def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0, pause: Pause = lambda: None) -> Table:
+    def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0, pause: Pause = no_pause) -> Table:
         """The nearest of `samples` (none: the recipe's) candidates to each target, one pair at a time, `pause` after
         each.
 

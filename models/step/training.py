@@ -13,7 +13,7 @@ from models.common.average import Average
 from models.common.patchgan import PatchDiscriminator, smallest_side
 from models.common.perceptual import Perceptual, gradient_ratio
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables
+from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
 from models.group import Group
 from models.step.losses import (
     code_penalty,
@@ -245,7 +245,7 @@ class StEP(Family):
         self.code_factor.copy_(torch.linalg.cholesky(covariance + ridge))
 
     @torch.no_grad()
-    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause) -> None:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause = no_pause) -> None:
         """For each code the nearest of `mapper_pool` x N mapped noise vectors; that vector, slightly moved, is kept."""
         if "finetune" not in tables:
             raise ValueError("the mapper stage needs the codes that the finetune stage harvests")
