@@ -163,11 +163,13 @@ class Setting:
             raise ValueError("no label maps: give --labels")
         split, options = str(self.run.described["inputs"]["split"]), self.options
         data = DataSet(self._labelled[0].root, split)
-        if options.segmenter:
-            found, facts = segmentation.given(storage.absolute(options.segmenter, "--segmenter"), data, self.run.frame)
-        else:
-            path = storage.join(self.output, "segmenter.pt")
-            found, facts = segmentation.kept(path, data, self.run.frame, options.segmenter_steps, options.seed)
+        with torch.enable_grad():  # it may be trained here
+            if options.segmenter:
+                path = storage.absolute(options.segmenter, "--segmenter")
+                found, facts = segmentation.given(path, data, self.run.frame)
+            else:
+                path = storage.join(self.output, "segmenter.pt")
+                found, facts = segmentation.kept(path, data, self.run.frame, options.segmenter_steps, options.seed)
         self.notes["segmenter"] = facts
         return found
 

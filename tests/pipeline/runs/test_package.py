@@ -84,7 +84,7 @@ def test_arrays_files_and_tables_give_the_same_samples(model_folder: str) -> Non
 
 def test_each_image_has_noise_of_its_own(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _load(model_folder)
-    family, seeds = model.unwrap_python_model().family, []
+    family, seeds = model.unwrap_python_model().run.family, []
     draw = family.sample
 
     def sample(x: Any, count: int, generator: torch.Generator, sampler: str) -> Any:
