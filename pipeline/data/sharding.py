@@ -60,7 +60,7 @@ def shard(
         how = tars.Treatment(source.fields, options.max_pixels, options.resize, options.check == "decode")
         readers = 16 if storage.is_remote(place) else 1 + how.decodes  # an object store answers late, but many at once
         how = replace(how, readers=readers)
-        for _, done in pool.each(_make, [root, source.reader, how], items, workers) if items else ():
+        for _, done in pool.each(_shard_writer, [root, source.reader, how], items, workers) if items else ():
             if not storage.is_remote(root):  # an object store cannot append: a line a shard would be quadratic
                 artifact.record(root, job="shard", **done)
         described = shards.summary(root, storage.read_json(storage.join(root, "request.json")), counts)
@@ -89,7 +89,7 @@ def _request(
     return inputs, hashed
 
 
-def _make(root: str, read: samples.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
+def _shard_writer(root: str, read: samples.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
     def write(item: tuple[str, int, int, list[samples.Entry]]) -> dict[str, Any]:
         split, shard, first, entries = item
         began = time.perf_counter()

@@ -140,7 +140,7 @@ def test_a_killed_actors_share_is_done_again(
     work: dict[str, str], trained: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = match.run(config(work, trained, tmp_path / "whole"))
-    make, marker = matches.make, str(tmp_path / "killed")
+    make, marker = matches.shard_matcher, str(tmp_path / "killed")
 
     def dies_once(*given: Any) -> Any:
         search = make(*given)
@@ -153,7 +153,7 @@ def test_a_killed_actors_share_is_done_again(
 
         return work
 
-    monkeypatch.setattr(matches, "make", dies_once)
+    monkeypatch.setattr(matches, "shard_matcher", dies_once)
     assert match.run(config(work, trained, tmp_path / "killed-once")) == whole
     assert Path(marker).exists()
     assert parts(tmp_path / "killed-once") == parts(tmp_path / "whole")
