@@ -9,7 +9,7 @@ samples. LPIPS needs its own weights (`--lpips`); the perceptual distance goes b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +28,7 @@ from models.family import Family, PerceptualRecipe
 from pipeline.artifacts import storage
 from pipeline.data import decode, tensors
 from pipeline.data.images import Images
-from pipeline.data.order import picks
+from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet, require_inputs
 from pipeline.evaluation import metrics, protocol, segmentation
 from pipeline.evaluation.protocol import Distances, Protocol
@@ -134,7 +134,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
             rebuilt = protocol.reconstruction(there, pairs, distances, config.swaps)
             figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
         for sampler in config.samplers or family.samplers:
-            measured, one, rows = sampling(family, pairs, distances, vgg, sampler, config)
+            measured, one, rows = sampling(family, pairs, distances, vgg, sampler, config, images.data.labels)
             if segmenter is not None and labels is not None:
                 measured |= _agreement("segmentation_{}", segmenter, one, labels)
             figures.update({f"{sampler}/{name}": value for name, value in measured.items()})
@@ -203,20 +203,32 @@ def _agreement(name: str, segmenter: Segmenter, images: Tensor, labels: Tensor) 
 
 
 def sampling(
-    family: Family, pairs: Mapping[str, Tensor], distances: Distances, vgg: VGG, sampler: str, config: Config
+    family: Family,
+    pairs: Mapping[str, Tensor],
+    distances: Distances,
+    vgg: VGG,
+    sampler: str,
+    config: Config,
+    labels: Sequence[str | None],
 ) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
     """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the true
     images; those samples (`N 3 H W`); the sheet's rows."""
     own = Protocol(config.inputs or 20, config.samples or 10, "consecutive")
     rule = protocol.PROTOCOLS.get(config.protocol, own)
     chosen = picks(len(pairs["input"]), rule.inputs)
+    shown = rows_for_sheets(
+        config.sheet,
+        [labels[i] for i in chosen],
+        lambda i: tensors.is_blank(tensors.to_uint8(pairs["input"][chosen[i]])),
+    )
+    on_sheet = {chosen[i] for i in shown}
     rows: list[list[np.ndarray]] = []
 
     def drawn() -> Iterator[tuple[Tensor, Tensor]]:
         for i in chosen:
             generator = seeded(config.seed, sampler, str(i))
             samples = protocol.draw(family, pairs["input"][i : i + 1], rule.samples, generator, sampler)
-            if len(rows) < config.sheet:
+            if i in on_sheet:
                 cells = [tensors.to_uint8(x) for x in (pairs["input"][i], pairs["target"][i])]
                 shown = [tensors.to_uint8(x) for x in samples[:SHEET_SAMPLES]]
                 rows.append([*cells, sheets.mosaic(shown, SHEET_COLUMNS)])

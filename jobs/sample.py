@@ -24,10 +24,10 @@ from models.family import Family
 from pipeline.artifacts import storage
 from pipeline.data import decode, tensors
 from pipeline.data.images import Images
-from pipeline.data.order import picks
+from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet, require_inputs
 from pipeline.data.sources import folder
-from pipeline.data.tensors import fit, to_tensor
+from pipeline.data.tensors import fit, is_blank, to_tensor
 from pipeline.runs import checkpoint
 from pipeline.runs.checkpoint import note
 from pipeline.runs.sampler import Named, flatten, sample
@@ -85,12 +85,15 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     styles = _styles(config, frame)
     warning = note(facts)
     pages = {}
-    some = [inputs[i] for i in picks(len(inputs), config.limit)]
+    labels = _labels(config, inputs)
+    shown = _rows(inputs, labels, config.limit)
+    some = [inputs[i] for i in shown]
+    names = [f"{inputs[i][0]}\n{labels[i] or ''}".strip() for i in shown]
     for sampler in config.samplers or family.samplers:
         drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
         cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
         columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
-        pages[f"samples-{sampler}"] = sheets.sheet(cells, [n for n, _ in some], columns, f"Samples: {sampler}", warning)
+        pages[f"samples-{sampler}"] = sheets.sheet(cells, names, columns, f"Samples: {sampler}", warning)
         if config.files:
             _write_all(family, inputs, sampler, config, output)
     if styles:
@@ -104,6 +107,17 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
             tracker.picture(name, picture, 0)
     print("\n".join(paths))
     return paths
+
+
+def _rows(images: Sequence[Named], labels: Sequence[str | None], count: int) -> list[int]:
+    return rows_for_sheets(count, labels, lambda i: is_blank(images[i][1]))
+
+
+def _labels(config: Config, images: Sequence[Named]) -> list[str | None]:
+    """A data set's own labels; of pictures in a folder, the folder below it that each lies in."""
+    data = DataSet(storage.absolute(config.data, "--data"), config.split) if config.data else None
+    known = dict(zip(data.keys, data.labels, strict=True)) if data else {}
+    return [known[name] if name in known else name.rpartition("/")[0] for name, _ in images]
 
 
 def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Config, output: str) -> None:
@@ -120,7 +134,7 @@ def _style_sheets(
     if any(code is None for code in codes):
         return {}  # a method without style codes
     code = torch.cat([c for c in codes if c is not None])
-    chosen = picks(len(styles), limit)
+    chosen = _rows(styles, _labels(config, styles), limit)
     cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
     for _, image in some:
         out = [family.generate({"input": to_tensor([image])}, code[i : i + 1]) for i in chosen]

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from models.family import Batch
+from pipeline.data.order import rows_for_sheets
 from pipeline.data.shards import DataSet
-from pipeline.data.tensors import Array, fit, to_tensor
+from pipeline.data.tensors import Array, fit, is_blank, to_tensor
 
 
 class Images:
@@ -42,6 +43,17 @@ class Images:
             nearest = self.data.fields[field].kind == "labels"
             batch[field] = to_tensor([fit(self(p, field), frame, 1.0, (0.5, 0.5), nearest) for p in positions])
         return batch
+
+    def rows_for_sheets(self, count: int, frame: tuple[int, int]) -> list[int]:
+        """Positions of `count` samples for a sheet (see `order.rows_for_sheets`): blank is judged by the input, cut to
+        `frame`, or by the first field of a data set without inputs."""
+        field = "input" if "input" in self.data.fields else next(iter(self.data.fields))
+        nearest = self.data.fields[field].kind == "labels"
+
+        def blank(position: int) -> bool:
+            return is_blank(fit(self(position, field), frame, 1.0, (0.5, 0.5), nearest))
+
+        return rows_for_sheets(count, self.data.labels, blank)
 
 
 def whole_batches(images: Images, batch: int, frame: tuple[int, int], rank: int, world: int) -> Iterator[Batch]:

@@ -78,7 +78,7 @@ class Watch:
     def _preview(self, stage: Stage, done: int) -> None:
         assert self.held_out is not None and self.tracker is not None
         data, recipe = self.held_out.data, self.job.recipe
-        positions = picks(len(data), ROWS)
+        positions = self.held_out.rows_for_sheets(ROWS, recipe.frame)
         batch = to_device(self.held_out.centred(positions, list(data.fields), recipe.frame), self.device)
         columns = self.family.preview(batch, torch.Generator().manual_seed(recipe.seed))
         if not columns:
