@@ -21,7 +21,6 @@ from jobs import command
 from models.abilities import Answers, DrawsSamples, EncodesStyle, require
 from pipeline.artifacts import storage
 from pipeline.data import decode
-from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.data.sources import folder
 from pipeline.runs import pages, sampler
@@ -79,7 +78,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     output = storage.absolute(config.output, "--output")
     opened = sampler.open_run(storage.absolute(config.run, "--run"), config.stage)
     rows = _rows(config, opened)
-    some = [rows[i] for i in picks(len(rows), config.limit)]
+    some = sampler.chosen(rows, config.limit)
     family, warning = opened.family, note(dict(opened.described))
     if isinstance(family, Answers):
         path = storage.join(output, "answers.json")
@@ -110,7 +109,8 @@ def _rows(config: Config, opened: sampler.Run) -> list[Row]:
         return sampler.rows_of_folder(opened, config.inputs, "--inputs", config.palette)
     if config.data and opened.family.reads:
         data = DataSet(storage.absolute(config.data, "--data"), config.split)
-        return sampler.rows_of_data(opened, data, range(len(data)) if config.files else picks(len(data), config.limit))
+        shown = opened.images(data).rows_for_sheets(config.limit, opened.frame)
+        return sampler.rows_of_data(opened, data, range(len(data)) if config.files else shown)
     return sampler.rows_of_values(opened, config.given, config.limit)
 
 

@@ -14,8 +14,9 @@ import torch
 
 from models.family import Batch, Facts, FieldSpec, Recipe
 from pipeline.data import kinds
+from pipeline.data.order import rows_for_sheets
 from pipeline.data.shards import DataSet, facts_of
-from pipeline.data.tensors import Mode, fit
+from pipeline.data.tensors import Mode, fit, is_blank
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,17 @@ class Images:
         nearest = kinds.named(self.data.fields[field].kind).nearest
         image = fit(self(position, field), frame, crop.scale, (crop.top, crop.left), nearest, self.mode)
         return image[:, ::-1] if crop.mirrored else image
+
+    def rows_for_sheets(self, count: int, frame: tuple[int, int]) -> list[int]:
+        """Positions of `count` samples for a sheet (see `order.rows_for_sheets`): blank is judged by the input, cut to
+        `frame`, or by the first picture of a data set without inputs."""
+        pictures = [name for name, field in self.data.fields.items() if kinds.named(field.kind).pixels]
+        field = "input" if "input" in pictures else pictures[0] if pictures else ""
+
+        def blank(position: int) -> bool:
+            return bool(field) and is_blank(self.cut(position, field, frame))
+
+        return rows_for_sheets(count, self.data.labels, blank)
 
     def tensors(
         self, positions: Sequence[int], field: str, frame: tuple[int, int], crops: Sequence[Crop]

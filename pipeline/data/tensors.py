@@ -102,6 +102,16 @@ def to_uint8(image: Tensor) -> Array:
     return x.expand(3, -1, -1).permute(1, 2, 0).byte().contiguous().numpy()
 
 
+def is_blank(image: Array, tolerance: int = 8, share: float = 0.95) -> bool:
+    """Whether a picture shows next to nothing: `share` of its pixels within `tolerance` of the median grey level (uint8
+    `H W 3`), or of one id (label ids `H W`)."""
+    if image.ndim == 2:
+        _, counts = np.unique(image, return_counts=True)
+        return bool(counts.max() >= share * image.size)
+    grey = image.mean(2)
+    return bool((np.abs(grey - np.median(grey)) <= tolerance).mean() >= share)
+
+
 def coloured(ids: Array) -> Array:
     """Label ids `H W` -> uint8 `H W 3`: a colour an id, its hue turned by the golden ratio from one id to the next."""
     turn = 2 * math.pi * (ids[..., None] * 0.6180339887 + np.array([0.0, -1 / 3, 1 / 3]))

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from models.abilities import Answers, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
 from pipeline.artifacts import storage
-from pipeline.data.order import picks
-from pipeline.data.tensors import to_uint8
+from pipeline.data.order import picks, rows_for_sheets
+from pipeline.data.tensors import is_blank, to_uint8
 from pipeline.evaluation import metrics, protocol
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.setting import Setting, part
@@ -105,13 +105,17 @@ class Samples:
         own = Protocol(options.inputs or 20, options.samples or 10, "consecutive")
         rule = protocol.PROTOCOLS.get(options.protocol, own)
         chosen = picks(len(pairs["target"]), rule.inputs)
+        labels = [setting.data.labels[i] for i in chosen]
+        judged = pairs["input"] if "input" in pairs else pairs["target"]
+        shown = rows_for_sheets(options.sheet, labels, lambda i: is_blank(to_uint8(judged[chosen[i]])))
+        on_sheet = {chosen[i] for i in shown}
         rows: list[list[np.ndarray]] = []
 
         def drawn() -> Iterator[tuple[Tensor, Tensor]]:
             for i in chosen:
                 generator = seeded(options.seed, sampler, str(i))
                 samples = protocol.draw(family, part(pairs, slice(i, i + 1)), rule.samples, generator, sampler)
-                if len(rows) < options.sheet:
+                if i in on_sheet:
                     pictures = [pairs[name][i] for name in ("input", "target") if name in pairs]
                     shown = [to_uint8(x) for x in samples[:SHEET_SAMPLES]]
                     rows.append([*map(to_uint8, pictures), sheets.mosaic(shown, SHEET_COLUMNS)])

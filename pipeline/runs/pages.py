@@ -25,7 +25,8 @@ def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str,
     cells = [[*row.shown, *pictures] for row, pictures in zip(rows, drawn, strict=True)]
     inputs = ["input", *(f"input {i + 2}" for i in range(len(rows[0].shown) - 1))][: len(rows[0].shown)]
     columns = [*inputs, *(f"{sampler} {i + 1}" for i in range(count))]
-    return sheets.sheet(cells, [row.name for row in rows], columns, f"Samples: {sampler}", note)
+    names = [f"{row.name}\n{row.label or ''}".strip() for row in rows]
+    return sheets.sheet(cells, names, columns, f"Samples: {sampler}", note)
 
 
 def styles(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,10 @@ from models.family import Batch, Facts, Family, FieldSpec
 from pipeline.artifacts import storage
 from pipeline.data import kinds
 from pipeline.data.images import Images
-from pipeline.data.order import picks
+from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet, require_fields
 from pipeline.data.sources import folder
-from pipeline.data.tensors import fit, to_uint8
+from pipeline.data.tensors import fit, is_blank, to_uint8
 from pipeline.runs import checkpoint
 
 
@@ -69,6 +69,8 @@ class Row:
     """What it is on a sheet: uint8 `H W 3` (or ids `H W`)."""
     key: str = ""
     """Its name in a file's name; empty: `name`."""
+    label: str | None = None
+    """Its style label: rows of a sheet cover several."""
 
 
 def seeded(seed: int, *words: str) -> torch.Generator:
@@ -98,6 +100,17 @@ def of_image(run: Run, image: np.ndarray, name: str = "", field: str = "input") 
     return Row(name, {"index": torch.zeros(1, dtype=torch.int64), **given}, (piece,))
 
 
+def chosen(rows: Sequence[Row], count: int) -> list[Row]:
+    """`count` rows for a sheet: not blank, their labels in turn."""
+    pictures = [row.shown[0] if row.shown else None for row in rows]
+
+    def blank(place: int) -> bool:
+        picture = pictures[place]
+        return picture is not None and is_blank(picture)
+
+    return [rows[i] for i in rows_for_sheets(count, [row.label for row in rows], blank)]
+
+
 def rows_of_data(run: Run, data: DataSet, positions: Sequence[int]) -> list[Row]:
     """Rows with the fields that the family reads, of samples of a data set."""
     images, fields = run.images(data), list(run.family.reads)
@@ -112,7 +125,7 @@ def rows_of_data(run: Run, data: DataSet, positions: Sequence[int]) -> list[Row]
                 texts.append(value)
             else:
                 shown.append(images.cut(p, name, run.frame))
-        found.append(Row(" ".join([data.keys[p], *texts]), batch, tuple(shown), data.keys[p]))
+        found.append(Row(" ".join([data.keys[p], *texts]), batch, tuple(shown), data.keys[p], data.labels[p]))
     return found
 
 
@@ -127,7 +140,8 @@ def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> list[
         reads = ", ".join(f"{n} ({run.specs[n].kind})" for n in run.family.reads) or "no input"
         raise ValueError(f"{option}: is for families that read one picture; {run.name} reads {reads}")
     images = folder.images(storage.absolute(path, option), kinds.named(run.specs[field].kind).pixels, palette)
-    found = [of_image(run, image, name, field) for name, image in images]
+    made = (of_image(run, image, name, field) for name, image in images)
+    found = [replace(row, label=row.name.rpartition("/")[0]) for row in made]
     if not found:
         raise ValueError(f"{option} {path}: no images there")
     return found

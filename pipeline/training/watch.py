@@ -92,7 +92,7 @@ class Watch:
     def _preview(self, stage: Stage, done: int) -> None:
         assert self.held_out is not None and self.tracker is not None
         data, recipe = self.held_out.data, self.job.recipe
-        positions = picks(len(data), ROWS)
+        positions = self.held_out.rows_for_sheets(ROWS, recipe.frame)
         [batch] = self._batches(positions, len(positions))
         columns = self.family.preview(batch, torch.Generator().manual_seed(recipe.seed))
         if not columns:
