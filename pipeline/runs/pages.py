@@ -19,6 +19,7 @@ Named = tuple[str, np.ndarray]
 """A picture (uint8 `H W 3`) with its name."""
 
 
+@torch.no_grad()
 def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str, seed: int, note: str) -> Image.Image:
     """A row an input, `count` samples each."""
     drawn = [sample(family, row.given, row.name, count, sampler, seed) for row in rows]
@@ -29,6 +30,7 @@ def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str,
     return sheets.sheet(cells, names, columns, f"Samples: {sampler}", note)
 
 
+@torch.no_grad()
 def styles(
     family: EncodesStyle, rows: Sequence[Row], given: Sequence[Named], note: str, limit: int
 ) -> dict[str, Image.Image]:
@@ -51,6 +53,7 @@ def styles(
     return made
 
 
+@torch.no_grad()
 def answers(family: Answers, rows: Sequence[Row], count: int) -> list[dict[str, object]]:
     """Of each row its name and the `count` best answers with their scores."""
     found: list[dict[str, object]] = []

@@ -79,6 +79,7 @@ def seeded(seed: int, *words: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "little") >> 1)
 
 
+@torch.no_grad()
 def sample(
     family: DrawsSamples, given: Batch, name: str, count: int, sampler: str = "", seed: int = 0
 ) -> list[np.ndarray]:

@@ -38,6 +38,10 @@ FINAL: dict[str, type[Exception]] = {
 """What a worker ends with that another try would not mend."""
 
 
+FAMILIES = "VARIEGATE_FAMILIES"
+"""Environment variable that workers need to find families outside `models/`."""
+
+
 # ---------------------------------------------------------------------------------------------------- the driver's side
 
 
@@ -85,6 +89,7 @@ def _fit_on_ray(job: Job) -> None:
             name=uuid.uuid4().hex,
             storage_path=tempfile.gettempdir(),
             failure_config=FailureConfig(max_failures=job.run.max_failures),
+            worker_runtime_env={"env_vars": {FAMILIES: os.environ[FAMILIES]}} if FAMILIES in os.environ else None,
         ),
     )
     try:
