@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.common.average import Average
-from models.common.seeds import seeded
+from models.common.seeds import seed_of, seeded
 from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
 from models.group import Group
 from models.imle.distance import HALF_RANGE, PAPER_FACTORS, PIXELS, MaskedDistance
@@ -404,8 +403,7 @@ def _normal(shape: Iterable[int], *parts: int | str) -> Tensor:
 
 def noise_seed(seed: int, step: int, index: int, time: int = 0) -> int:
     """The seed of all candidates of sample `index`, searched at `step`; `time`: how often it came before in the set."""
-    digest = hashlib.sha256(repr((seed, "noise", step, index, time)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return seed_of(seed, "noise", step, index, time)
 
 
 def check(recipe: Config, perceptual: nn.Module | None) -> None:

@@ -3,7 +3,6 @@ hand), and samples for each of them."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 import models
 from models.abilities import DrawsSamples
+from models.common.seeds import seeded
 from models.family import Batch, Facts, Family, FieldSpec
 from pipeline.artifacts import storage
 from pipeline.data import kinds
@@ -71,12 +71,6 @@ class Row:
     """Its name in a file's name; empty: `name`."""
     label: str | None = None
     """Its style label: rows of a sheet cover several."""
-
-
-def seeded(seed: int, *words: str) -> torch.Generator:
-    """A CPU generator that depends on the seed and the words alone."""
-    hashed = hashlib.sha256("\x1f".join([str(seed), *words]).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "little") >> 1)
 
 
 @torch.no_grad()

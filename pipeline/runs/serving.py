@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from models.abilities import Answers, DrawsSamples, require
+from models.common.seeds import seeded
 from models.family import Batch
 from pipeline.data import decode, kinds
 from pipeline.data.tensors import to_uint8
@@ -62,8 +63,7 @@ class Server:
     def _draw(
         self, family: DrawsSamples, given: Batch, content: bytes, count: int, seed: int, way: str
     ) -> list[np.ndarray]:
-        mark = hashlib.sha256(f"{seed}/{way}/".encode() + content).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(mark[:8], "little") >> 1)
+        generator = seeded(seed, way, hashlib.sha256(content).hexdigest())
         with torch.no_grad():
             return [to_uint8(x) for x in family.sample(given, count, generator, way)[0]]
 
