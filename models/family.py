@@ -136,6 +136,12 @@ class Recipe:
         """(height, width) of a training picture, pixels."""
         return self.size, self.size * self.aspect
 
+    @property
+    def candidates(self) -> dict[str, Any]:
+        """What the candidates of a nearest-sample search are a function of, beside their seeds: part of the identity of
+        matches. Empty for families that search for none."""
+        return {}
+
 
 @dataclass(frozen=True)
 class PerceptualRecipe(Recipe):

@@ -316,6 +316,24 @@ class IMLE(Family):
             "all_rejected": torch.tensor([int(one.all_rejected) for one in found]),
         }
 
+    def search_by(self, how: str, samples: int) -> int:
+        if samples and self.recipe.level_samples:
+            raise ValueError(f"--samples {samples}: this run searches level by level, by its own --level-samples")
+        if how not in ("", "exact", "projected"):
+            raise ValueError(f"--search {how}: exact or projected")
+        search: Any = how or self.recipe.search
+        self.recipe = replace(self.recipe, search=search)
+        check(self.recipe, None)
+        return samples or (0 if self.recipe.level_samples else self.recipe.samples)
+
+    def search_seed(self, step: int, index: int) -> int:
+        return noise_seed(self.recipe.seed, step, index)
+
+    @torch.no_grad()
+    def found(self, batch: Batch, table: Table) -> Tensor:
+        x = self.condition(batch["input"])
+        return self.picture(x, self.noise(table["seed"], table["candidate"], x.shape[2:])).clamp(-1, 1)
+
     # Noise and condition ---------------------------------------------------------------------------------------------
 
     def _sizes(self, size: Sequence[int]) -> list[tuple[int, ...]]:
