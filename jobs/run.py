@@ -19,6 +19,7 @@ from jobs import command, describe, evaluate, neighbours, sample, shard, train
 from models.abilities import Answers, DrawsSamples
 from models.family import PerceptualRecipe
 from pipeline.artifacts import storage
+from pipeline.data import sources
 from pipeline.runs.sampler import open_run
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.style.weights import of_recipe
@@ -126,11 +127,13 @@ def run(family: str, config: Any) -> dict[str, Any]:
         raise ValueError(f"{family} needs --{missing[0]}, which jobs.run does not make: make it and use jobs.train")
     if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
         of_recipe(config.weights, recipe)  # weights that cannot be had are refused before the work, not after it
+    made = _shard(config, recipe, storage.join(root, "data"))
+    _refuse_at_once(config, made, needed)
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
         parts = Parts(config, root, uri, parent, tags)
         data, trained = parts.folder("data"), parts.folder("train")
-        parts.do("data", shard.run, _shard(config, recipe, data))
+        parts.do("data", shard.run, made)
         artifacts = {name: MAKERS[name](parts) for name in needed}
         fit(train.job(family, _train(config, root, uri, artifacts), parent.as_parent))
         opened = open_run(trained)
@@ -148,6 +151,23 @@ def tracking_uri(given: str | None, root: str) -> str | None:
     if given == "off" or (given is None and storage.is_remote(root)):
         return None
     return given or f"sqlite:///{root}/mlflow.db"
+
+
+def _refuse_at_once(config: Any, made: shard.Config, needed: list[str]) -> None:
+    """What the listing of the source shows already, before hours of work.
+
+    Raises:
+        ValueError: no held-out samples, or fewer training images than neighbours wanted.
+    """
+    kind, place = sources.parse(made.source)
+    listed = sources.open_source(shard.source_options(made, kind), place).samples()
+    if not listed.get("val"):
+        raise ValueError(f"--source {made.source}: has no held-out samples (a folder val/): give --val-share 0.1")
+    most = max(config.near, config.far)
+    if "neighbours" in needed and len(listed["train"]) <= most:
+        raise ValueError(
+            f"--near {config.near} --far {config.far}: the source has {len(listed['train'])} images to train on"
+        )
 
 
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
