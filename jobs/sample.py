@@ -97,7 +97,8 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
         if config.files:
             _write_all(family, inputs, sampler, config, output)
     if styles:
-        pages.update(_style_sheets(family, some, styles, warning, config.limit))
+        chosen = _rows(styles, _labels(config, styles), config.limit)
+        pages.update(_style_sheets(family, some, styles, chosen, warning))
     paths = []
     for name, picture in pages.items():
         path = storage.join(output, f"{name}.png")
@@ -127,14 +128,14 @@ def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Co
 
 
 def _style_sheets(
-    family: Family, some: Sequence[Named], styles: Sequence[Named], note: str, limit: int
+    family: Family, some: Sequence[Named], styles: Sequence[Named], chosen: Sequence[int], note: str
 ) -> dict[str, Image.Image]:
-    """Transfer (rows = inputs, columns = styles), the walk between the first and the last style, the map of all."""
+    """Transfer (rows = inputs, columns = the chosen styles), the walk from the first of these to the last, the map of
+    all."""
     codes = [family.codes(to_tensor([image])) for _, image in styles]
     if any(code is None for code in codes):
         return {}  # a method without style codes
     code = torch.cat([c for c in codes if c is not None])
-    chosen = _rows(styles, _labels(config, styles), limit)
     cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
     for _, image in some:
         out = [family.generate({"input": to_tensor([image])}, code[i : i + 1]) for i in chosen]
