@@ -38,7 +38,7 @@ class Config:
     """Inputs are label maps painted in colours; see jobs.shard."""
     resize: int = 0
     """Shortest side, pixels; 0 keeps the source's own bytes."""
-    crops: int = 60
+    crops: int = 80
     """demo: training crops per photograph."""
     val_share: float = 0.0
     """Share of the samples held out, for sources without splits of their own."""
@@ -87,7 +87,8 @@ def run(family: str, config: Any) -> dict[str, Any]:
         else:
             lists = ""
         fit(train.job(family, _train(config, root, uri, lists), parent.as_parent))
-        sheets = sample.Config(run=trained, data=data, output=folder("samples"), count=config.count)
+        split = "test" if config.source == "demo" else "val"  # the demo's photographs that training never saw
+        sheets = sample.Config(run=trained, data=data, output=folder("samples"), count=config.count, split=split)
         part("samples", sample.run, sheets)
         measured = evaluate.Config(run=trained, data=data, output=folder("evaluation"), weights=config.weights)
         figures: dict[str, Any] = part("evaluation", evaluate.run, measured)
@@ -104,7 +105,7 @@ def tracking_uri(given: str | None, root: str) -> str | None:
 
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
     if config.source == "demo":
-        made = {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
+        made = {"size": recipe.size, "crops": config.crops, "seed": recipe.seed, "held_out": "photographs"}
     else:
         made = {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
         made |= {"val_share": config.val_share, "palette": config.palette}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jobs import command
 from pipeline.artifacts import artifact, lease, pool, storage
 from pipeline.data import decode, palettes, samples, shards, tars
-from pipeline.data.sources import folder
+from pipeline.data.sources import demo, folder
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -56,6 +56,8 @@ class Config:
     """demo: training crops per photograph."""
     seed: int = 0
     """demo: where the crops lie."""
+    held_out: Literal["regions", "photographs"] = "regions"
+    """demo: a part of each photograph (split val), or also six photographs that training never sees (split test)."""
 
     def __post_init__(self) -> None:
         for option, least in (("shard_size", 1), ("workers", 1), ("resize", 0), ("max_pixels", 1), ("crops", 1)):
@@ -74,7 +76,8 @@ def source_options(config: Config) -> dict[str, Any]:
             raise ValueError(
                 "--source demo has its own layout and splits: leave out --layout, --input-side, --palette, --val-share"
             )
-        return {"kind": "demo", "size": config.size, "crops": config.crops, "seed": config.seed}
+        given = {"size": config.size, "crops": config.crops, "seed": config.seed, "held_out": config.held_out}
+        return {"kind": "demo", "version": demo.VERSION, **given}
     return {
         "kind": "folder",
         "layout": config.layout,

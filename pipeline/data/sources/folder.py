@@ -21,11 +21,20 @@ from pipeline.data.samples import SPLITS, Entry, Field, Reader, Source
 
 
 def open_source(options: dict[str, Any], root: str) -> Source:
-    """The source that `options` (see `jobs.shard`) describe; `root` is "demo" or a folder."""
-    if options["kind"] == "demo":
-        from pipeline.data.sources.demo import Demo
+    """The source that `options` (see `jobs.shard`) describe; `root` is "demo" or a folder.
 
-        return Demo(options["size"], options["crops"], options["seed"])
+    Raises:
+        ValueError: options of another version of the demo, or a folder that cannot be listed (see `Folder`).
+    """
+    if options["kind"] == "demo":
+        from pipeline.data.sources import demo
+
+        if (version := options.get("version", 1)) != demo.VERSION:
+            raise ValueError(
+                f"--source demo: the data set is of the demo's version {version}, whose inputs were edges; this is "
+                f"version {demo.VERSION}, whose inputs are grey: shard it into another folder"
+            )
+        return demo.Demo(options["size"], options["crops"], options["seed"], options["held_out"])
     return Folder(root, options["layout"], options["input_side"], options["val_share"], options.get("palette"))
 
 
