@@ -8,6 +8,8 @@ import errno
 import importlib
 import inspect
 import json
+import re
+import shlex
 import sys
 import textwrap
 import typing
@@ -47,11 +49,27 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
 
 def _prog(arguments: Sequence[str] | None) -> str | None:
     """The command as the help shows it, with its leading words: `python -m jobs.train step tiny`."""
-    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") or ""
-    if not name.startswith("jobs."):
+    if not (module := _module()):
         return None
     leading = sys.argv[1 : len(sys.argv) - len(arguments)] if arguments is not None else []
-    return " ".join(["python -m", name.removesuffix(".__main__"), *leading])
+    return " ".join(["python", *module, *leading])
+
+
+def _module() -> list[str]:
+    """`-m jobs.NAME` as words, where this process runs a job."""
+    name = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", "") or ""
+    return ["-m", name.removesuffix(".__main__")] if name.startswith("jobs.") else []
+
+
+def given() -> str:
+    """The command line of this process, to be given again; without the passwords of addresses in it."""
+    words = [_bare(word) for word in sys.argv[1:]]
+    return shlex.join(["python", *(_module() or [Path(sys.argv[0]).name]), *words])
+
+
+def _bare(word: str) -> str:
+    """An address without a user's name and password, `--option=ADDRESS` included."""
+    return re.sub(r"(://)[^/@]*@", r"\1", word)
 
 
 # Menus: a word that names a command, a bench, a study -----------------------------------------------------------------

@@ -10,13 +10,17 @@ one parent run.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from PIL import Image
+
 import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
 from pipeline.artifacts import storage
+from pipeline.runs.checkpoint import recipe_json
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
@@ -70,6 +74,8 @@ def run(family: str, config: Any) -> dict[str, Any]:
     recipe = config.recipe
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
+        parent.parameters({**recipe_json(recipe), "source": config.source, "vgg_weights": config.weights})
+        parent.description(_description(family, config, root))
 
         def part(name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
             with Tracker(folder(name), uri, job=name, name=name, parent=parent.as_parent, tags=tags) as tracker:
@@ -77,7 +83,8 @@ def run(family: str, config: Any) -> dict[str, Any]:
                 return job(options, tracker)
 
         data, styles, lists, trained = (folder(name) for name in ("data", "descriptors", "neighbours", "train"))
-        part("data", shard.run, _shard(config, recipe, data))
+        made = part("data", shard.run, _shard(config, recipe, data))
+        parent.dataset(config.source.rstrip("/").rsplit("/", 1)[-1], made["fingerprint"], data)
         if "neighbours" in models.load(family).NEEDS:
             part("descriptors", describe.run, _describe(config, recipe, data, styles))
             near = neighbours.Config(
@@ -89,11 +96,29 @@ def run(family: str, config: Any) -> dict[str, Any]:
         fit(train.job(family, _train(config, root, uri, lists), parent.as_parent))
         split = "test" if config.source == "demo" else "val"  # the demo's photographs that training never saw
         sheets = sample.Config(run=trained, data=data, output=folder("samples"), count=config.count, split=split)
-        part("samples", sample.run, sheets)
+        for path in part("samples", sample.run, sheets):
+            parent.picture(path.rsplit("/", 1)[-1].removesuffix(".png"), Image.open(io.BytesIO(storage.read(path))), 0)
         measured = evaluate.Config(run=trained, data=data, output=folder("evaluation"), weights=config.weights)
         figures: dict[str, Any] = part("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
+
+
+def _description(family: str, config: Any, root: str) -> str:
+    """Of the parent run, in Markdown: what it is, the command that made it, and those that go on from it."""
+    trained, data = storage.join(root, "train"), storage.join(root, "data")
+    return f"""**{family}** trained on `{config.source}`, with VGG weights `{config.weights.rsplit("/", 1)[-1]}`.
+The sheets are under *Artifacts*, `images`; each part is a run of its own below this one.
+
+Made by this command, which also goes on after an interruption, and does nothing when all is done:
+
+    {command.given()}
+
+More samples from the result, and an exact check of every file:
+
+    python -m jobs.sample --run {trained} --data {data} --output {storage.join(root, "more")} --count 12
+    python -m jobs.verify {root}
+"""
 
 
 def tracking_uri(given: str | None, root: str) -> str | None:
