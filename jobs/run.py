@@ -10,9 +10,12 @@ one parent run.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from PIL import Image
 
 import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
@@ -20,6 +23,7 @@ from models.abilities import Answers, DrawsSamples
 from models.family import PerceptualRecipe
 from pipeline.artifacts import storage
 from pipeline.data import sources
+from pipeline.runs.checkpoint import recipe_json
 from pipeline.runs.sampler import open_run
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.style.weights import of_recipe
@@ -45,7 +49,7 @@ class Config:
     """Inputs are label maps painted in colours; see jobs.shard."""
     resize: int = 0
     """Shortest side, pixels; 0 keeps the source's own bytes."""
-    crops: int = 60
+    crops: int = 80
     """demo: training crops per photograph."""
     val_share: float = 0.0
     """Share of the samples held out, for sources without splits of their own."""
@@ -131,19 +135,44 @@ def run(family: str, config: Any) -> dict[str, Any]:
     _refuse_at_once(config, made, needed)
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
+        parent.parameters({**recipe_json(recipe), "source": config.source, "vgg_weights": config.weights})
+        parent.description(_description(family, config, root))
         parts = Parts(config, root, uri, parent, tags)
         data, trained = parts.folder("data"), parts.folder("train")
-        parts.do("data", shard.run, made)
+        described = parts.do("data", shard.run, made)
+        parent.dataset(config.source.rstrip("/").rsplit("/", 1)[-1], described["fingerprint"], data)
         artifacts = {name: MAKERS[name](parts) for name in needed}
         fit(train.job(family, _train(config, root, uri, artifacts), parent.as_parent))
         opened = open_run(trained)
         if isinstance(opened.family, DrawsSamples | Answers):
-            sheets = sample.Config(run=trained, data=data, output=parts.folder("samples"), count=config.count)
-            parts.do("samples", sample.run, sheets)
+            split = "test" if config.source == "demo" else "val"  # the demo's photographs that training never saw
+            folder = parts.folder("samples")
+            sheets = sample.Config(run=trained, data=data, output=folder, count=config.count, split=split)
+            for path in parts.do("samples", sample.run, sheets):
+                if path.endswith(".png"):
+                    name = path.rsplit("/", 1)[-1].removesuffix(".png")
+                    parent.picture(name, Image.open(io.BytesIO(storage.read(path))), 0)
         measured = evaluate.Config(run=trained, data=data, output=parts.folder("evaluation"), weights=config.weights)
         figures: dict[str, Any] = parts.do("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
+
+
+def _description(family: str, config: Any, root: str) -> str:
+    """Of the parent run, in Markdown: what it is, the command that made it, and those that go on from it."""
+    trained, data = storage.join(root, "train"), storage.join(root, "data")
+    return f"""**{family}** trained on `{config.source}`, with VGG weights `{config.weights.rsplit("/", 1)[-1]}`.
+The sheets are under *Artifacts*, `images`; each part is a run of its own below this one.
+
+Made by this command, which also goes on after an interruption, and does nothing when all is done:
+
+    {command.given()}
+
+More samples from the result, and an exact check of every file:
+
+    python -m jobs.sample --run {trained} --data {data} --output {storage.join(root, "more")} --count 12
+    python -m jobs.verify {root}
+"""
 
 
 def tracking_uri(given: str | None, root: str) -> str | None:
@@ -173,7 +202,7 @@ def _refuse_at_once(config: Any, made: shard.Config, needed: list[str]) -> None:
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
     made: dict[str, Any] = {"option": config.option}
     if config.source == "demo":
-        made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
+        made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed, "held_out": "photographs"}
     else:
         made |= {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
         made |= {"val_share": config.val_share, "palette": config.palette}

@@ -22,7 +22,6 @@ from models.abilities import Answers, DrawsSamples, EncodesStyle, require
 from pipeline.artifacts import storage
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
-from pipeline.data.sources import folder
 from pipeline.runs import pages, sampler
 from pipeline.runs.checkpoint import note
 from pipeline.runs.sampler import Row
@@ -78,7 +77,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     output = storage.absolute(config.output, "--output")
     opened = sampler.open_run(storage.absolute(config.run, "--run"), config.stage)
     rows = _rows(config, opened)
-    some = sampler.chosen(rows, config.limit)
+    some = sampler.chosen_rows(rows, config.limit)
     family, warning = opened.family, note(dict(opened.described))
     if isinstance(family, Answers):
         path = storage.join(output, "answers.json")
@@ -114,10 +113,9 @@ def _rows(config: Config, opened: sampler.Run) -> list[Row]:
     return sampler.rows_of_values(opened, config.given, config.limit)
 
 
-def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[pages.Named]:
+def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[Row]:
     if config.styles:
-        found = folder.images(storage.absolute(config.styles, "--styles"))
-        return [(name, sampler.cut(opened, image)) for name, image in found]
+        return sampler.styles_of_folder(opened, storage.absolute(config.styles, "--styles"))
     if not config.data:
         return []
     return sampler.styles_of_data(opened, DataSet(storage.absolute(config.data, "--data"), config.split), most)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 import models
 from jobs import command
@@ -45,9 +43,9 @@ def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
 
 
 def command_line(options: type, recipe: Any) -> Any:
-    """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values."""
-    flat: Any = Annotated[type(recipe), tyro.conf.arg(name="")]
-    recipe_field = ("recipe", flat, field(default=recipe))
+    """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values, in the
+    help a group for each stage (`command.grouped`)."""
+    recipe_field = ("recipe", command.grouped(recipe))
     return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
 
 

@@ -139,7 +139,7 @@ def test_readme_s_options_exist(line: str, monkeypatch: pytest.MonkeyPatch, caps
         assert option in said, option
 
 
-TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "2", "--workers", "1"]
+TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "4", "--workers", "1"]
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_the_whole_job_on_s3_gives_the_weights_of_the_local_one(s3: str, tmp_pat
 @pytest.mark.slow
 def test_kill_9_costs_nothing_that_was_finished(tmp_path: Path) -> None:
     """The driver, at a moment of its own; jobs.bench chaos does more of it, and kills Ray workers by turns."""
-    figures = chaos.run(chaos.Config(trials=1, kills=1, crops=2))
+    figures = chaos.run(chaos.Config(trials=1, kills=1, crops=4))
     assert figures["kills"] >= 1 and figures["files_compared"] >= 7
     assert figures["files_differ"] == 0 and figures["parts_written_twice"] == 0
 

@@ -152,6 +152,10 @@ class Tracker:
         """Set tags on the run, for example which weights were used."""
         self._write({"event": "tags", "tags": dict(values)})
 
+    def description(self, text: str) -> None:
+        """What stands at the top of the run's page in MLflow, in Markdown."""
+        self.tags({"mlflow.note.content": text})
+
     def close(self, status: str = "FINISHED", wait: float = 20.0) -> None:
         """End the run (FINISHED, FAILED or KILLED), sending what is left; a server that is away is waited for `wait`
         seconds, after which the rest stays in the folder: `send(folder, uri)` or running the job again sends it."""

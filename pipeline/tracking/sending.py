@@ -28,6 +28,8 @@ BATCH = 1000
 """MLflow's limit of metrics in a request."""
 VALUE = 6000
 """MLflow's limit of a parameter's length."""
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""Experiment tag by which MLflow 3's pages choose between their training view and the one for GenAI."""
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 """Answers that another attempt would not change."""
 
@@ -159,7 +161,12 @@ class Sender:
                 return False
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "variegate")
         experiment = client.get_experiment_by_name(name)
-        number = experiment.experiment_id if experiment else client.create_experiment(name, _artifacts(self.uri))
+        if experiment:
+            number = experiment.experiment_id
+            if KIND not in experiment.tags:  # made by another program, or by an earlier version
+                client.set_experiment_tag(number, KIND, TRAINING)
+        else:
+            number = client.create_experiment(name, _artifacts(self.uri), {KIND: TRAINING})
         # A creation that timed out may have been carried out: look for it by our own mark.
         there = client.search_runs([number], f"tags.`variegate.id` = '{about['id']}'")
         if there:
