@@ -174,7 +174,7 @@ def test_kill_9_costs_nothing_that_was_finished(tmp_path: Path) -> None:
 
 def test_an_unreachable_cluster_is_named() -> None:
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
-    line = [sys.executable, "-c", "from pipeline import workers; workers.start()"]
+    line = [sys.executable, "-c", "from pipeline.artifacts import pool; pool.start()"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode != 0 and "RAY_ADDRESS=127.0.0.1:1: no cluster answers there" in done.stderr
 
@@ -244,7 +244,7 @@ def test_known_truth_kinds(kind: str, wanted: tuple[int, bool, int]) -> None:
 DEAD_NODE = """
 import os, signal, threading, time
 from pathlib import Path
-from pipeline import workers
+from pipeline.artifacts import pool
 
 def make():
     return time.sleep
@@ -258,10 +258,10 @@ def raylet():
         if name == "raylet" and int(rest.split()[1]) == os.getpid():
             return int(folder.name)
 
-workers.NODE_CHECK_SECONDS = 1.0
-workers.start(cpus=1)
+pool.NODE_CHECK_SECONDS = 1.0
+pool.start(cpus=1)
 threading.Timer(5, lambda: os.kill(raylet(), signal.SIGKILL)).start()
-list(workers.each(make, [], [600], 1))
+list(pool.each(make, [], [600], 1))
 """
 
 

@@ -87,7 +87,7 @@ def read_only(described: dict[str, Any], place: str) -> Reader:
         ValueError: the data set was made from a built-in source and the place is a folder, or the other way round.
     """
     module = load(described["kind"])
-    if (place == described["kind"]) != module.BUILT_IN:
+    if (place in names()) != module.BUILT_IN:
         made = described["kind"] if module.BUILT_IN else "a folder"
         raise ValueError(f"--source {place}: the data set was made from {made}")
     reader: Reader = module.read_only(place, _options(module, described))
