@@ -40,15 +40,15 @@ class Progress:
         unit: str = "",
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
-        beat: float = BEAT,
+        beat: float | None = None,
     ) -> None:
-        """stream: stderr. clock, beat: for tests (beat 0: no thread, call `tick`)."""
+        """stream: stderr. clock, beat (BEAT): for tests (beat 0: no thread, call `tick`)."""
         self.what, self.total, self.unit, self.done = what, total, unit, 0.0
         self.rate: float | None = None
         """Units a second, where it is known better than from the whole time so far."""
-        self._stream, self._clock, self._beat = stream or sys.stderr, clock, beat
+        self._stream, self._clock, self._beat = stream or sys.stderr, clock, BEAT if beat is None else beat
         self._began = self._since = clock()
-        self._first = 0.0
+        self._first, self._set = 0.0, False
         self._told: float | None = None
         self._bar: Any = None
         self._end = threading.Event()
@@ -60,8 +60,8 @@ class Progress:
     def set(self, done: float, total: float | None = None, what: str = "", rate: float | None = None) -> None:
         """Where the work is. Another `what` begins a new count; what was done before the first call is not counted as
         speed."""
-        if self.done == 0 or (what and what != self.what):
-            self._since, self._first = self._clock(), done
+        if not self._set or (what and what != self.what):
+            self._since, self._first, self._set = self._clock(), done, True
         self.what, self.total = what or self.what, self.total if total is None else total
         self.done, self.rate = done, rate
 

@@ -155,8 +155,8 @@ def test_a_lost_lease_is_left_to_its_heir(folder: str, monkeypatch: pytest.Monke
 
 
 def test_a_killed_process_is_followed_at_once(tmp_path: Path) -> None:
-    holder = "import time; from pipeline.artifacts.lease import Lease\nheld = Lease({!r})\nprint(1, flush=True)\ntime.sleep(60)"
-    holder = holder.format(str(tmp_path))
+    holder = "import time; from pipeline.artifacts.lease import Lease; held = Lease({!r}); print(1, flush=True)"
+    holder = holder.format(str(tmp_path)) + "; time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, cwd=Path(__file__).parents[3])
     assert process.stdout is not None and process.stdout.readline()
     with pytest.raises(RuntimeError, match=f"process {process.pid}"), lease.lease(str(tmp_path)):
