@@ -74,7 +74,7 @@ class Progress:
         parts = [f"{self.done:.0f}{unit}" if self.total is None else f"{self.done:.0f} of {self.total:.0f}{unit}"]
         if rate <= 0:
             return ", ".join([*parts, f"{_duration(now - self._began)} so far"])
-        parts.append(f"{rate:.2g}{unit}/s")
+        parts.append(f"{rate:.0f}{unit}/s" if rate >= 10 else f"{rate:.2g}{unit}/s")
         if self.total is not None:
             parts.append(f"{_duration((self.total - self.done) / rate)} left")
         return ", ".join(parts)
