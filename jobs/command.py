@@ -43,7 +43,8 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
         where = f" ({getattr(parsed, 'output', 'output')}): make room and give the same command again" if full else ""
         print(f"error: {error}{where}", file=sys.stderr)
         raise SystemExit(1) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
         raise SystemExit(130) from None
 
 

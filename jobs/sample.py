@@ -11,6 +11,7 @@ its answers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -41,7 +42,8 @@ class Config:
     data: str = ""
     """Data set whose held-out samples are the inputs."""
     inputs: str = ""
-    """Or: a folder of input images (label maps, for a run that was trained on label maps)."""
+    """Or: a folder of input images (label maps, for a run that was trained on label maps). Those that cannot be read
+    are left out and named in OUTPUT/skipped.json."""
     given: dict[str, str] = field(default_factory=dict)
     """Or: FIELD VALUE, such as `class 3`; for a run that reads classes alone, none of them: a row for each class."""
     palette: str = ""
@@ -105,12 +107,25 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
 
 def _rows(config: Config, opened: sampler.Run) -> list[Row]:
     if config.inputs:
-        return sampler.rows_of_folder(opened, config.inputs, "--inputs", config.palette)
+        rows, bad = sampler.rows_of_folder(opened, config.inputs, "--inputs", config.palette)
+        _skip(config, bad)
+        return rows
     if config.data and opened.family.reads:
         data = DataSet(storage.absolute(config.data, "--data"), config.split)
         shown = opened.images(data).rows_for_sheets(config.limit, opened.frame)
         return sampler.rows_of_data(opened, data, range(len(data)) if config.files else shown)
     return sampler.rows_of_values(opened, config.given, config.limit)
+
+
+def _skip(config: Config, bad: Sequence[tuple[str, str]]) -> None:
+    """Name the inputs that are left out."""
+    path = storage.join(storage.absolute(config.output, "--output"), "skipped.json")
+    storage.remove(path)  # of an earlier call
+    if bad:
+        storage.publish_json(path, [{"source": name, "error": reason} for name, reason in bad])
+        print(f"--inputs {config.inputs}: {len(bad)} left out, named in {path}:", file=sys.stderr)
+        for name, reason in bad[:10]:
+            print(f"  {name}: {reason}", file=sys.stderr)
 
 
 def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[Row]:

@@ -33,7 +33,8 @@ def digest(value: Any) -> str:
 
 
 def begin(folder: str, kind: str, version: int, inputs: dict[str, Any], options: dict[str, Any]) -> Card | None:
-    """Claim `folder` for this request. Returns its card where the work is done already, else None.
+    """Claim `folder` for this request. Returns its card where the work is done already, else None. A part that does not
+    have the bytes that its done-marker names is taken out, to be made again, and so is the card then.
 
     Raises:
         ValueError: the folder holds the results of another request; the message names what differs.
@@ -42,6 +43,7 @@ def begin(folder: str, kind: str, version: int, inputs: dict[str, Any], options:
     path = storage.join(folder, "request.json")
     if not storage.exists(path):
         storage.publish_json(path, request)
+    _take_out_damaged(folder)
     path = storage.join(folder, "card.json")
     if not storage.exists(path):
         return None
@@ -88,6 +90,28 @@ def done_parts(folder: str) -> set[int]:
     """Numbers of the parts that are there with their done-marker."""
     there = set(storage.names(folder))
     return {int(n[:-5]) for n in there if n.endswith(".json") and n[:-5].isdigit() and n[:-5] + ".parquet" in there}
+
+
+def _take_out_damaged(folder: str) -> None:
+    """Remove, and name, the parts that are not what was published (cut short, a bad disk)."""
+    numbers = sorted(done_parts(folder))
+    with ThreadPoolExecutor(8) as threads:
+        sound = list(threads.map(lambda number: _sound(folder, number), numbers))
+    for number, good in zip(numbers, sound, strict=True):
+        if not good:
+            part, marker = (storage.join(folder, f"{part_name(number)}.{kind}") for kind in ("parquet", "json"))
+            print(f"{part} is not what its done-marker names: it is made again")
+            storage.remove(marker)
+            storage.remove(part)
+
+
+def _sound(folder: str, number: int) -> bool:
+    part, marker = (storage.join(folder, f"{part_name(number)}.{kind}") for kind in ("parquet", "json"))
+    try:
+        said = storage.read_json(marker)
+        return bool(storage.size(part) == said["bytes"] and storage.sha256_file(part) == said["sha256"])
+    except (ValueError, KeyError, TypeError):  # the marker itself
+        return False
 
 
 def publish_part(folder: str, number: int, table: pa.Table) -> None:
@@ -186,7 +210,7 @@ def open_part(folder: str, number: int, check: bool = True, footer: Any = None) 
         source = pa.PythonFile(_Ranges(path), mode="r") if storage.is_remote(path) else path
         return pq.ParquetFile(source, metadata=footer, page_checksum_verification=check)
     except (pa.ArrowInvalid, FileNotFoundError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
+        raise ValueError(f"{path} cannot be read ({error}): run its job again, which makes it anew") from error
 
 
 def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.Table:
@@ -199,7 +223,7 @@ def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and storage.is_remote(path) and not isinstance(error, FileNotFoundError):
             raise  # the store's own trouble
-        raise ValueError(f"{path} cannot be read ({error}): remove it and its .json, and run the job again") from error
+        raise ValueError(f"{path} cannot be read ({error}): run its job again, which makes it anew") from error
 
 
 def finish(folder: str, parts: Iterable[int], notes: dict[str, Any]) -> Card:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+
+from pipeline.artifacts.scratch import Scratch
 
 
 def is_remote(path: str) -> bool:
@@ -96,7 +97,11 @@ def names(folder: str) -> list[str]:
 def listing(root: str) -> dict[str, int]:
     """Path below `root` -> size, of all files at any depth, sorted by path; empty where there is no such folder.
 
-    Links are followed; what begins with a dot is left out.
+    Links are followed; what begins with a dot is left out. A file that cannot be read (no permission, a link to nowhere
+    or to itself) has size 0.
+
+    Raises:
+        OSError: a folder that cannot be read.
     """
     found: dict[str, int] = {}
     if is_remote(root):
@@ -106,7 +111,7 @@ def listing(root: str) -> dict[str, int]:
                 found[str(path)[len(inner) :].lstrip("/")] = int(entry["size"])
     else:
         seen = set()
-        for folder, folders, files in os.walk(root, followlinks=True):
+        for folder, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
             real = os.path.realpath(folder)
             if real in seen:  # a link back to a folder above
                 folders.clear()
@@ -114,8 +119,18 @@ def listing(root: str) -> dict[str, int]:
             seen.add(real)
             for name in files:
                 path = Path(folder, name)
-                found[path.relative_to(root).as_posix()] = path.stat().st_size if path.exists() else 0
+                try:
+                    # What cannot be read counts as empty, so that it is another listing once that is mended.
+                    size = path.stat().st_size if os.access(path, os.R_OK) else 0
+                except OSError:
+                    size = 0
+                found[path.relative_to(root).as_posix()] = size
     return {path: found[path] for path in sorted(found) if not any(part.startswith(".") for part in path.split("/"))}
+
+
+def _unreadable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def remove(path: str) -> None:
@@ -149,10 +164,11 @@ def temporary(path: str) -> Iterator[str]:
     """A local name to write to before `publish_file(path, name)`: beside a local `path`, else in the temporary folder.
     Removed at the end if it is still there; a `.tmp-` file that a kill left behind is never read by anyone."""
     if is_remote(path):
-        folder = Path(tempfile.gettempdir())
-    else:
-        folder = Path(path).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        with Scratch("draft") as there:
+            yield f"{there}/draft"
+        return
+    folder = Path(path).parent
+    folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".tmp-{uuid.uuid4().hex}"
     try:
         yield str(draft)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -77,3 +78,10 @@ class Source(Protocol):
     @property
     def reader(self) -> Reader:
         """What workers get."""
+
+
+def of_one_file(error: OSError) -> bool:
+    """Whether a file cannot be read for a reason of its own (gone, no permission, a link to itself): its sample is bad.
+    A disk's or a store's trouble ends the job instead."""
+    own = errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG
+    return isinstance(error, FileNotFoundError | PermissionError) or error.errno in own

@@ -52,9 +52,10 @@ def shard(
     """
     began = time.perf_counter()
     options = options or ShardOptions()
-    listed = source.samples()
+    listed = source.samples()  # before anything is written: it may fail
     inputs, hashed = _request(options, source, origin, listed)
     with lease.lease(root):
+        _make_way(root, inputs, hashed)
         artifact.begin(root, "dataset", shards.FORMAT, inputs, hashed)
         items, counts = _missing(root, listed, options.shard_size)
         how = tars.Treatment(source.fields, options.max_pixels, options.resize, options.check == "decode")
@@ -89,6 +90,20 @@ def _request(
     return inputs, hashed
 
 
+def _make_way(root: str, inputs: dict[str, Any], hashed: dict[str, Any]) -> None:
+    """Remove an unfinished data set of the same options whose source has changed since, most likely as it was mended:
+    nothing can be made of it any more. A finished one stays, and refuses the other source."""
+    path = storage.join(root, "request.json")
+    if storage.exists(storage.join(root, "dataset.json")) or not storage.exists(path):
+        return
+    there = storage.read_json(path)
+    if there["kind"] == "dataset" and there["options"] == hashed and there["inputs"] != inputs:
+        print(f"{root} was begun with other files in the source, and not finished: all its shards are made again")
+        for split in there["inputs"]["source_samples"]:
+            storage.remove(storage.join(root, split))
+        storage.remove(path)
+
+
 def _shard_writer(root: str, read: samples.Reader, how: tars.Treatment) -> Callable[[Any], Any]:
     def write(item: tuple[str, int, int, list[samples.Entry]]) -> dict[str, Any]:
         split, shard, first, entries = item
@@ -111,15 +126,20 @@ def _missing(root: str, listed: dict[str, list[samples.Entry]], size: int) -> tu
         items += [
             (split, i, i * size, entries[i * size : (i + 1) * size])
             for i in range(counts[split])
-            if not {f"{i:05d}.json", f"{i:05d}.tar"} <= there or _cut(root, split, i)
+            if not {f"{i:05d}.{kind}" for kind in ("json", "tar", "parquet")} <= there or _damaged(root, split, i)
         ]
     return items, counts
 
 
-def _cut(root: str, split: str, shard: int) -> bool:
-    """Whether a tar has another size than its done-marker says."""
-    marker = storage.read_json(shards.shard_path(root, split, shard, "json"))
-    return bool(storage.size(shards.shard_path(root, split, shard, "tar")) != marker["bytes"])
+def _damaged(root: str, split: str, shard: int) -> bool:
+    """Whether a tar has another size, or an index another hash, than the done-marker says. (`jobs.verify` hashes the
+    tars too, which takes as long as reading them.)"""
+    tar, index, marker = (shards.shard_path(root, split, shard, kind) for kind in ("tar", "parquet", "json"))
+    try:
+        said = storage.read_json(marker)
+        return bool(storage.size(tar) != said["bytes"] or storage.sha256_file(index) != said["index_sha256"])
+    except (ValueError, KeyError):  # the marker itself
+        return True
 
 
 def _judge(root: str, described: dict[str, Any], limit: float) -> None:

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import storage
 from pipeline.data import decode, kinds
-from pipeline.data.samples import Field
+from pipeline.data.samples import Field, of_one_file
 from pipeline.data.shards import shard_path
 from pipeline.data.ustar import TarFile
 
@@ -171,7 +171,9 @@ def read_files(entry: Entry, read: Reader, how: Treatment) -> Files:
     for name in how.members:
         try:
             found[name] = read(entry.files[name], name)
-        except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        except OSError as error:
+            if not of_one_file(error):
+                raise
             raise ValueError(f"{name}: {error}" if len(how.members) > 1 else str(error)) from error
     return found
 

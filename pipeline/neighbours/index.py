@@ -30,7 +30,7 @@ from faiss.contrib.ondisk import merge_ondisk
 
 from pipeline.artifacts import artifact, storage
 from pipeline.neighbours import lists, shell, units
-from pipeline.neighbours.units import Item, Units, Work, load_arrays, save_arrays
+from pipeline.neighbours.units import SEAL, Item, Units, Work, load_arrays, publish_sealed, save_arrays
 from pipeline.search import best, bounds, recall, scanning
 from pipeline.search.bounds import Array
 from pipeline.style.vectors import Vectors
@@ -76,6 +76,14 @@ class Plan(units.Plan):
         found += [(kind, number) for kind in ("radii", "piece") for number in range(len(self.pieces))]
         return [*found, ("merge", 0), *(("lists", b) for b in blocks)]
 
+    def items(self, blocks: list[int]) -> list[Item]:
+        found = super().items(blocks)
+        lost = not storage.exists(storage.join(self.scratch, "merge.ivfdata"))
+        if lost and ("merge", 0) not in found and _mergeable(_empty(self.index, Vectors(self.descriptors).dimension)):
+            storage.remove(self.path(("merge", 0)))  # it names a file that was removed
+            return super().items(blocks)
+        return found
+
     def worker(self, centre: Array) -> Worker:
         return Worker(self, centre)
 
@@ -102,7 +110,7 @@ class Plan(units.Plan):
         scanned, certified = (np.concatenate([block[name] for block in blocks]) for name in ("scanned", "certified"))
         valid = lists["far"][:, 0] >= 0
         usable = int(valid.sum())
-        files = [name for name in storage.names(self.scratch) if name.startswith("merge")]
+        files = [name for name in storage.names(self.scratch) if name.startswith("merge") and not name.endswith(SEAL)]
         size = sum(storage.size(storage.join(self.scratch, name)) for name in files)
         found: dict[str, Any] = {"method": "index", "index": self.index, "probes": self.probes}
         found |= {"bytes_per_image": size / usable, "recall_queries": len(truth["rows"])}
@@ -270,7 +278,7 @@ class Worker(units.Worker):
     def _publish(self, item: Item, index: Any) -> None:
         with storage.temporary(self.plan.path(item)) as draft:
             faiss.write_index(index, draft)
-            storage.publish_file(self.plan.path(item), draft)
+            publish_sealed(self.plan.path(item), draft)
 
     def train(self, _: int) -> None:
         index = _empty(self.plan.index, self.vectors.dimension)
@@ -333,7 +341,7 @@ class Worker(units.Worker):
             with storage.temporary(data) as draft:
                 merge_ondisk(index, paths, draft)
                 lists: Any = faiss.downcast_InvertedLists(_ivf(index).invlists)
-                storage.publish_file(data, draft)
+                publish_sealed(data, draft)
                 lists.filename = data.rpartition("/")[2]  # without the folder: the index is the same wherever it is
         else:
             self._add(index, 0, self.plan.rows)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from pipeline.artifacts import storage
+from pipeline.neighbours.units import publish_sealed
 from pipeline.search import bounds, scanning
 from pipeline.search.best import Best
 from pipeline.search.bounds import Array
@@ -102,7 +103,7 @@ class Shell:
             with storage.temporary(path) as draft:
                 with open(draft, "wb") as file:
                     np.save(file, array)
-                storage.publish_file(path, draft)
+                publish_sealed(path, draft)
 
     def columns(self, x: Array, squares: Array, sign: int) -> Array:
         """float32 n m + 1: [p, sign s]."""

@@ -21,6 +21,12 @@ from pipeline.artifacts import artifact, pool, storage
 from pipeline.search.bounds import Array
 from pipeline.style.vectors import Vectors
 
+WAIT_SECONDS = 120.0
+"""A worker that waits for another's unit for so long does it itself. Its CPUs would be idle meanwhile, and the file is
+the same: too short costs nothing but power."""
+SEAL = ".sha256"
+"""Ending of the file that holds another's hash."""
+
 Item = tuple[str, int]
 """(kind of unit, its number)."""
 
@@ -82,7 +88,9 @@ class Plan:
         return storage.exists(self.path(item))
 
     def items(self, blocks: list[int]) -> list[Item]:
-        """Of `units` those that are still to do."""
+        """Of `units` those that are still to do. What a kill or a disk has damaged of the others is removed, and to be
+        done again."""
+        remove_damaged(self.scratch)
         there = set(storage.names(self.scratch))
         return [item for item in self.units(blocks) if self.name(item) not in there]
 
@@ -121,9 +129,19 @@ class Worker:
         return {"what": item[0], "number": item[1], "pid": os.getpid(), "peak_kb": pool.peak_kb(), **spent, **counts}
 
     def wait(self, *items: Item) -> None:
-        """For units that were handed out before, to other workers."""
-        while not all(map(self.plan.done, items)):
+        """For units that were handed out before, to other workers. After WAIT_SECONDS without one of them done, they
+        are done here: their worker's host may be lost, and no other free."""
+        missing = [item for item in items if not self.plan.done(item)]
+        since = time.monotonic()
+        while missing:
             time.sleep(0.05)
+            still = [item for item in missing if not self.plan.done(item)]
+            if len(still) < len(missing):
+                since = time.monotonic()
+            elif time.monotonic() - since > WAIT_SECONDS:  # each waiting worker begins elsewhere, and goes on
+                kind, number = still[os.getpid() % len(still)]
+                getattr(self, kind)(number)
+            missing = still
 
 
 def unit_worker(plan: Plan, centre: Array) -> Callable[[Item], dict[str, Any]]:
@@ -142,6 +160,37 @@ def pieces(part_rows: list[int], least: int) -> tuple[tuple[int, int], ...]:
     if stop > start:
         found.append((start, stop))
     return tuple(found)
+
+
+def publish_sealed(path: str, draft: str) -> None:
+    """Publish the finished local file `draft` as `path`, for formats without a checksum of their own: its hash is
+    published beside it, before it."""
+    storage.publish(path + SEAL, storage.sha256_file(draft).encode())
+    storage.publish_file(path, draft)
+
+
+def remove_damaged(scratch: str) -> None:
+    """Remove, and name, those of the units' files that are not what was published there."""
+    there = storage.names(scratch)
+    for name in there:
+        path = storage.join(scratch, name)
+        if name.endswith(SEAL) or name.startswith("."):
+            continue
+        if name + SEAL in there:
+            sound = storage.sha256_file(path) == storage.read(path + SEAL).decode()
+        else:
+            sound = not name.endswith(".npz") or _readable(path)
+        if not sound:
+            print(f"{path} is damaged: it is made again")
+            storage.remove(path)
+
+
+def _readable(path: str) -> bool:
+    try:
+        load_arrays(path)  # compares its checksums
+    except ValueError:
+        return False
+    return True
 
 
 def save_arrays(path: str, **arrays: Array) -> None:

@@ -8,11 +8,11 @@ What `images` may be, and what comes back, stands in pipeline.runs.serving.
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 
 from pipeline.artifacts import storage
+from pipeline.artifacts.scratch import Scratch
 from pipeline.runs import checkpoint
 from pipeline.runs.serving import Server
 
@@ -32,7 +32,7 @@ def save(run: str, output: str) -> None:
     if Path(output).exists():
         raise ValueError(f"{output} exists already: a model folder is written once")
     checkpoint.restore(run)  # not finished, or damaged: said before anything is written
-    with tempfile.TemporaryDirectory(prefix="variegate-model-") as folder:
+    with Scratch("model") as folder:
         for name in ("recipe.json", "weights.pt", "weights.json"):
             (Path(folder) / name).write_bytes(storage.read(storage.join(run, name)))
         facts = storage.read_json(storage.join(folder, "recipe.json"))

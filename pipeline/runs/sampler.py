@@ -124,8 +124,9 @@ def rows_of_data(run: Run, data: DataSet, positions: Sequence[int]) -> list[Row]
     return found
 
 
-def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> list[Row]:
-    """Rows of a folder of pictures, for families that read one picture.
+def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> tuple[list[Row], list[tuple[str, str]]]:
+    """Rows of a folder of pictures, for families that read one picture; and (path below the folder, reason) of those
+    that cannot be one.
 
     Raises:
         ValueError: the family reads something else, or no picture there can be read.
@@ -134,12 +135,16 @@ def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> list[
     if others or field not in run.specs or not kinds.named(run.specs[field].kind).pixels:
         reads = ", ".join(f"{n} ({run.specs[n].kind})" for n in run.family.reads) or "no input"
         raise ValueError(f"{option}: is for families that read one picture; {run.name} reads {reads}")
-    images = folder.images(storage.absolute(path, option), kinds.named(run.specs[field].kind).pixels, palette)
-    made = (of_image(run, image, name, field) for name, image in images)
-    found = [replace(row, label=row.name.rpartition("/")[0]) for row in made]
+    found, bad = [], list[tuple[str, str]]()
+    kind = kinds.named(run.specs[field].kind).pixels
+    for name, image in folder.images(storage.absolute(path, option), kind, palette, bad=bad):
+        try:
+            found.append(replace(of_image(run, image, name, field), label=name.rpartition("/")[0]))
+        except ValueError as error:
+            bad.append((name, str(error)))
     if not found:
-        raise ValueError(f"{option} {path}: no images there")
-    return found
+        raise ValueError(f"{option} {path}: none of its images can be used; {bad[0][0]}: {bad[0][1]}")
+    return found, bad
 
 
 def rows_of_values(run: Run, values: Mapping[str, str], count: int) -> list[Row]:

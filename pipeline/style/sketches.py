@@ -19,7 +19,6 @@ again: of v with sqrt(c) r beside it, and one coordinate more, sqrt(1 - c) r, th
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -28,6 +27,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.artifacts import artifact
+from pipeline.artifacts.scratch import Scratch
 from pipeline.style.codec import COSINE, MOST_BITS, Codec, codec_for, codec_of
 
 Array = np.ndarray
@@ -148,7 +148,7 @@ def principal(rows: Rows, valid: Array, options: SketchOptions) -> Fitted:
     held_out = len(chosen) // 4
     directions = len(chosen) - held_out - 1
     k = min(options.components or 8 * (options.bytes - 4) // 4, directions, rows.dimension)
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch("sketch") as folder:
         path = f"{folder}/sample"
         _copy(rows, chosen, path)
         shape = (len(chosen), rows.dimension)
@@ -181,7 +181,7 @@ def _gaussian(k: int, dimension: int, seed: int) -> Array:
 def _codec_of_projection(rows: Rows, chosen: Array, basis: Array, bits: int) -> Codec:
     """A unit vector's coordinates in random directions have one known deviation; only the gain's range is looked up."""
     k = len(basis)
-    with tempfile.TemporaryDirectory() as folder:
+    with Scratch("sketch") as folder:
         _copy(rows, chosen, f"{folder}/sample")
         x = np.fromfile(f"{folder}/sample", np.float32).reshape(len(chosen), -1)
     gain = float(np.linalg.norm(x @ basis.T, axis=1).mean())

@@ -15,7 +15,6 @@ import json
 import math
 import posixpath
 import re
-import tempfile
 import threading
 import time
 import uuid
@@ -27,6 +26,7 @@ from typing import Any
 from PIL import Image
 
 from pipeline.artifacts import storage
+from pipeline.artifacts.scratch import Scratch
 from pipeline.tracking import sending
 from pipeline.tracking.machine import Monitor
 
@@ -60,7 +60,8 @@ class Tracker:
         remote = storage.is_remote(folder)
         if uri is not None:
             sending.check_uri(uri)
-        self._local = Path(tempfile.mkdtemp(prefix="variegate-run-")) if remote else Path(folder)
+        self._scratch = Scratch("run") if remote else None
+        self._local = Path(self._scratch.path if self._scratch else folder)
         self._local.mkdir(parents=True, exist_ok=True)
         self._journal = self._local / "metrics.jsonl"
         if remote:
@@ -82,6 +83,11 @@ class Tracker:
             self._begin(self._watch_machine)
         if remote:
             self._begin(self._publish_often)
+
+    @property
+    def local(self) -> str:
+        """The run's folder, or its local copy, which stays until `close`: for files that are to be sent."""
+        return str(self._local)
 
     @property
     def run_id(self) -> str | None:
@@ -174,8 +180,9 @@ class Tracker:
                 )  # fmt: skip
         finally:
             self._file.close()
-            if storage.is_remote(self.folder):
+            if self._scratch:
                 self._publish()
+                self._scratch.close()
 
     def __enter__(self) -> Tracker:
         return self

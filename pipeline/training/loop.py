@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,8 @@ import torch.distributed as dist
 import models
 from models.group import Group
 from pipeline.artifacts import lease, storage
+from pipeline.artifacts.progress import Progress
+from pipeline.artifacts.scratch import Scratch
 from pipeline.data.shards import DataSet, facts_of
 from pipeline.runs import checkpoint
 from pipeline.tracking.journal import Tracker
@@ -51,7 +53,8 @@ def fit(job: Job) -> str:
     Raises:
         ValueError: the folder holds another run, or the recipe does not fit the data.
         FloatingPointError: a scalar became NaN or infinite.
-        Stopped: ended by SIGTERM or Ctrl-C after a checkpoint.
+        Stopped: ended by SIGTERM after a checkpoint.
+        KeyboardInterrupt: ended by Ctrl-C after a checkpoint; by a second Ctrl-C at once.
     """
     final = storage.join(job.output, "weights.pt")
     models.load(job.family).check(job.recipe, None)
@@ -62,15 +65,22 @@ def fit(job: Job) -> str:
         if storage.exists(done) and storage.read_json(done)["recipe"] == checkpoint.recipe_json(job.recipe):
             return final
         storage.remove(storage.join(job.output, "stop"))
-        with _stop_on_signal(job.output), _progress(job.output):
-            if job.run.workers == 0:
-                work(job)
-            else:
-                _fit_on_ray(job)
+        with _stop_on_signal(job.output) as asked, _progress(job.output):
+            try:
+                if job.run.workers == 0:
+                    work(job)
+                else:
+                    with Scratch("train") as folder:
+                        _fit_on_ray(job, folder)
+            except Stopped as stopped:
+                if signal.SIGINT in asked:
+                    raise KeyboardInterrupt(str(stopped)) from None
+                raise
     return final
 
 
-def _fit_on_ray(job: Job) -> None:
+def _fit_on_ray(job: Job, folder: str) -> None:
+    """`folder`: a local one for Ray Train's own record, which nothing reads."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -91,18 +101,34 @@ def _fit_on_ray(job: Job) -> None:
         # A new name each time: a repeated one makes Ray resume from its own record, and ours is the only record.
         run_config=RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=tempfile.gettempdir(),
+            storage_path=folder,
             failure_config=FailureConfig(max_failures=job.run.max_failures),
             worker_runtime_env={"env_vars": {FAMILIES: os.environ[FAMILIES]}} if FAMILIES in os.environ else None,
         ),
     )
     try:
-        failure = trainer.fit().return_value
+        # Off the main thread, where Ray Train would put its own handler in the place of ours: it ends the workers at
+        # once, before they have saved. Ray's processes do not see Ctrl-C themselves.
+        failure = _on_a_thread(trainer.fit).return_value
     except Exception as error:
         _raise_own(error)
         raise
     if failure is not None:
         raise FINAL[failure[0]](failure[1])
+
+
+def _on_a_thread(call: Callable[[], Any]) -> Any:
+    """What `call` returns or raises; meanwhile signals are handled."""
+    done: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(call())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # a daemon: a second Ctrl-C does not wait for it
+    return done.result()
 
 
 def _raise_own(error: BaseException) -> None:
@@ -114,18 +140,23 @@ def _raise_own(error: BaseException) -> None:
 
 
 @contextmanager
-def _stop_on_signal(folder: str) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the workers, wherever they are, to save and end: through a file, which reaches all."""
+def _stop_on_signal(folder: str) -> Iterator[list[int]]:
+    """SIGTERM and Ctrl-C ask the workers, wherever they are, to save and end: through a file, which reaches all. Gives
+    the signals that came."""
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
 
     def ask(number: int, frame: object) -> None:
+        if number == signal.SIGINT and number in asked:
+            raise KeyboardInterrupt
+        asked.append(number)
         storage.publish(storage.join(folder, "stop"), b"")
 
     old = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield asked
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
@@ -133,41 +164,25 @@ def _stop_on_signal(folder: str) -> Iterator[None]:
 
 @contextmanager
 def _progress(folder: str) -> Iterator[None]:
-    """A bar with images/s and the time left, drawn from what rank 0 writes to progress.json."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    """Shows the stage, its images, their speed and the time left, as rank 0 writes them to progress.json."""
+    end, path = threading.Event(), storage.join(folder, "progress.json")
 
-    end = threading.Event()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} images, {task.fields[rate]:.1f} images/s"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-    def follow() -> None:
-        tasks: dict[str, Any] = {}
-        path = storage.join(folder, "progress.json")
+    def follow(shown: Progress) -> None:
         while not end.wait(10.0 if storage.is_remote(folder) else 1.0):
-            if not storage.exists(path):
-                continue
-            now = storage.read_json(path)
-            if now["stage"] not in tasks:
-                tasks[now["stage"]] = bar.add_task(now["stage"], total=now["of"], rate=0.0)
-            bar.update(tasks[now["stage"]], completed=now["images"], rate=now["rate"])
+            if storage.exists(path):
+                now = storage.read_json(path)
+                shown.set(now["images"], now["of"], now["stage"], now["rate"])
 
-    thread = threading.Thread(target=follow, daemon=True)
-    storage.remove(storage.join(folder, "progress.json"))
-    with bar:
+    storage.remove(path)
+    with Progress("train", unit="images") as shown:
+        thread = threading.Thread(target=follow, args=(shown,), daemon=True)
         thread.start()
         try:
             yield
         finally:
             end.set()
             thread.join()
-    storage.remove(storage.join(folder, "progress.json"))
+            storage.remove(path)
 
 
 # ---------------------------------------------------------------------------------------------------- the worker's side

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -232,8 +231,7 @@ class Trainer:
         if self.tracker and self.job.tracking:
             from pipeline.runs import package  # MLflow takes seconds to import
 
-            local = tempfile.mkdtemp(prefix="variegate-") if storage.is_remote(self.folder) else self.folder
-            model = storage.join(local, "model")
+            model = storage.join(self.tracker.local, "model")
             storage.remove(model)  # of a run that was lengthened since
             package.save(self.folder, model)
             self.tracker.model(model, f"variegate-{self.job.family}")

@@ -18,7 +18,7 @@ import numpy as np
 from pipeline.artifacts import storage
 from pipeline.data import decode, palettes
 from pipeline.data.palettes import Palette
-from pipeline.data.samples import SPLITS, Entry, Field, Reader, Source
+from pipeline.data.samples import SPLITS, Entry, Field, Reader, Source, of_one_file
 
 BUILT_IN = False
 
@@ -215,13 +215,18 @@ def _share_out(entries: list[Entry], share: float) -> dict[str, list[Entry]]:
 
 
 def images(
-    folder: str, kind: str = "image", palette: str = "", max_pixels: int = decode.MAX_PIXELS
+    folder: str,
+    kind: str = "image",
+    palette: str = "",
+    max_pixels: int = decode.MAX_PIXELS,
+    bad: list[tuple[str, str]] | None = None,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every image of a plain folder: path below it and uint8 H W 3, or ids H W of kind "labels", painted ones by their
-    `palette`; no data set needed (inputs of sampling).
+    `palette`; no data set needed (inputs of sampling). Those that cannot be read are left out, and named in `bad`:
+    (path below the folder, reason).
 
     Raises:
-        ValueError: nothing there, or an image that cannot be decoded; the message names it.
+        ValueError: nothing there; without `bad`, an image that cannot be read.
     """
     source, painted = Folder(folder, Options("images")), palettes.named(palette) if palette else None
     for entries in source.samples().values():
@@ -231,6 +236,11 @@ def images(
                 image = decode.pixels(source.reader(path, "target"), "image" if painted else kind, max_pixels)
                 if painted:
                     image = painted.ids(image, path.lower().endswith(decode.LOSSLESS))[0]
-            except ValueError as error:
-                raise ValueError(f"{storage.join(folder, entry.source)}: {error}") from error
+            except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and not of_one_file(error):
+                    raise
+                if bad is None:
+                    raise ValueError(f"{storage.join(folder, entry.source)}: {error}") from error
+                bad.append((entry.source, str(error)))
+                continue
             yield entry.source, image

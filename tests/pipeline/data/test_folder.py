@@ -1,6 +1,7 @@
 """What each source lists and how odd files are decoded: against arrays made here, and against Pillow's own reading."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -151,6 +152,61 @@ def test_images_without_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "d.png").write_bytes(b"text")
     with pytest.raises(ValueError, match=r"d\.png: not an image"):
         list(folder.images(str(tmp_path)))
+    (tmp_path / "e.png").symlink_to("e.png")
+    (tmp_path / "f.png").symlink_to("nowhere")
+    (tmp_path / "g.png").mkdir()
+    (tmp_path / "h.png").write_bytes(b"")
+    (tmp_path / "i.png").write_bytes(encoded(noise(8, 8))[:-20])
+    bad: list[tuple[str, str]] = []
+    assert [name for name, _ in folder.images(str(tmp_path), bad=bad)] == ["a/c.png", "b.png"]
+    reasons = dict(bad)
+    assert list(reasons) == ["d.png", "e.png", "f.png", "h.png", "i.png"]  # a folder is no file
+    assert "levels of symbolic links" in reasons["e.png"] and "No such file" in reasons["f.png"]
+    assert "empty" in reasons["h.png"] and "truncated" in reasons["i.png"]
+
+
+def test_a_file_without_permission_is_an_input_with_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As any user but root sees it."""
+    write(tmp_path, "a.png", "b.png")
+    monkeypatch.setattr(storage.os, "access", lambda path, mode: Path(path).name != "b.png")
+    read = Path.read_bytes
+
+    def refused(path: Path) -> bytes:
+        if path.name == "b.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert storage.listing(str(tmp_path))["b.png"] == 0 < storage.listing(str(tmp_path))["a.png"]
+    bad: list[tuple[str, str]] = []
+    assert [name for name, _ in folder.images(str(tmp_path), bad=bad)] == ["a.png"]
+    assert bad[0][0] == "b.png" and "Permission denied" in bad[0][1]
+
+
+def test_a_disk_that_fails_is_no_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a.png")
+
+    def fails(path: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        list(folder.images(str(tmp_path), bad=[]))
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a source with fewer images."""
+    write(tmp_path, "a.png", "b/c.png")
+    scan = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError, match="/b"):
+        folder.Folder(str(tmp_path), folder.Options())
 
 
 # --- the demo

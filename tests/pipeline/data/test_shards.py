@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from jobs import shard
-from pipeline.artifacts import lease, pool, storage
+from pipeline.artifacts import pool, storage
 from pipeline.data import decode, samples, shards, tars, ustar
 from pipeline.data.shards import DataSet
 from pipeline.data.sources import folder
@@ -291,6 +291,52 @@ def test_bad_share_fails_after_finishing(tmp_path: Path, in_process: None) -> No
     assert len(DataSet(str(tmp_path / "out"))) == 9
 
 
+def test_a_link_to_itself_is_a_row_and_the_mended_source_is_taken(tmp_path: Path, in_process: None) -> None:
+    write(tmp_path / "s", *(f"{i}.png" for i in range(5)))
+    (tmp_path / "s/5.png").symlink_to("5.png")
+    wanted = config(tmp_path / "s", tmp_path / "out", shard_size=3)
+    with pytest.raises(ValueError, match=r"1 of 6 samples are bad(.|\n)*5\.png: .*levels of symbolic links"):
+        shard.run(wanted)
+    assert (tmp_path / "out/request.json").exists() and not (tmp_path / "out/dataset.json").exists()
+    (tmp_path / "s/5.png").unlink()
+    described = shard.run(wanted)
+    assert described["splits"]["train"]["samples"] == 5 and described["splits"]["train"]["bad"] == 0
+    fresh = shard.run(config(tmp_path / "s", tmp_path / "other", shard_size=3))
+    assert described == fresh and tree(tmp_path / "out") == tree(tmp_path / "other")  # no shard of before is left
+
+
+def test_a_listing_that_fails_leaves_nothing_behind(
+    tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "s", "a.png", "b/c.png")
+    scan = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).startswith(str(tmp_path)):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refused)
+        with pytest.raises(PermissionError):
+            shard.run(config(tmp_path / "s", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    assert shard.run(config(tmp_path / "s", tmp_path / "out"))["splits"]["train"]["samples"] == 2
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet", "json"])
+def test_a_damaged_shard_is_written_again(tmp_path: Path, in_process: None, kind: str) -> None:
+    write(tmp_path / "s", *(f"{i}.png" for i in range(4)))
+    wanted = config(tmp_path / "s", tmp_path / "out", shard_size=2)
+    shard.run(wanted)
+    before = tree(tmp_path / "out")
+    path = tmp_path / f"out/train/00001.{kind}"
+    data = path.read_bytes()
+    path.write_bytes(data[:-9] if kind != "parquet" else data[:-1] + bytes([data[-1] ^ 1]))
+    shard.run(wanted)
+    assert tree(tmp_path / "out") == before
+
+
 def test_one_image_only(tmp_path: Path, in_process: None) -> None:
     write(tmp_path / "s", "a.png")
     shard.run(config(tmp_path / "s", tmp_path / "out"))
@@ -355,19 +401,6 @@ def test_storage_on_s3(s3: str, tmp_path: Path) -> None:
         storage.read(path)
 
 
-def test_lease_on_s3_has_one_holder(s3: str) -> None:
-    folder = f"{s3}/lease"
-    assert lease.create(f"{folder}/once", b"1") and not lease.create(f"{folder}/once", b"2")
-    assert storage.read(f"{folder}/once") == b"1"
-    with lease.lease(folder), pytest.raises(RuntimeError, match="is being written by process"), lease.lease(folder):
-        pass
-    assert not storage.exists(f"{folder}/.lease")
-    dead = {"host": socket.gethostname(), "pid": 2**22 + 1, "started": "1", "id": "x", "renewed": time.time()}
-    storage.publish_json(f"{folder}/.lease", dead)
-    with lease.lease(folder):
-        assert json.loads(storage.read(f"{folder}/.lease"))["pid"] == os.getpid()
-
-
 def test_s3_at_both_ends_gives_the_same_bytes(s3: str, tmp_path: Path) -> None:
     write(tmp_path / "s", "train/input/ä 1.png", "train/target/ä 1.jpg", "val/input/b.png", "val/target/b.jpg")
     local = direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()))
@@ -397,7 +430,7 @@ def test_the_job_on_s3(s3: str, tmp_path: Path) -> None:
         line = [sys.executable, "-m", *job, "--source", f"{s3}/plain"]
         done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-    assert len(DataSet(f"{s3}/job")) == 6 and ".lease" not in storage.names(f"{s3}/job")
+    assert len(DataSet(f"{s3}/job")) == 6 and not [n for n in storage.names(f"{s3}/job") if n.startswith(".lease")]
 
 
 @pytest.mark.parametrize("flush", [3001, 5000, 1 << 20])

@@ -363,6 +363,43 @@ def test_a_unit_file_that_is_lost_is_made_again(tmp_path: Path) -> None:
         assert bytes_of_all() == wanted
 
 
+def test_what_is_damaged_between_a_kill_and_the_resume_is_made_again(tmp_path: Path) -> None:
+    """Each of the files that have no checksum of their own: cut short, or a bit in them flipped."""
+    source = store(tmp_path / "d", spread(2100))
+    vectors = Vectors(source)
+    config = neighbours.Config(
+        source, str(tmp_path / "n"), method="index", index="IVF8,Flat", block=1024, recall_sample=50
+    )
+    plan = neighbours.plan_of(config, str(tmp_path / "n"), vectors, artifact.load_card(source))
+
+    def bytes_of_all() -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in Path(plan.scratch).iterdir()}
+
+    def resume(*lists: int) -> None:
+        for block in lists:
+            storage.remove(plan.path(("lists", block)))
+        worker = units.unit_worker(plan, centre(vectors))
+        for item in plan.items([0, 1, 2]):
+            worker(item)
+
+    resume()
+    wanted = bytes_of_all()
+    raw = [name for name in wanted if not name.endswith((".npz", ".sha256"))]
+    assert sorted(raw) == [
+        "merge-00000.index",
+        "merge.ivfdata",
+        "piece-00000.index",
+        "shell-00000-ranks.npy",
+        "shell-00000-vectors.npy",
+    ]
+    for name in raw:
+        path = Path(plan.scratch, name)
+        for damaged in (wanted[name][:-9], wanted[name][:-9] + bytes([wanted[name][-9] ^ 64]) + wanted[name][-8:]):
+            path.write_bytes(damaged)
+            resume(0, 1, 2)  # the lists are what it would spoil
+            assert bytes_of_all() == wanted, name
+
+
 def test_what_cannot_be_is_said(tmp_path: Path, no_ray: None) -> None:
     source = store(tmp_path / "d", spread(300))
     with pytest.raises(ValueError, match="--index Foo7: FAISS makes no such index of vectors of 20 numbers"):

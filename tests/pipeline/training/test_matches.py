@@ -324,7 +324,7 @@ def test_refusals(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: N
     whole = part.read_bytes()
     at = len(whole) // 3
     part.write_bytes(whole[:at] + bytes(64) + whole[at + 64 :])
-    with pytest.raises(ValueError, match=r"damaged/00001.parquet cannot be read .* remove it and its .json"):
+    with pytest.raises(ValueError, match=r"damaged/00001.parquet cannot be read .* run its job again"):
         matches.load(str(damaged), DataSet(work["data"]), TINY)
     left = [artifact.read_part(str(output), part) for part in range(card["parts"])]
     left[0] = left[0].slice(1)

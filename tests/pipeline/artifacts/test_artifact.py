@@ -1,0 +1,52 @@
+"""A part that is not what was published is found by the job's own command, and made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from pipeline.artifacts import artifact
+
+
+def make(folder: str, numbers: range = range(3)) -> artifact.Card | None:
+    """What every job does: the parts that are missing, then the card. None where there was nothing to do."""
+    if artifact.begin(folder, "things", 1, {"of": "x"}, {}) is not None:
+        return None
+    for number in numbers:
+        if number not in artifact.done_parts(folder):
+            artifact.publish_part(folder, number, pa.table({"value": list(range(number, number + 500))}))
+    return artifact.finish(folder, numbers, {})
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("damage", [cut, flip])
+@pytest.mark.parametrize("name", ["00001.parquet", "00001.json"])
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_damaged_part_is_made_again(
+    tmp_path: Path, damage: Callable[[Path], None], name: str, finished: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = make(str(tmp_path))
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    assert make(str(tmp_path)) is None and capsys.readouterr().out == ""
+    if not finished:  # killed before the card
+        (tmp_path / "card.json").unlink()
+    damage(tmp_path / name)
+    assert make(str(tmp_path)) == card
+    assert "00001.parquet is not what its done-marker names: it is made again" in capsys.readouterr().out
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.iterdir()}
+    assert {n: data for n, (data, _) in after.items()} == {n: data for n, (data, _) in before.items()}
+    written = {n for n in after if after[n][1] != before[n][1]}
+    assert written == {"00001.parquet", "00001.json", "card.json"}
+    assert make(str(tmp_path)) is None
