@@ -10,12 +10,9 @@ one parent run.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
-
-from PIL import Image
 
 import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
@@ -149,28 +146,26 @@ def run(family: str, config: Any) -> dict[str, Any]:
             folder = parts.folder("samples")
             sheets = sample.Config(run=trained, data=data, output=folder, count=config.count, split=split)
             for path in parts.do("samples", sample.run, sheets):
-                if path.endswith(".png"):
-                    name = path.rsplit("/", 1)[-1].removesuffix(".png")
-                    parent.picture(name, Image.open(io.BytesIO(storage.read(path))), 0)
+                parent.file(path)
         measured = evaluate.Config(run=trained, data=data, output=parts.folder("evaluation"), weights=config.weights)
         figures: dict[str, Any] = parts.do("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
+        if parent.page:
+            print(f"In a browser: {parent.page}")
     return figures
 
 
 def _description(family: str, config: Any, root: str) -> str:
-    """Of the parent run, in Markdown: what it is, the command that made it, and those that go on from it."""
-    trained, data = storage.join(root, "train"), storage.join(root, "data")
-    return f"""**{family}** trained on `{config.source}`, with VGG weights `{config.weights.rsplit("/", 1)[-1]}`.
-The sheets are under *Artifacts*, `images`; each part is a run of its own below this one.
-
-Made by this command, which also goes on after an interruption, and does nothing when all is done:
+    """Of the parent run, in Markdown; the command stands first because MLflow folds what is long."""
+    trained, data, more = (storage.join(root, name) for name in ("train", "data", "more"))
+    weights = config.weights.rsplit("/", 1)[-1]
+    return f"""**{family}** on `{config.source}`, VGG weights `{weights}`; sheets under *Artifacts*.
 
     {command.given()}
 
-More samples from the result, and an exact check of every file:
+made this, goes on after an interruption, and trains longer where lengths are raised. More samples; a check of all:
 
-    python -m jobs.sample --run {trained} --data {data} --output {storage.join(root, "more")} --count 12
+    python -m jobs.sample --run {trained} --data {data} --output {more} --count 12
     python -m jobs.verify {root}
 """
 

@@ -264,6 +264,22 @@ def test_an_experiment_opens_on_its_training_view(tmp_path: Path, server: Server
     assert server.experiment == (there or {"mlflow.experimentKind": "custom_model_development"})
 
 
+def test_the_page_of_a_run_holds_no_password(tmp_path: Path, server: Server) -> None:
+    with Tracker(str(tmp_path / "off"), None, "run", "r") as off:
+        assert off.page is None
+    server.down = True
+    tracker = Tracker(str(tmp_path / "r"), "http://me:secret@host:5000/", "run", "r")
+    assert tracker.page is None
+    server.down = False
+    _until(lambda: tracker.run_id is not None)
+    wanted = "http://host:5000/#/experiments/1/runs/run0?workflowType=machine_learning"
+    assert tracker.page == wanted
+    tracker.close()
+    again = Tracker(str(tmp_path / "r"), "http://me:secret@host:5000/", "run", "r")
+    assert again.page == wanted
+    again.close()
+
+
 def test_nested_runs(tmp_path: Path, server: Server) -> None:
     parent = Tracker(str(tmp_path / "p"), URI, "run", "p", tags={"weights": "random"})
     Tracker(str(tmp_path / "c"), URI, "train", "c", parent=parent.run_id).close()
@@ -340,6 +356,8 @@ def test_sqlite_holds_all_that_was_recorded(tmp_path: Path, monkeypatch: pytest.
     client = sending.connect(uri)
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
+    where = f"#/experiments/{run.info.experiment_id}/runs/{tracker.run_id}?workflowType=machine_learning"
+    assert tracker.page == f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/{where}"
     assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
     assert run.data.tags["mlflow.note.content"] == "**Made by** `jobs.train`"
     assert len(run.data.params["layers"]) == 6000
