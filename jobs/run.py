@@ -17,6 +17,7 @@ from typing import Any, Literal
 import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
 from pipeline.artifacts import storage
+from pipeline.neighbours.options import Exact
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
@@ -80,9 +81,8 @@ def run(family: str, config: Any) -> dict[str, Any]:
         part("data", shard.run, _shard(config, recipe, data))
         if "neighbours" in models.load(family).NEEDS:
             part("descriptors", describe.run, _describe(config, recipe, data, styles))
-            near = neighbours.Config(
-                descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
-            )
+            search = Exact(near=config.near, far=config.far, workers=config.workers)
+            near = neighbours.Config(descriptors=styles, data=data, output=lists, search=search)
             part("neighbours", neighbours.run, near)
         else:
             lists = ""

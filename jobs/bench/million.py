@@ -52,7 +52,7 @@ class Config:
     d: int = 128
     """Length of a vector, where there are no sketches."""
     method: Literal["exact", "certified", "index"] = "index"
-    """As jobs.neighbours --method."""
+    """The first word of jobs.neighbours."""
     memory: str = "8GiB"
     """As jobs.neighbours --memory."""
     index: str = "auto"
@@ -162,8 +162,8 @@ def coordinates(count: int, dimension: int, generator: np.random.Generator) -> n
 
 
 def _start(config: Config, source: Path, output: Path, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "jobs.neighbours", "--descriptors", str(source), "--output", str(output)]
-    command += ["--method", config.method, "--memory", config.memory, "--workers", str(config.workers)]
+    command = [sys.executable, "-m", "jobs.neighbours", config.method, "--descriptors", str(source)]
+    command += ["--output", str(output), "--memory", config.memory, "--workers", str(config.workers)]
     if config.method == "index":
         command += ["--index", config.index, "--probes", str(config.probes), "--candidates", str(config.candidates)]
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from pipeline.data import decode, tensors
 from pipeline.data.sources.demo import Demo
 from pipeline.data.tensors import to_tensor
 from pipeline.evaluation import metrics
+from pipeline.neighbours.options import Exact
 from pipeline.runs import checkpoint
 from pipeline.style.descriptors import DescribeOptions, Describer
 from pipeline.style.weights import of_recipe
@@ -182,9 +183,7 @@ def _triplets(config: Config, folder: Path) -> dict[str, str]:
             data=made["data"],
             descriptors=made["descriptors"],
             output=made["neighbours"],
-            near=NEAR,
-            far=FAR,
-            far_cap=config.far_cap,
+            search=Exact(near=NEAR, far=FAR, far_cap=config.far_cap),
         )
     )
     return made

@@ -13,6 +13,8 @@ import torch
 from jobs.bench.style import codes
 from jobs.bench.style.sets import Sets
 from models.common import vgg
+from pipeline.neighbours.options import Certified
+from pipeline.neighbours.run import Search
 from pipeline.style import sketches
 from pipeline.style.sketches import SketchOptions
 from pipeline.style.vectors import Vectors
@@ -195,12 +197,10 @@ def plot(found: list[Point], note: str) -> bytes:
 
 
 def certified_share(sets: Sets, name: str) -> float:
-    """Share of the rows that jobs.neighbours compares for the set's exact lists, by `--method certified`."""
+    """Share of the rows that jobs.neighbours compares for the set's exact lists (`certified`)."""
     import tempfile
-
-    from jobs import neighbours
 
     vectors = sets.measured(name)
     with tempfile.TemporaryDirectory() as folder:
-        config = neighbours.Config(vectors.folder, folder, near=NEAR, far=FAR, method="certified", workers=1)
-        return float(neighbours.run(config)["notes"]["compared_share"])
+        card = Search(vectors.folder, folder, Certified(near=NEAR, far=FAR, workers=1)).run()
+        return float(card["notes"]["compared_share"])

@@ -13,6 +13,7 @@ from PIL import Image
 from jobs import describe, neighbours, shard, sketch
 from pipeline.artifacts import pool
 from pipeline.neighbours.lists import load
+from pipeline.neighbours.options import METHODS
 from pipeline.style import sketches
 from pipeline.style.codec import MOST_BITS, Codec, allot
 from pipeline.style.descriptors import DescribeOptions
@@ -221,14 +222,13 @@ def test_codes_of_the_job_are_those_of_the_vectors(made: Path, tmp_path: Path, n
 def test_neighbours_of_codes_are_those_of_the_estimated_distance(
     made: Path, tmp_path: Path, no_ray: None, method: Any
 ) -> None:
+    given: dict[str, Any] = {"exact": {"block": 7}, "certified": {"block": 7, "directions": 8}}.get(method, {})
+    search: Any = METHODS[method](workers=1, **given)
     config = neighbours.Config(
         data=str(made / "data"),
         descriptors=str(made / "rough codes"),
         output=str(tmp_path / "n"),
-        method=method,
-        workers=1,
-        block=1024 if method == "index" else 7,
-        directions=8,
+        search=search,
     )
     neighbours.run(config)
     found, vectors = load(str(tmp_path / "n")), Vectors(str(made / "rough codes"))

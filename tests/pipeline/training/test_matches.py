@@ -198,9 +198,9 @@ def test_the_sheet_shows_the_samples_that_the_distances_are_of(
     work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: dict[str, Any] = {}
-    monkeypatch.setattr(match.pictures, "to_uint8", lambda x: x)
+    monkeypatch.setattr(matches.tensors, "to_uint8", lambda x: x)
     page = Image.new("RGB", (8, 8))
-    monkeypatch.setattr(match.pictures, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
+    monkeypatch.setattr(matches.sheets, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
     match.run(config(work, trained, tmp_path / "m", sheet=5))
     data = DataSet(work["data"])
     table, _ = matches.load(str(tmp_path / "m"), data, TINY)
