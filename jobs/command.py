@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -60,3 +64,27 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def choose(folder: Path, description: str, arguments: Sequence[str]) -> None:
+    """Run the module of the package in `folder` that the first word names (a dash stands for an underscore), with the
+    other words as its options; print its figures as one JSON object. Without a name: list them, one line each."""
+    there = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("[!_]*.py"))}
+    if not arguments or (name := arguments[0].replace("_", "-")) not in there:
+        width = max(map(len, there))
+        print(description)
+        for known, path in there.items():
+            print(f"  {known:{width}}  {_first_sentence(path)}")
+        raise SystemExit(0 if arguments[:1] in (["-h"], ["--help"]) else 2)
+    module = import_module(f"jobs.{folder.name}.{there[name].stem}")
+
+    def run(config: Any) -> None:
+        print(json.dumps({folder.name: name, **module.run(config)}))
+
+    main(module.Config, run, module.__doc__, arguments[1:])
+
+
+def _first_sentence(path: Path) -> str:
+    """Of a module's docstring, which is read without importing the module."""
+    text = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=[.;:?])\s", text)[0].rstrip(".;:")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from jobs.bench import million
+from jobs.bench.harness.vectors import sketches
 from pipeline.artifacts import artifact
 from pipeline.neighbours import cost
 from pipeline.neighbours.options import METHODS
@@ -51,8 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {"method": config.method, "bytes": config.bytes or 4 * config.d}
     with tempfile.TemporaryDirectory() as folder:
         source = f"{folder}/sketches"
-        made = million.Config(folder, n=20_000 if config.bytes else 200, bytes=config.bytes, d=config.d)
-        million.make(Path(source), made)
+        sketches(source, 20_000 if config.bytes else 200, config.bytes, config.d, 0)
         described = artifact.load_card(source)
         rates: cost.Rates | None = None
         print("| N | operations | read | workers: hours | memory of one of 100 workers |\n|---|---|---|---|---|")

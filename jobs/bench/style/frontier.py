@@ -15,6 +15,7 @@ from jobs.bench.style.sets import Sets
 from models.common import vgg
 from pipeline.neighbours.options import Certified
 from pipeline.neighbours.run import Search
+from pipeline.search.rows import InMemory
 from pipeline.style import sketches
 from pipeline.style.sketches import SketchOptions
 from pipeline.style.vectors import Vectors
@@ -49,22 +50,14 @@ class Point(NamedTuple):
     """Share of the true 5 closest among the 50 closest by the codes."""
 
 
-class Joined:
-    """Rows of several artifacts, one after the other, in memory: what `sketches.principal` takes."""
-
-    def __init__(self, parts: list[Vectors]) -> None:
-        self.dimension = parts[0].dimension
-        self.x = np.empty((sum(map(len, parts)), self.dimension), np.float32)
-        start = 0
-        for part in parts:
-            part.rows(0, len(part), out=self.x[start:])
-            start += len(part)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        return self.x[start:stop], np.ones(stop - start, bool)
+def joined(parts: list[Vectors]) -> Array:
+    """float32 N D: the rows of several artifacts, one after the other."""
+    x = np.empty((sum(map(len, parts)), parts[0].dimension), np.float32)
+    start = 0
+    for part in parts:
+        part.rows(0, len(part), out=x[start:])
+        start += len(part)
+    return x
 
 
 def squared(v: Array, private: Array | float = 0.0) -> Array:
@@ -104,7 +97,8 @@ class Truth:
 
 def points(sets: Sets, name: str, ratios: tuple[int, ...] = RATIOS) -> Iterator[Point]:
     """All codes measured on the set `name`, fitted on the others."""
-    fit = Joined([sets.fitted(other) for other in sets.names if other != name])
+    others = [sets.fitted(other) for other in sets.names if other != name]
+    fit = InMemory(joined(others))
     sizes = {ratio: 4 * fit.dimension // ratio for ratio in ratios}
     options = SketchOptions(bytes=max(sizes.values()), rows=len(fit), seed=sets.seed)
     valid = np.ones(len(fit), bool)
