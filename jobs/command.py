@@ -20,8 +20,34 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 C = TypeVar("C")
+SIZES = tyro.constructors.ConstructorRegistry()
+"""Reads options of type `pydantic.ByteSize`."""
+
+
+def _size(words: list[str]) -> ByteSize:
+    wrong = f"{words[0]}: give a size such as 4GiB or 500MB"
+    if not re.fullmatch(r"\d*\.?\d+\s*[A-Za-z]*", words[0]):  # pydantic reads 4 bytes from "4,5GiB"
+        raise ValueError(wrong)
+    try:
+        return TypeAdapter(ByteSize).validate_python(words[0])
+    except ValidationError as error:
+        raise ValueError(wrong) from error
+
+
+@SIZES.primitive_rule
+def _sizes(info: tyro.constructors.PrimitiveTypeInfo) -> Any:
+    if info.type is not ByteSize:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="SIZE",
+        instance_from_str=_size,
+        is_instance=lambda value: isinstance(value, ByteSize),
+        str_from_instance=lambda value: [value.human_readable()],
+    )
 
 
 def main(config: Any, run: Callable[[C], Any], description: str | None, arguments: Sequence[str] | None = None) -> None:
@@ -30,7 +56,7 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
     Exit codes: 0 done, 1 the job failed as its message says, 2 the command line was wrong, 130 interrupted.
     """
     try:
-        parsed: C = tyro.cli(config, prog=_prog(arguments), description=description, args=arguments)
+        parsed: C = tyro.cli(config, prog=_prog(arguments), description=description, args=arguments, registry=SIZES)
     except ValueError as error:  # a number out of range
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -10,19 +10,18 @@ one parent run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import models
-from jobs import command, describe, evaluate, neighbours, sample, shard, train
+from jobs import command, evaluate, sample, shard, train
+from jobs.parts import MAKERS, Parts
 from models.abilities import Answers, DrawsSamples
 from models.family import PerceptualRecipe
 from pipeline.artifacts import storage
 from pipeline.data import sources
 from pipeline.runs.checkpoint import recipe_json
 from pipeline.runs.sampler import open_run
-from pipeline.style.descriptors import DescribeOptions
 from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
@@ -65,52 +64,6 @@ class Config:
     tracking: str | None = None
     """MLflow tracking URI; none: a database in the output folder. `off`: JSON lines only."""
     run: Run = field(default_factory=Run)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the parts of one whole job share."""
-
-    config: Any
-    root: str
-    uri: str | None
-    parent: Tracker
-    tags: dict[str, str]
-
-    def folder(self, name: str) -> str:
-        return storage.join(self.root, name)
-
-    def do(self, name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
-        """One job, tracked below the parent run."""
-        with Tracker(self.folder(name), self.uri, name, name, self.parent.as_parent, self.tags) as tracker:
-            tracker.parameters(asdict(options))
-            return job(options, tracker)
-
-
-def _neighbours(parts: Parts) -> str:
-    """Descriptors and the neighbour lists of them; returns the lists' folder."""
-    config, recipe = parts.config, parts.config.recipe
-    data, styles, lists = (parts.folder(name) for name in ("data", "descriptors", "neighbours"))
-    options = DescribeOptions(
-        net=recipe.perceptual_net,
-        layers=recipe.perceptual_layers,
-        preprocessing=recipe.perceptual_preprocessing,
-        pooling=recipe.perceptual_pooling,
-        precision=config.precision,
-    )
-    described = describe.Config(
-        data=data, output=styles, weights=config.weights, describe=options, workers=config.workers
-    )
-    parts.do("descriptors", describe.run, described)
-    near = neighbours.Config(
-        descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
-    )
-    parts.do("neighbours", neighbours.run, near)
-    return lists
-
-
-MAKERS: dict[str, Callable[[Parts], str]] = {"neighbours": _neighbours}
-"""Artifact that a stage needs -> how it is made of the data set."""
 
 
 def run(family: str, config: Any) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from models.abilities import Answers, DrawsSamples, EncodesStyle, require
 from pipeline.artifacts import storage
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
-from pipeline.runs import pages, sampler
+from pipeline.evaluation import pages
+from pipeline.runs import sampler
 from pipeline.runs.checkpoint import note
 from pipeline.runs.sampler import Row
 

@@ -127,7 +127,8 @@ def test_readme_s_commands_for_many_images(
 def test_readme_s_options_exist(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Each --option of the line stands in the help of its command."""
     words = shlex.split(line)
-    leading = words[3:5] if words[2] in ("jobs.run", "jobs.train") else words[3:4] if words[2] == "jobs.bench" else []
+    count = {"jobs.run": 2, "jobs.train": 2, "jobs.bench": 1, "jobs.neighbours": 1}.get(words[2], 0)
+    leading = words[3 : 3 + count]
     module = "jobs.bench.__main__" if words[2] == "jobs.bench" else words[2]
     monkeypatch.setattr(sys, "argv", [words[2], *leading, "--help"])
     monkeypatch.delitem(sys.modules, module, raising=False)
