@@ -15,9 +15,9 @@ def names() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The family's module: `Config` (its Recipe), `PRESETS` (name -> Config), `build(recipe, group, perceptual)`,
-    `check(recipe, perceptual)` (refuses what does not fit, before anything is built), `NEEDS` (artifacts that it cannot
-    be trained without) and `input_kind(recipe)` ("image" or "labels").
+    """The family's module: `Config` (its Recipe), `PRESETS` (name -> Config), `SUMMARY` (what it is for, in a line),
+    `fields(recipe)` and `artifacts(recipe)` (what it reads and uses), `check(recipe, perceptual)` (refuses what does
+    not fit, before anything is built) and `build(recipe, group, perceptual, facts)`.
 
     Raises:
         ValueError: no such family; the message lists those there are.

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import models
-from models.family import Batch, Group, Recipe
+from models.family import Batch, Recipe
+from models.group import Group
 
 
 def test_an_unknown_family_is_named_with_those_there_are() -> None:

@@ -14,7 +14,8 @@ from torch import Tensor
 from models import imle
 from models.common.seeds import seeded
 from models.common.vgg import VGG
-from models.family import Batch, Group, Table
+from models.family import Batch, Table
+from models.group import Group
 from models.imle import IMLE, noise_seed
 from models.imle.distance import MaskedDistance
 

@@ -228,7 +228,7 @@ def test_resize(tmp_path: Path) -> None:
 
 
 def config(source: Path | str, output: Path | str, **options: object) -> shard.Config:
-    return shard.Config(str(source), str(output), **options)  # type: ignore[arg-type]
+    return shard.Config(source=str(source), output=str(output), **options)  # type: ignore[arg-type]
 
 
 def test_same_bytes_for_one_and_three_workers(tmp_path: Path, ray_cluster: None) -> None:

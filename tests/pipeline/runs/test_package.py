@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import models
-from models.family import Group
+from models.group import Group
 from pipeline.artifacts import storage
 from pipeline.data import decode
 from pipeline.runs import checkpoint, package
