@@ -69,12 +69,14 @@ class Game:
     """`discriminator(real logits, fake logits)`."""
     generator: Callable[[Sequence[Tensor]], Tensor]
     """`generator(fake logits)`."""
+    middle: float
+    """The logit between fake and real."""
 
 
 GAMES = {
-    "cgan": Game(discriminator_cross_entropy, generator_cross_entropy),
-    "lsgan": Game(discriminator_least_squares, generator_least_squares),
-    "hinge": Game(discriminator_hinge, generator_hinge),
+    "cgan": Game(discriminator_cross_entropy, generator_cross_entropy, 0.0),
+    "lsgan": Game(discriminator_least_squares, generator_least_squares, 0.5),
+    "hinge": Game(discriminator_hinge, generator_hinge, 0.0),
 }
 
 
@@ -93,3 +95,14 @@ def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[T
         for r, f in zip(ours[:-1], theirs[:-1], strict=True)
     ]
     return torch.stack(terms).sum() / len(real)
+
+
+def balance(real: Sequence[Tensor], fake: Sequence[Tensor], middle: float) -> Float[Tensor, ""]:
+    """Share of logits that the discriminator gets right, all scales alike. Near 1 for long, it has won, and the
+    generator has little to learn from; at 0.5 it guesses.
+
+    Args:
+        middle: the logit between fake and real: 0.5 for least squares, 0 otherwise.
+    """
+    right = [(r > middle).double().mean() + (f < middle).double().mean() for r, f in zip(real, fake, strict=True)]
+    return torch.stack(right).mean() / 2

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.family import Group
+from models.group import Group
 
 Fill = Callable[..., Tensor]
 """`fill(weight, generator=...)`: draws a weight in place."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.common.layers import Live
-from models.family import Group
+from models.group import Group
 
 Norm = Literal["batch", "instance", "none"]
 

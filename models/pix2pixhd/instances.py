@@ -5,19 +5,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-def one_hot(labels: Int[Tensor, "b h w"], classes: int) -> Float[Tensor, "b c h w"]:
-    """A channel for each class.
-
-    Raises:
-        ValueError: an id outside 0 ... classes - 1.
-    """
-    least, most = int(labels.min()), int(labels.max())
-    if least < 0 or most >= classes:
-        raise ValueError(f"class id {least if least < 0 else most} in a label map, but --labels {classes}: raise it")
-    channels = torch.zeros(labels.shape[0], classes, *labels.shape[1:], device=labels.device)
-    return channels.scatter_(1, labels[:, None].long(), 1.0)
-
-
 def edges(ids: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 h w"]:
     """1 at both pixels wherever two of the four neighbours belong to different instances, else 0 (section 3.4)."""
     rows, columns = ids[:, 1:] != ids[:, :-1], ids[:, :, 1:] != ids[:, :, :-1]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.common.layers import Conv, Dropout, Linear, Live, Transposed, initialise, kaiming, normal, xavier
 from models.common.norms import BatchNorm, PlainInstanceNorm, norm_layer
 from models.common.seeds import seeded
-from models.family import Group
+from models.group import Group
 
 
 def net() -> nn.Sequential:

@@ -9,7 +9,7 @@ from models.common.norms import BatchNorm, NoNorm
 from models.common.resnet import ResnetGenerator
 from models.common.seeds import seeded
 from models.common.unet import UNet
-from models.family import Group
+from models.group import Group
 
 
 def size(net: nn.Module) -> int:
