@@ -85,9 +85,11 @@ class MultiScale(nn.Module):
         super().__init__()
         self.critics = nn.ModuleList(critics)
 
-    def forward(self, x: Float[Tensor, "b c h w"], live: Live | None = None) -> Scales:
-        sizes = pyramid(x, len(self.critics))
-        return [critic(size, live) for critic, size in zip(self.critics, sizes, strict=True)]
+    def forward(self, x: Float[Tensor, "b c h w"], live: Live | None = None, skip: int = 0) -> Scales:
+        """`skip`: leave out that many of the finest; x is then of the size that the next one sees."""
+        critics = self.critics[skip:]
+        sizes = pyramid(x, len(critics))
+        return [critic(size, live) for critic, size in zip(critics, sizes, strict=True)]
 
 
 def patch_critic(

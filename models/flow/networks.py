@@ -1,5 +1,4 @@
-"""A small U-Net for the velocity field: residual blocks with the time added to their scale and shift, attention at the
-coarsest size (Ho et al., NeurIPS 2020, appendix B, made smaller)."""
+"""A small U-Net for the velocity field (Ho et al., NeurIPS 2020, appendix B, made smaller, without attention)."""
 
 import math
 from collections.abc import Sequence
@@ -33,31 +32,11 @@ class Block(nn.Module):
         return out
 
 
-class Attention(nn.Module):
-    """One head over all positions, residual (its last layer is zero at first)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(math.gcd(GROUPS, width), width)
-        self.inside = Conv(width, 3 * width, 1)
-        self.outside = Conv(width, width, 1)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        q, k, v = self.inside(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, 2)
-        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
-        out: Tensor = x + self.outside(y)
-        return out
-
-
 class VelocityNet(nn.Module):
-    """v(x, t, input): state, time in [0, 1] and the input -> velocity. Sides are multiples of 2^(levels - 1)."""
+    """v(x, t, input): state, time in [0, 1] and the input (of `channels`, 0 for none) -> velocity. `widths` at full
+    size, half, a quarter, ...; sides are multiples of the last one's share."""
 
     def __init__(self, channels: int, outputs: int, widths: Sequence[int], blocks: int = 1) -> None:
-        """
-        Args:
-            channels: of the input, 0 for none.
-            widths: at full size, half, a quarter, ...
-        """
         super().__init__()
         time = 4 * widths[0]
         self.multiple = 1 << (len(widths) - 1)
@@ -72,8 +51,7 @@ class VelocityNet(nn.Module):
             if i + 1 < len(widths):
                 self.downs.append(Conv(width, width, 3, 2, 1))
                 stack.append(width)
-        self.middle = nn.ModuleList([Block(width, width, time), Block(width, width, time)])
-        self.attention = Attention(width)
+        self.middle = Block(width, width, time)
         for i, wide in reversed(list(enumerate(widths))):
             for _ in range(blocks + 1):
                 self.ups.append(Block(width + stack.pop(), wide, time))
@@ -89,8 +67,6 @@ class VelocityNet(nn.Module):
         for layer in self.modules():
             if isinstance(layer, Block):
                 zero(layer.second)
-            elif isinstance(layer, Attention):
-                zero(layer.outside)
         zero(self.head)
 
     def forward(
@@ -104,7 +80,7 @@ class VelocityNet(nn.Module):
         for layer in self.downs:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
             stack.append(x)
-        x = self.middle[1](self.attention(self.middle[0](x, embedded)), embedded)
+        x = self.middle(x, embedded)
         for layer in self.ups:
             if isinstance(layer, Block):
                 x = layer(torch.cat([x, stack.pop()], 1), embedded)

@@ -56,7 +56,9 @@ class Data:
         found: Batch = {"index": torch.arange(rows) + self.count * rows}
         for name in fields:
             spec = self.specs[name]
-            if spec.kind in ("labels", "instances"):
+            if spec.kind == "class":
+                found[name] = torch.arange(rows) % 2
+            elif spec.kind in ("labels", "instances"):
                 # Blocks of four pixels: objects of several pixels.
                 most = self.family.recipe.labels if spec.kind == "labels" else 2**31 - 1  # type: ignore[attr-defined]
                 ids = torch.randint(0, most, (rows, height // 4, width // 4), generator=generator)
@@ -77,7 +79,7 @@ def train(name: str, recipe: Recipe, group: Group) -> Steps:
     family = built(name, recipe, group).double()
     for stage in family.stages:
         family.enter(stage.name)
-        data = Data(family, stage.name, group.rank, group.world, dtype=torch.float64)
+        data = Data(family, stage.name, Group().rank, Group().world, dtype=torch.float64)
         losses: list[float] = []
         gradients: list[tuple[str, Tensor]] = []
         for label, optimiser in family.optimisers.items():
