@@ -97,9 +97,9 @@ class Pix2PixHD(Family):
         head = set(own.coarse.head.parameters())
         return [p for p in own.coarse.parameters() if p not in head] + added
 
-    def _critics(self) -> Sequence[nn.Module]:
+    def _critics(self) -> list[nn.Module]:
         """D's scales that see this stage's pictures: those that trained the global network stay at its sizes."""
-        return self.discriminator.critics[self._halvings :]
+        return list(self.discriminator.critics)[self._halvings :]
 
     @property
     def _halvings(self) -> int:
