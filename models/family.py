@@ -151,8 +151,9 @@ class PerceptualRecipe(Recipe):
     """Network of the style descriptors and of perceptual losses."""
     perceptual_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
     """Its layers, activations after ReLU."""
-    perceptual_preprocessing: Literal["imagenet", "caffe"] = "imagenet"
-    """What its weights were trained for: torchvision's, or the original ones' (BGR, 0-255, mean subtracted)."""
+    perceptual_preprocessing: Literal["imagenet", "caffe", "none"] = "imagenet"
+    """What its weights were trained for: torchvision's, or the original ones' (BGR, 0-255, mean subtracted); `none`:
+    RGB in [-1, 1] as it is."""
     perceptual_pooling: Literal["max", "average"] = "max"
     """Between its blocks."""
 

@@ -1,4 +1,4 @@
-"""The perceptual loss: squared differences of VGG activations, each layer with its own factor.
+"""The perceptual loss: squared or absolute differences of VGG activations, each layer with its own factor.
 
 A factor belongs to one set of weights: those published with a paper hold for its VGG alone (StEP's for Caffe's VGG-16,
 fed BGR 0-255, whose activations are tens to hundreds). For other weights, `calibrate` sets each layer's factor so that
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Perceptual(nn.Module):
-    """sum over layers of factor_l * mean((phi_l(x) - phi_l(y))^2).
+    """sum over layers of factor_l * mean(measure(phi_l(x) - phi_l(y))); `measure` is the square, or `torch.abs`.
 
     The VGG is held beside the module tree: it follows `.to()`, but is no part of `state_dict()`, which has the factors
     only (0: not calibrated yet). Gradients flow to x; none to y and none to the VGG's weights.
@@ -22,8 +22,15 @@ class Perceptual(nn.Module):
 
     factors: Tensor
 
-    def __init__(self, vgg: nn.Module | None, layers: Sequence[str], factors: Sequence[float]) -> None:
+    def __init__(
+        self,
+        vgg: nn.Module | None,
+        layers: Sequence[str],
+        factors: Sequence[float],
+        measure: Callable[[Tensor], Tensor] = torch.square,
+    ) -> None:
         super().__init__()
+        self.measure = measure
         self.layers = tuple(layers)
         self.register_buffer("factors", torch.tensor(list(factors)))
         self._beside = (vgg.eval().requires_grad_(False),) if vgg is not None else ()
@@ -51,7 +58,7 @@ class Perceptual(nn.Module):
         return bool((self.factors > 0).all())
 
     def distances(self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b l"]:
-        """mean((phi_l(x) - phi_l(y))^2) per image and layer, without factors; x, y in [-1, 1].
+        """mean(measure(phi_l(x) - phi_l(y))) per image and layer, without factors; x, y in [-1, 1].
 
         Raises:
             ValueError: built without a VGG.
@@ -62,7 +69,7 @@ class Perceptual(nn.Module):
         got = vgg(x)
         kept = self.factors.dtype  # squares of bfloat16 activations are summed in full precision
         differences = (got[name].to(kept) - wanted[name].to(kept) for name in self.layers)
-        return torch.stack([d.square().mean((1, 2, 3)) for d in differences], 1)
+        return torch.stack([self.measure(d).mean((1, 2, 3)) for d in differences], 1)
 
     def forward(self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
         total: Tensor = (self.distances(x, y).mean(0) * self.factors).sum()

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Name = Literal["vgg16", "vgg19"]
-Preprocessing = Literal["imagenet", "caffe"]
+Preprocessing = Literal["imagenet", "caffe", "none"]
 Pooling = Literal["max", "average"]
 
 WIDTHS = (64, 128, 256, 512, 512)
@@ -50,7 +50,8 @@ class VGG(nn.Module):
     to the image).
 
     Zero padding 1, pooling 2 x 2. `preprocessing` turns RGB in [-1, 1] into what the weights were trained for:
-    `imagenet`: [0, 1], minus mean, over deviation (torchvision); `caffe`: BGR in 0-255 minus mean (the original).
+    `imagenet`: [0, 1], minus mean, over deviation (torchvision); `caffe`: BGR in 0-255 minus mean (the original);
+    `none`: as it is (pix2pixHD's code).
     """
 
     mean: Tensor
@@ -72,7 +73,7 @@ class VGG(nn.Module):
         if not layers or len(set(layers)) != len(layers):
             raise ValueError(f"--layers {','.join(layers)}: name at least one layer, each once")
         if preprocessing not in get_args(Preprocessing):
-            raise ValueError(f"--preprocessing {preprocessing}: choose imagenet or caffe")
+            raise ValueError(f"--preprocessing {preprocessing}: choose one of {', '.join(get_args(Preprocessing))}")
         if pooling not in get_args(Pooling):
             raise ValueError(f"--pooling {pooling}: choose max or average")
         for layer in layers:
@@ -94,6 +95,7 @@ class VGG(nn.Module):
         mean, std = {
             "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
             "caffe": ((103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),
+            "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
         }[preprocessing]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -139,7 +141,10 @@ class VGG(nn.Module):
 
     def forward(self, x: Float[Tensor, "B 3 H W"]) -> dict[str, Float[Tensor, "B C h w"]]:
         """RGB in [-1, 1] -> layer -> activations after the ReLU, at 1, 1/2, 1/4, 1/8, 1/16 of the side."""
-        x = (x + 1) / 2 if self.preprocessing == "imagenet" else (x.flip(1) + 1) * 127.5
+        if self.preprocessing == "imagenet":
+            x = (x + 1) / 2
+        elif self.preprocessing == "caffe":
+            x = (x.flip(1) + 1) * 127.5
         x = (x - self.mean) / self.std
         x = x.to(next(self.features.parameters()).dtype)  # `features` alone may be made half precision
         out: dict[str, Tensor] = {}

@@ -88,3 +88,18 @@ def test_without_a_network() -> None:
 def test_gradient_ratio() -> None:
     assert float(gradient_ratio(torch.full((2, 2), 3.0), torch.ones(2, 2))) == pytest.approx(3)
     assert bool(torch.isfinite(gradient_ratio(torch.ones(2), torch.zeros(2))))
+
+
+def test_absolute_differences_on_unprepared_pictures() -> None:
+    """pix2pixHD's: L1 means, RGB in [-1, 1] as it is."""
+    factors = (1 / 32, 1.0)
+    vgg = VGG("vgg19", LAYERS, "none").random(0)
+    x, y = pictures(0), pictures(1)
+    wanted = 0.0
+    weights = vgg.features[0].weight
+    first = [torch.relu(torch.nn.functional.conv2d(p, weights, padding=1)) for p in (x, y)]  # random() has no biases
+    torch.testing.assert_close(vgg(x)["relu1_1"], first[0])
+    for factor, layer in zip(factors, LAYERS, strict=True):
+        a, b = vgg(x)[layer].double().reshape(-1), vgg(y)[layer].double().reshape(-1)
+        wanted += factor * sum(abs(p - q) for p, q in zip(a.tolist(), b.tolist(), strict=True)) / len(a)
+    assert float(Perceptual(vgg, LAYERS, factors, torch.abs)(x, y)) == pytest.approx(wanted, rel=1e-5)

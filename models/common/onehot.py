@@ -1,0 +1,18 @@
+"""Label maps as channels."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def one_hot(labels: Int[Tensor, "b h w"], classes: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "b c h w"]:
+    """A channel for each class.
+
+    Raises:
+        ValueError: an id outside 0 ... classes - 1.
+    """
+    least, most = int(labels.min()), int(labels.max())
+    if least < 0 or most >= classes:
+        raise ValueError(f"class id {least if least < 0 else most} in a label map, but --labels {classes}: raise it")
+    channels = torch.zeros(labels.shape[0], classes, *labels.shape[1:], dtype=dtype, device=labels.device)
+    return channels.scatter_(1, labels[:, None].long(), 1.0)

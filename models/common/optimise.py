@@ -1,0 +1,37 @@
+"""Optimisers of families with several networks: gradients are taken first, averaged over the ranks, then applied."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from models.group import Group
+
+
+def parameters(*nets: nn.Module) -> list[nn.Parameter]:
+    """Those of all networks, in order."""
+    return list(chain.from_iterable(net.parameters() for net in nets))
+
+
+def adam(params: Sequence[nn.Parameter], betas: tuple[float, float], weight_decay: float = 0.0) -> torch.optim.Adam:
+    """Adam whose rate is set at each step (`move`); `weight_decay` times the weight is added to the gradient."""
+    return torch.optim.Adam(params, lr=0.0, betas=betas, eps=1e-8, weight_decay=weight_decay, fused=True)
+
+
+def move(
+    group: Group, optimiser: torch.optim.Optimizer, params: Sequence[nn.Parameter], grads: Sequence[Tensor], rate: float
+) -> None:
+    """One step: the gradients' mean over the ranks, at learning rate `rate`."""
+    for p, grad in zip(params, grads, strict=True):
+        p.grad = grad.contiguous()  # fused Adam walks memory: gradient and weight must lie alike
+    group.average(params)
+    for settings in optimiser.param_groups:
+        settings["lr"] = rate
+    optimiser.step()
+    optimiser.zero_grad()
+
+
+def scalars(rate: float, **values: Tensor) -> dict[str, Tensor]:
+    """Numbers for the log, left where they are; the learning rate with them."""
+    return {**{name: value.detach() for name, value in values.items()}, "rate": torch.tensor(rate, dtype=torch.float64)}

@@ -1,0 +1,98 @@
+"""A small U-Net for the velocity field (Ho et al., NeurIPS 2020, appendix B, made smaller, without attention)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.common.layers import Conv, Linear, initialise, kaiming, zero
+
+GROUPS = 8
+
+
+class Block(nn.Module):
+    """norm, SiLU, conv3, norm with the time's scale and shift, SiLU, conv3 (zero at first), + x."""
+
+    def __init__(self, inputs: int, outputs: int, time: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(GROUPS, width), width) for width in (inputs, outputs))
+        self.first = Conv(inputs, outputs, 3, padding=1)
+        self.second = Conv(outputs, outputs, 3, padding=1)
+        self.time = Linear(time, 2 * outputs)
+        self.short = Conv(inputs, outputs, 1)
+
+    def forward(self, x: Float[Tensor, "b i h w"], t: Float[Tensor, "b d"]) -> Float[Tensor, "b o h w"]:
+        scale, shift = self.time(t)[:, :, None, None].chunk(2, 1)
+        y = self.first(F.silu(self.norms[0](x)))
+        y = self.second(F.silu(self.norms[1](y) * (1 + scale) + shift))
+        out: Tensor = self.short(x) + y
+        return out
+
+
+class VelocityNet(nn.Module):
+    """v(x, t, input): state, time in [0, 1] and the input (of `channels`, 0 for none) -> velocity. `widths` at full
+    size, half, a quarter, ...; sides are multiples of the last one's share."""
+
+    def __init__(self, channels: int, outputs: int, widths: Sequence[int], blocks: int = 1) -> None:
+        super().__init__()
+        time = 4 * widths[0]
+        self.multiple = 1 << (len(widths) - 1)
+        self.times = nn.ModuleList([Linear(widths[0], time), Linear(time, time)])
+        self.first = Conv(channels + outputs, widths[0], 3, padding=1)
+        self.downs, self.ups, stack, width = nn.ModuleList(), nn.ModuleList(), [widths[0]], widths[0]
+        for i, wide in enumerate(widths):
+            for _ in range(blocks):
+                self.downs.append(Block(width, wide, time))
+                width = wide
+                stack.append(width)
+            if i + 1 < len(widths):
+                self.downs.append(Conv(width, width, 3, 2, 1))
+                stack.append(width)
+        self.middle = Block(width, width, time)
+        for i, wide in reversed(list(enumerate(widths))):
+            for _ in range(blocks + 1):
+                self.ups.append(Block(width + stack.pop(), wide, time))
+                width = wide
+            if i:
+                self.ups.append(Conv(width, width, 3, padding=1))
+        self.norm = nn.GroupNorm(math.gcd(GROUPS, width), width)
+        self.head = Conv(width, outputs, 3, padding=1)
+
+    def draw(self, generator: torch.Generator) -> None:
+        """First weights: He's normal; zero at the end of each residual branch and of the network."""
+        initialise(self, generator, kaiming())
+        for layer in self.modules():
+            if isinstance(layer, Block):
+                zero(layer.second)
+        zero(self.head)
+
+    def forward(
+        self, x: Float[Tensor, "b o h w"], t: Float[Tensor, "b"], given: Float[Tensor, "b c h w"] | None = None
+    ) -> Float[Tensor, "b o h w"]:
+        if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
+            raise ValueError(f"{x.shape[2]} x {x.shape[3]} pixels: the sides must be multiples of {self.multiple}")
+        embedded = self.times[1](F.silu(self.times[0](waves(t, self.head.in_channels))))
+        x = self.first(x if given is None else torch.cat([x, given], 1))
+        stack = [x]
+        for layer in self.downs:
+            x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
+            stack.append(x)
+        x = self.middle(x, embedded)
+        for layer in self.ups:
+            if isinstance(layer, Block):
+                x = layer(torch.cat([x, stack.pop()], 1), embedded)
+            else:
+                x = layer(F.interpolate(x, scale_factor=2, mode="nearest"))
+        velocity: Tensor = self.head(F.silu(self.norm(x)))
+        return velocity.to(self.head.weight.dtype)  # the loss in full precision under autocast
+
+
+def waves(t: Float[Tensor, "b"], width: int) -> Float[Tensor, "b w"]:
+    """sin and cos of 1000 t at frequencies from 1 down to 1 / 10000 (Vaswani et al. 2017, section 3.5)."""
+    half = width // 2
+    powers = torch.arange(half, dtype=t.dtype, device=t.device) / half
+    angles = 1000 * t[:, None] * 10000.0**-powers
+    return torch.cat([angles.sin(), angles.cos()], 1)

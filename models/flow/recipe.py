@@ -1,0 +1,41 @@
+"""Conditional flow matching: what is trained, and the presets."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from models.family import Recipe
+
+
+@dataclass(frozen=True)
+class Config(Recipe):
+    """Straight paths from noise to the target, given the input; no paper trains exactly this, so lengths are ours."""
+
+    LENGTHS: ClassVar[tuple[str, ...]] = ("images",)
+
+    widths: tuple[int, ...] = (64, 128, 256, 256)
+    """Channels of the U-Net at full size, half, a quarter, ... Ours."""
+    blocks: int = 2
+    """Residual blocks a size. Source: Ho et al. 2020."""
+    steps: int = 20
+    """Steps of the solver when pictures are drawn. Ours."""
+
+    batch: int = 16
+    """Pairs a step. Ours."""
+    rate: float = 2e-4
+    """Adam's learning rate, constant. Source: Liu et al. 2023, CIFAR-10."""
+    average_decay: float = 0.999
+    """Decay of the weights' average, which draws the pictures. Ours."""
+    images: int = 2_000_000
+    """Pairs seen. Ours."""
+    augment: tuple[float, ...] = (286 / 256,)
+    """Scale before the random crop. As pix2pix."""
+    flip: float = 0.5
+    """Probability of mirroring. As pix2pix."""
+
+
+PAPER = Config()
+PRESETS: dict[str, Config] = {
+    "paper": PAPER,
+    "small": replace(PAPER, size=128, widths=(16, 32, 64, 96), blocks=1, batch=8, images=80_000, steps=10),
+    "tiny": replace(PAPER, size=16, widths=(8, 16), blocks=1, batch=4, images=32, steps=4, augment=(18 / 16,)),
+}

@@ -1,0 +1,108 @@
+"""How conditional flow matching is trained, and what it can then be asked for."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from models.common.average import Average
+from models.common.layers import Live
+from models.common.optimise import adam, move, parameters, scalars
+from models.common.padding import pad
+from models.common.seeds import seeded
+from models.family import Batch, Draw, Family, Stage, Stream
+from models.flow.networks import VelocityNet
+from models.flow.paths import SOLVERS, matching_loss, straightness
+from models.flow.recipe import Config
+from models.group import Group
+
+SHOWN, MEASURED = 3, 8
+"""Samples of each input on a sheet; steps at which `evaluate` measures straightness."""
+
+
+class Flow(Family):
+    """The velocity network and its average, which draws the pictures."""
+
+    samplers = tuple(SOLVERS)
+    recipe: Config
+
+    def __init__(self, recipe: Config, group: Group) -> None:
+        super().__init__()
+        check(recipe)
+        self.recipe, self.group, r = recipe, group, recipe
+        self.generator = VelocityNet(3, 3, r.widths, r.blocks)
+        self.generator.draw(seeded(r.seed, "generator"))
+        self.average = Average(self.generator, r.average_decay, warm_up=True)
+        group.share(self)
+        self.optimisers = {}
+
+    @property
+    def stages(self) -> list[Stage]:
+        return [Stage("train", self.recipe.images, self.recipe.batch)]
+
+    def streams(self, stage: str) -> dict[str, Stream]:
+        r = self.recipe
+        return {"pairs": Stream(fields=("input", "target"), batch=r.batch, augment=r.augment, flip=r.flip)}
+
+    def parts(self, stage: str) -> tuple[str, ...]:
+        return ("generator.", "average.")
+
+    def enter(self, stage: str) -> None:
+        if stage != "train":
+            raise ValueError(f"no stage {stage!r}: flow has one, train")
+        self.optimisers = {"generator": adam(parameters(self.generator), (0.9, 0.999))}
+
+    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+        r, batch = self.recipe, draw("pairs")
+        target = batch["target"]
+        live = Live(seeded(r.seed, "noise", images), self.group)
+        noise, t = live.rows(target.shape).to(target), live.rows(target.shape[:1], torch.rand).to(target)
+        loss = matching_loss(partial(self.generator, given=batch["input"]), noise, target, t)
+        params = parameters(self.generator)
+        move(self.group, self.optimisers["generator"], params, torch.autograd.grad(loss, params), r.rate)
+        self.average.update(self.generator)
+        return scalars(r.rate, loss=loss)
+
+    @torch.no_grad()
+    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+        """`sampler`: `heun` or `euler`, with the recipe's number of steps, or `euler:50` with 50. At any size."""
+        name, _, steps = (sampler or self.samplers[0]).partition(":")
+        if name not in SOLVERS or (steps and not steps.isdecimal()) or steps == "0":
+            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(SOLVERS)}, with steps as in euler:50")
+        x = given["input"]
+        grown = pad(x, self.generator.multiple)
+        shape = (len(x), count, 3, *grown.shape[2:])
+        noise = torch.randn(shape, generator=generator).to(x)
+        drawn = [
+            SOLVERS[name](partial(self.average.net, given=grown), noise[:, k], int(steps or self.recipe.steps))
+            for k in range(count)
+        ]
+        return torch.stack(drawn, 1)[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
+
+    def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Input, truth, samples."""
+        drawn = self.sample(batch, SHOWN, generator)
+        return {"input": batch["input"], "truth": batch["target"]} | {f"sample {i}": drawn[:, i] for i in range(SHOWN)}
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """The matching loss at fixed noise and times; `straightness` of the average's paths (0: one step suffices)."""
+        target, generator = batch["target"], seeded(self.recipe.seed, "evaluate")
+        noise = torch.randn(target.shape, generator=generator).to(target)
+        t = torch.rand(len(target), generator=generator).to(target)
+        velocity = partial(self.average.net, given=batch["input"])
+        return {
+            "matching": float(matching_loss(velocity, noise, target, t)),
+            "straightness": float(straightness(velocity, noise, MEASURED)),
+        }
+
+
+def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
+    """Raises ValueError where sizes do not fit together, before anything is built."""
+    multiple = 1 << (len(recipe.widths) - 1)
+    if recipe.size % multiple:
+        raise ValueError(f"--size {recipe.size}: must be a multiple of {multiple}, or give fewer --widths")
+    if recipe.steps < 1:
+        raise ValueError(f"--steps {recipe.steps}: give at least 1")

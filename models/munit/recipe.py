@@ -1,0 +1,96 @@
+"""MUNIT: what is trained, and the presets."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from models.family import Recipe
+
+
+@dataclass(frozen=True)
+class Config(Recipe):
+    """The paper's values for edges and shoes, as the released code has them."""
+
+    LENGTHS: ClassVar[tuple[str, ...]] = ("images",)
+
+    pairing: Literal["unpaired", "paired", "classes"] = "unpaired"
+    """How the two domains are given. `unpaired`: fields `input` and `target`, each drawn in its own order. `paired`:
+    the same fields, drawn together. `classes`: one field `target`, the domain is class 0 or 1 of field `class`. Source:
+    the paper (unpaired); the others are ours."""
+
+    code: int = 8
+    """Entries of the style code. Source: the paper."""
+    width: int = 64
+    """Channels of the generators' first layers. Source: released code."""
+    downs: int = 2
+    """Times the content encoder halves the picture. Source: released code."""
+    blocks: int = 4
+    """Residual blocks of the content encoder, and of the decoder. Source: released code."""
+    style_downs: int = 4
+    """Times the style encoder halves the picture. Source: released code."""
+    hidden: int = 256
+    """Units of the MLP's two hidden layers. Source: released code."""
+    discriminator_width: int = 64
+    """Channels of D's first layer. Source: released code."""
+    discriminator_layers: int = 4
+    """Convolutions of D of stride 2. Source: released code."""
+    discriminator_scales: int = 3
+    """Source: the paper."""
+
+    gan_weight: float = 1.0
+    """Weight of the adversarial terms. Source: released code."""
+    image_weight: float = 10.0
+    """lambda_x: L1 of each picture rebuilt in its own domain. Source: the paper."""
+    style_weight: float = 1.0
+    """lambda_s: L1 of the style read back. Source: the paper."""
+    content_weight: float = 1.0
+    """lambda_c: L1 of the content read back. Source: the paper."""
+    cycle_weight: float = 0.0
+    """L1 of the picture after both translations. Source: released code (0 for edges, 10 for yosemite and synthia)."""
+
+    batch: int = 1
+    """Pictures of each domain a step. Source: released code."""
+    rate: float = 1e-4
+    """Adam's learning rate. Source: the paper."""
+    halve_steps: int = 100_000
+    """Steps after which the rate is halved, again and again. Source: the paper."""
+    beta1: float = 0.5
+    """Adam's first moment. Source: released code."""
+    beta2: float = 0.999
+    """Adam's second moment. Source: released code."""
+    weight_decay: float = 1e-4
+    """Times the weight, added to its gradient. Source: released code."""
+    images: int = 1_000_000
+    """Pictures of each domain seen. Source: released code."""
+    augment: tuple[float, ...] = (1.0,)
+    """Scale before the random crop. Source: released code (the shortest side becomes 256 pixels)."""
+    flip: float = 0.5
+    """Probability of mirroring. Source: released code."""
+
+
+PAPER = Config()
+SMALL = replace(
+    PAPER, size=128, width=24, blocks=3, hidden=64, discriminator_width=16, discriminator_scales=2, images=40_000
+)
+PRESETS: dict[str, Config] = {
+    "paper": PAPER,
+    "yosemite": replace(PAPER, cycle_weight=10.0),
+    "paired": replace(PAPER, pairing="paired"),
+    "classes": replace(PAPER, pairing="classes"),
+    "small": SMALL,
+    "small-paired": replace(SMALL, pairing="paired"),
+    "tiny": replace(
+        PAPER,
+        size=16,
+        code=3,
+        width=4,
+        downs=1,
+        blocks=1,
+        style_downs=2,
+        hidden=8,
+        discriminator_width=4,
+        discriminator_layers=1,
+        discriminator_scales=2,
+        batch=4,
+        images=32,
+    ),
+}

@@ -1,0 +1,205 @@
+"""How pix2pix is trained, and what it can then be asked for."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.common import colour
+from models.common.adversarial import GAMES, balance
+from models.common.critics import PatchCritic, patch_critic
+from models.common.layers import Live, initialise, normal
+from models.common.onehot import one_hot
+from models.common.optimise import adam, move, parameters, scalars
+from models.common.padding import at_any_size
+from models.common.resnet import ResnetGenerator
+from models.common.schedule import linear_decay
+from models.common.seeds import seeded
+from models.common.unet import UNet
+from models.family import Batch, Draw, Family, Stage, Stream
+from models.group import Group
+from models.pix2pix.recipe import Config
+
+DEVIATION = 0.02
+SHOWN = 3
+"""Samples of each input on a sheet."""
+
+
+class Pix2Pix(Family):
+    """G and D. `state_dict()`: both, with the running statistics of their batch norms."""
+
+    recipe: Config
+
+    def __init__(self, recipe: Config, group: Group) -> None:
+        super().__init__()
+        check(recipe)
+        self.recipe, self.group, r = recipe, group, recipe
+        self.generator = generator(r)
+        self.discriminator = discriminator(r)
+        for name, net in (("generator", self.generator), ("discriminator", self.discriminator)):
+            initialise(net, seeded(r.seed, name), normal(DEVIATION))
+        group.share(self)
+        self.reads = ("target",) if r.condition == "lightness" else ("input",)  # type: ignore[misc]
+        self.samplers = ("prior",) if r.code else ("dropout",)
+        self.optimisers = {}
+
+    # Training --------------------------------------------------------------------------------------------------------
+
+    @property
+    def stages(self) -> list[Stage]:
+        r = self.recipe
+        return [Stage("train", r.epoch * (r.constant_epochs + r.decay_epochs), r.batch)]
+
+    def streams(self, stage: str) -> dict[str, Stream]:
+        r = self.recipe
+        fields = tuple(dict.fromkeys((*self.reads, "target")))
+        return {"pairs": Stream(fields=fields, batch=r.batch, augment=r.augment, flip=r.flip)}
+
+    def parts(self, stage: str) -> tuple[str, ...]:
+        return ("generator.", "discriminator.")
+
+    def enter(self, stage: str) -> None:
+        if stage != "train":
+            raise ValueError(f"no stage {stage!r}: pix2pix has one, train")
+        betas = (self.recipe.beta1, self.recipe.beta2)
+        self.optimisers = {
+            "generator": adam(parameters(self.generator), betas),
+            "discriminator": adam(parameters(self.discriminator), betas),
+        }
+
+    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+        """G once; D's step on its picture; then G's step through the D that has moved, with the same picture."""
+        r, game = self.recipe, GAMES[self.recipe.game]
+        batch = draw("pairs")
+        condition, target = self._seen(batch), self._wanted(batch)
+        live = Live(seeded(r.seed, "noise", images), self.group)
+        rate = r.rate * linear_decay(images // r.epoch + 1, r.constant_epochs, r.decay_epochs + 1)
+        fake = self._run(condition, live)
+
+        real_logits = self._judge(condition, target, live)
+        fake_logits = self._judge(condition, fake.detach(), live)
+        d_loss = game.discriminator(real_logits, fake_logits)
+        d_params = parameters(self.discriminator)
+        move(self.group, self.optimisers["discriminator"], d_params, torch.autograd.grad(d_loss, d_params), rate)
+
+        gan = game.generator(self._judge(condition, fake, live))
+        l1 = (fake - target).abs().mean()
+        loss = r.gan_weight * gan + r.l1_weight * l1
+        g_params = parameters(self.generator)
+        move(self.group, self.optimisers["generator"], g_params, torch.autograd.grad(loss, g_params), rate)
+        right = balance(real_logits, fake_logits, game.middle)
+        return scalars(rate, loss=loss, gan=gan, l1=l1, discriminator=d_loss, discriminator_right=right)
+
+    def _seen(self, batch: Batch) -> Float[Tensor, "b c h w"]:
+        """What G gets."""
+        if self.recipe.condition == "lightness":
+            return colour.split(batch["target"])[0]
+        if self.recipe.condition == "labels":
+            return one_hot(batch["input"], self.recipe.labels, next(self.generator.parameters()).dtype)
+        x: Tensor = batch["input"]
+        return x
+
+    def _wanted(self, batch: Batch) -> Float[Tensor, "b o h w"]:
+        """What G should make: the target, or its a and b."""
+        target: Tensor = batch["target"]
+        return colour.split(target)[1] if self.recipe.condition == "lightness" else target
+
+    def _judge(self, condition: Tensor, picture: Tensor, live: Live) -> list[Tensor]:
+        x = torch.cat([condition, picture], 1) if self.recipe.conditional else picture
+        found: list[Tensor] = self.discriminator(x, live)
+        return found[-1:]
+
+    def _run(self, condition: Tensor, live: Live | None) -> Float[Tensor, "b o h w"]:
+        if not self.recipe.code:
+            out: Tensor = self.generator(condition, live=live)
+            return out
+        if live is None:
+            raise ValueError(
+                "--eval-mode with --code: noise at the input is drawn anew each time; leave one of them out"
+            )
+        z = live.rows((len(condition), self.recipe.code)).to(condition)
+        picture: Tensor = self.generator(condition, z, live)
+        return picture
+
+    # Use -------------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+        """`B count 3 H W` in [-1, 1], of any size. Each picture is normalised by its own statistics, as at batch 1."""
+        if sampler not in ("", *self.samplers):
+            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        live = None if self.recipe.eval_mode else Live(generator, None)
+        condition = self._seen(given)
+
+        def once(x: Tensor) -> Tensor:
+            return self._run(x, live)
+
+        made = [at_any_size(once, condition, self.generator.multiple) for _ in range(count)]
+        if self.recipe.condition == "lightness":
+            made = [colour.join(condition, ab) for ab in made]
+        return torch.stack(made, 1)
+
+    def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Input, truth, samples."""
+        drawn = self.sample(batch, SHOWN, generator)
+        condition = self._seen(batch) if self.recipe.condition == "lightness" else batch["input"]
+        samples = {f"sample {i + 1}": drawn[:, i] for i in range(SHOWN)}
+        return {"input": condition, "truth": batch["target"], **samples}
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        """Of one sample of each input: L1; `spread`, how much the pictures of different inputs differ, as a share of
+        how much their targets do (0: the generator has collapsed)."""
+        fake = self.sample(batch, 1, seeded(self.recipe.seed, "evaluate"))[:, 0]
+        target = batch["target"]
+        found = {"l1": float((fake - target).abs().mean())}
+        if len(target) > 1:
+            apart = float((target - target.roll(1, 0)).abs().mean())
+            found["spread"] = float((fake - fake.roll(1, 0)).abs().mean()) / max(apart, 1e-12)
+        return found
+
+
+def channels(recipe: Config) -> tuple[int, int]:
+    """Of what G sees and makes."""
+    seen = {"image": 3, "grey": 1, "labels": recipe.labels, "lightness": 1}[recipe.condition]
+    return seen, 2 if recipe.condition == "lightness" else 3
+
+
+def generator(recipe: Config) -> UNet | ResnetGenerator:
+    """G, its weights 0."""
+    r, (seen, made) = recipe, channels(recipe)
+    if r.generator == "resnet":
+        return ResnetGenerator(seen, made, r.width, 2, r.blocks, r.norm, r.block_dropout)
+    return UNet(seen, made, r.levels, r.width, r.norm, r.skips, r.dropped, r.code)
+
+
+def discriminator(recipe: Config) -> PatchCritic:
+    """D, its weights 0."""
+    r, (seen, made) = recipe, channels(recipe)
+    return patch_critic(made + (seen if r.conditional else 0), r.discriminator_width, r.discriminator_layers, r.norm)
+
+
+def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
+    """Refuse sizes that do not fit together, before anything is built.
+
+    Raises:
+        ValueError: naming the option, its value and what to do.
+    """
+    r = recipe
+    if (r.condition == "labels") != (r.labels > 0):
+        raise ValueError(f"--labels {r.labels}: the number of classes, with --condition labels and only then")
+    if r.code and r.generator == "resnet":
+        raise ValueError(f"--code {r.code}: the residual generator takes no noise vector; use the U-Net")
+    if r.code and r.eval_mode:
+        raise ValueError(f"--code {r.code} --eval-mode: the noise is drawn anew each time; leave one of them out")
+    with torch.device("meta"):
+        multiple, critic = generator(r).multiple, discriminator(r)
+    if r.size % multiple:
+        halves = multiple.bit_length() - 1
+        raise ValueError(f"--size {r.size}: must be a multiple of {multiple}, G halves it {halves} times")
+    if critic.map_side(r.size) < 1:
+        raise ValueError(f"--size {r.size}: too small for --discriminator-layers {r.discriminator_layers}")
+    # The last normalised layer of D has one row and column more than its map of logits, or as many (1 x 1).
+    before = critic.map_side(r.size) + (1 if r.discriminator_layers else 0)
+    if before == 1 and r.batch == 1:
+        raise ValueError(f"--batch 1: the norms of D would see 1 x 1 at --size {r.size}; raise either")

@@ -1,0 +1,86 @@
+"""Flow matching as a family: its loss, its average, that it learns a conditional distribution."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models import flow
+from models.common.seeds import seeded
+from models.flow import Flow
+from models.flow.paths import euler, heun
+from models.group import Group
+from tests.models.translation import Data
+
+TINY = flow.PRESETS["tiny"]
+
+
+def family(**change: Any) -> Flow:
+    own = flow.build(dataclasses.replace(TINY, **change), Group())
+    own.enter("train")
+    return own
+
+
+def test_loss_by_hand() -> None:
+    own = family()
+    batch = Data(own, "train")("pairs")
+    generator = seeded(0, "noise", 12)
+    noise, t = torch.randn(4, 3, 16, 16, generator=generator), torch.rand(4, generator=generator)
+    x = torch.stack([(1 - t[i]) * noise[i] + t[i] * batch["target"][i] for i in range(4)])
+    wanted = (own.generator(x, t, batch["input"]) - (batch["target"] - noise)).square().mean()
+    before = own.average.net.first.weight.clone()
+    found = own.update(lambda _: batch, 12)
+    assert float(found["loss"]) == pytest.approx(float(wanted.detach()), rel=1e-6)
+    # The average warms up: at its first update 0.1 of the old weights are kept.
+    raw = own.generator.first.weight.detach()
+    torch.testing.assert_close(own.average.net.first.weight, 0.1 * before + 0.9 * raw)
+
+
+def test_samplers_and_their_steps() -> None:
+    own = family()
+    own.update(Data(own, "train"), 0)
+    x = {"input": torch.zeros(2, 3, 16, 16)}
+    noise = torch.randn(2, 1, 3, 16, 16, generator=seeded(3))[:, 0]
+
+    def velocity(state: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            out: torch.Tensor = own.average.net(state, t, x["input"])
+        return out
+
+    for sampler, wanted in [
+        ("", heun(velocity, noise, 4)),
+        ("heun", heun(velocity, noise, 4)),
+        ("euler:7", euler(velocity, noise, 7)),
+    ]:
+        torch.testing.assert_close(own.sample(x, 1, seeded(3), sampler)[:, 0], wanted.clamp(-1, 1))
+    for wrong in ("rk4", "euler:0", "euler:two"):
+        with pytest.raises(ValueError, match=f"--sampler {wrong}: choose one of heun, euler"):
+            own.sample(x, 1, seeded(3), wrong)
+
+
+def test_learns_both_answers() -> None:
+    """One input with a dark and a bright target: the samples are either, not the grey mean of an L1 or L2 loss."""
+    own = family(rate=3e-3, average_decay=0.95, images=800, size=8, widths=(8, 16))
+    x = torch.zeros(4, 3, 8, 8)
+    y = torch.tensor([-0.8, -0.8, 0.8, 0.8]).view(4, 1, 1, 1).expand(4, 3, 8, 8)
+    batch = {"input": x, "target": y}
+    for i in range(200):
+        own.update(lambda _: batch, 4 * i)
+    drawn = own.sample({"input": x[:1]}, 32, seeded(0), "heun:8")[0].mean((1, 2, 3))
+    assert float((drawn.abs() > 0.4).double().mean()) > 0.8
+    assert 0.15 < float((drawn > 0).double().mean()) < 0.85
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="--size 15: must be a multiple of 2"):
+        family(size=15)
+    with pytest.raises(ValueError, match="--steps 0: give at least 1"):
+        family(steps=0)
+
+
+def test_it_is_short() -> None:
+    """A yardstick that every reader can read: at most 350 lines in all."""
+    lines = [len(path.read_text().splitlines()) for path in Path(flow.__file__).parent.glob("*.py")]
+    assert len(lines) == 5 and sum(lines) <= 350
