@@ -50,7 +50,7 @@ def every(count: int) -> Schedule:
 
 
 def bursts(count: int, long: int = 100, first: int = 25, period: int = 500) -> Schedule:
-    """`long` critic steps for the `first` generator steps and at each `period`th, else `count` (WGAN, released code)."""
+    """`long` critic steps for the `first` generator steps and each `period`th, else `count` (WGAN, released code)."""
     return lambda step: long if step < first or step % period == 0 else count
 
 

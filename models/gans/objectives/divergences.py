@@ -53,7 +53,8 @@ def pearson_conjugate(t: Tensor) -> Tensor:
     """t^2 / 4 + t, and -1 below t = -2: u >= 0 makes it monotone there (the tables' form grows again, which turns the
     generator's gradient around)."""
     t = t.clamp(min=-2)
-    return t.square() / 4 + t
+    found: Tensor = t.square() / 4 + t
+    return found
 
 
 class _JeffreyConjugate(torch.autograd.Function):
@@ -160,4 +161,4 @@ DIVERGENCES: dict[str, Divergence] = {
         0.0,
     ),
 }
-"""By name. `jensen-shannon` is twice the usual Jensen-Shannon divergence; `weighted_jensen_shannon(0.5)` is the usual."""
+"""By name. `jensen-shannon` is twice the usual Jensen-Shannon divergence; `weighted_jensen_shannon(0.5)` is it."""
