@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.family import Group
-from models.gans.terms import Constraint, Heads, Losses, Measures, Penalty, Random, Round, Schedule, Seen, Side, Term
+from models.gans.terms import Constraint, Heads, Losses, Penalty, Random, Round, Schedule, Seen, Side, Term
+from models.group import Group
 
 Deal = Callable[[], tuple[Side, Side | None]]
 """This rank's share of the next real batch, and of the labelled one where the game has it."""
@@ -127,20 +127,24 @@ class Game:
         for constraint in self.constraints:
             constraint(self.critic)
 
-    def settle(self, critic: Losses, generator: Losses, watched: Mapping[str, Tensor]) -> Measures:
-        """Let the terms renew what they remember; all values for the log, over all ranks."""
+    @torch.no_grad()
+    def settle(self, critic: Losses, generator: Losses, watched: Losses) -> Losses:
+        """Let the terms renew what they remember. All values for the log, over all ranks: `critic/...` and
+        `generator/...` are the losses, with their sums `loss`, the rest as the terms name it."""
         named = {f"critic/{k}": v for k, v in critic.items()} | {f"generator/{k}": v for k, v in generator.items()}
-        named |= {f"watch/{k}": v for k, v in watched.items()}
-        values = torch.stack([v.detach().double() for v in named.values()]).tolist()
-        all_values = self.group.mean(dict(zip(named, values, strict=True)))
+        named |= watched
+        values = self.group.gather(torch.stack([v.detach().double() for v in named.values()])[None]).mean(0)
+        all_values = dict(zip(named, values, strict=True))
         losses = [
             {k: all_values[f"{side}/{k}"] for k in of} for side, of in (("critic", critic), ("generator", generator))
         ]
-        found = {f"watch/{k}": all_values[f"watch/{k}"] for k in watched}
+        sums = {
+            f"{side}/loss": torch.stack(list(of.values())).sum()
+            for side, of in zip(("critic", "generator"), losses, strict=True)
+        }
         for term in self.terms:
-            found |= {f"watch/{k}": v for k, v in term.after(*losses).items()}
-        found["critic/loss"], found["generator/loss"] = (sum(values.values()) for values in losses)
-        return {k: all_values[k] for k in named if not k.startswith("watch/")} | found
+            all_values |= term.after(losses[0], losses[1])
+        return {**sums, **all_values}
 
     @torch.no_grad()
     def watch(self, seen: Seen, round: Round) -> dict[str, Tensor]:
@@ -166,12 +170,12 @@ def _joined(a: Losses, b: Losses) -> Losses:
     return a | b
 
 
-Stepper = Callable[[Game, Deal, int, int, Random], Measures]
+Stepper = Callable[[Game, Deal, int, int, Random], Losses]
 """`stepper(game, deal, step, rows, random)`: generator step number `step`, on `rows` fakes of this rank, and the
-critic's that belong to it. Returns values for the log: `critic/...`, `generator/...`, `watch/...`."""
+critic's that belong to it. Returns scalars for the log (`Game.settle`)."""
 
 
-def alternating(game: Game, deal: Deal, step: int, rows: int, random: Random) -> Measures:
+def alternating(game: Game, deal: Deal, step: int, rows: int, random: Random) -> Losses:
     """`game.schedule(step)` critic steps, then the generator's, which meets the critic as those left it."""
     for _ in range(game.schedule(step)):
         critic, seen, round = game.critic_losses(deal, random)
@@ -183,7 +187,7 @@ def alternating(game: Game, deal: Deal, step: int, rows: int, random: Random) ->
     return game.settle(critic, generator, watched)
 
 
-def simultaneous(game: Game, deal: Deal, step: int, rows: int, random: Random) -> Measures:
+def simultaneous(game: Game, deal: Deal, step: int, rows: int, random: Random) -> Losses:
     """Both step on gradients at the same weights (Nowozin et al. 2016, algorithm 1; BEGAN). No schedule."""
     critic, seen, round = game.critic_losses(deal, random)
     generator = game.generator_losses(deal, rows, random)

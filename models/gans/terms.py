@@ -9,14 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.family import Group
+from models.group import Group
 
 Heads = Mapping[str, Tensor]
 """A critic's outputs by name: `score` B, `energy` B, `logits` `B K`, `code` `B S`, `q` `B P`, `features` `B F`."""
 Losses = dict[str, Tensor]
 """Named scalars; what is minimised is their sum."""
-Measures = dict[str, float]
-"""Named numbers for the log."""
 
 
 class Random:
@@ -99,9 +97,9 @@ class Term(nn.Module):
         """Scalars for the log alone, of the critic's last round; no gradient."""
         return {}
 
-    def after(self, critic: Measures, generator: Measures) -> Measures:
-        """Once both have stepped, with their losses' values over all ranks (the critic's of its last step): renew what
-        it remembers; measures for the log."""
+    def after(self, critic: Losses, generator: Losses) -> Losses:
+        """Once both have stepped, with their losses' values over all ranks (the critic's of its last step), without
+        gradient: renew what it remembers; scalars for the log. Nothing is read from the device."""
         return {}
 
 

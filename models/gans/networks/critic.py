@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.family import Group
 from models.gans.networks.layers import SLOPE, BatchNorm, Chain, Init, linear
 from models.gans.terms import Heads, Random
+from models.group import Group
 
 ENERGY_EPS = 1e-12
 

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.common.blocks import constant_maps
-from models.family import Group
 from models.gans.networks.layers import SLOPE, BatchNorm, Chain, Dropout, conv, enlarging, linear, normal
 from models.gans.terms import Random
+from models.group import Group
 
 INIT = normal(0.02)
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from models.family import Group
 from models.gans.terms import Random
+from models.group import Group
 
 SLOPE = 0.2
 

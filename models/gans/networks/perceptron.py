@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.family import Group
 from models.gans.networks.layers import ACTIVATIONS, BatchNorm, Chain, Init, Maxout, Noise, he, linear
 from models.gans.terms import Random
+from models.group import Group
 
 
 def layers(

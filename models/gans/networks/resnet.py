@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.family import Group
 from models.gans.networks.layers import BatchNorm, conv, lecun, linear
 from models.gans.terms import Random
+from models.group import Group
 
 
 class Block(nn.Module):

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.family import Group
 from models.gans.terms import Losses, Round, Seen, Side, Term
+from models.group import Group
 
 
 def conditional_entropy(logits: Tensor) -> Tensor:

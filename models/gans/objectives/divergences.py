@@ -74,7 +74,7 @@ class _JeffreyConjugate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (inverse,) = ctx.saved_tensors
+        inverse: Tensor = ctx.saved_tensors[0]
         return grad * inverse
 
 

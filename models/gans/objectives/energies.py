@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.family import Group
-from models.gans.terms import Losses, Measures, Round, Seen, Term
+from models.gans.terms import Losses, Round, Seen, Term
+from models.group import Group
 
 
 def pull_away(codes: Tensor, group: Group) -> Tensor:
@@ -37,14 +37,14 @@ class PullAway(Term):
         return {"pull_away": self.weight * pull_away(seen.fake["code"], round.group)}
 
 
-def proportional(k: float, rate: float, gamma: float, real: float, fake: float) -> float:
+def proportional(k: Tensor, rate: float, gamma: float, real: Tensor, fake: Tensor) -> Tensor:
     """k + rate (gamma real - fake), kept in [0, 1] (Berthelot et al. 2017, section 3.4)."""
-    return min(max(k + rate * (gamma * real - fake), 0.0), 1.0)
+    return (k + rate * (gamma * real - fake)).clamp(0, 1)
 
 
-def global_measure(gamma: float, real: float, fake: float) -> float:
+def global_measure(gamma: float, real: Tensor, fake: Tensor) -> Tensor:
     """M = L(x) + |gamma L(x) - L(G)| (Berthelot et al. 2017, section 3.4.1)."""
-    return real + abs(gamma * real - fake)
+    return real + (gamma * real - fake).abs()
 
 
 class Equilibrium(Term):
@@ -65,13 +65,16 @@ class Equilibrium(Term):
         self.register_buffer("k", torch.zeros((), dtype=torch.float64))
 
     def critic(self, seen: Seen, round: Round) -> Losses:
-        return {"real": seen.real["energy"].mean(), "fake": -float(self.k) * seen.fake["energy"].mean()}
+        return {
+            "real": seen.real["energy"].mean(),
+            "fake": -self.k.to(seen.fake["energy"]) * seen.fake["energy"].mean(),
+        }
 
     def generator(self, seen: Seen, round: Round) -> Losses:
         return {"fake": seen.fake["energy"].mean()}
 
-    def after(self, critic: Measures, generator: Measures) -> Measures:
+    def after(self, critic: Losses, generator: Losses) -> Losses:
         real, fake = critic["real"], generator["fake"]
-        found = {"m_global": global_measure(self.gamma, real, fake)}
-        self.k.fill_(proportional(float(self.k), self.rate, self.gamma, real, fake))
-        return {**found, "k": float(self.k), "balance": fake / max(real, 1e-12)}
+        found = {"m_global": global_measure(self.gamma, real, fake), "balance": fake / real}
+        self.k.copy_(proportional(self.k, self.rate, self.gamma, real, fake))
+        return {**found, "k": self.k.clone()}

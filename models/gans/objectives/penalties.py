@@ -66,7 +66,8 @@ class GradientPenalty:
 
     def __call__(self, critic: Critic, round: Round) -> Losses:
         x = self.points(round).detach().requires_grad_()
-        norms = gradient_norms(critic(x, round.real.y, round.random)[self.head], x)
+        with torch.autocast(x.device.type, enabled=False):  # second derivatives in full precision
+            norms = gradient_norms(critic(x, round.real.y, round.random)[self.head], x)
         return {"penalty": self.weight * (norms - self.target).square().mean()}
 
 

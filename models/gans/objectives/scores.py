@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.gans.terms import Losses, Measures, Round, Seen, Term
+from models.gans.terms import Losses, Round, Seen, Term
 
 Fn = Callable[[Tensor], Tensor]
 
@@ -59,11 +59,11 @@ def hinge_energy(margin: float) -> ScoreRule:
 class Adversarial(Term):
     """The mean of a rule over the samples. Logged: `critic/real`, `critic/fake`, `generator/fake`."""
 
-    def __init__(self, rule: ScoreRule, head: str = "score", measure: str = "", threshold: float = 0.0) -> None:
+    def __init__(self, rule: ScoreRule, head: str = "score", measure: str = "", threshold: float | None = 0.0) -> None:
         """
         Args:
             measure: name under which minus the critic's loss is logged (`wasserstein`, or an f-GAN's bound); none: not.
-            threshold: scores above it mean real, for the log's `critic/accuracy`.
+            threshold: scores above it mean real, for the log's `critic/accuracy`; None: they have no such meaning.
         """
         super().__init__()
         self.rule, self.head, self.measure, self.threshold = rule, head, measure, threshold
@@ -79,10 +79,10 @@ class Adversarial(Term):
     def watch(self, seen: Seen, round: Round) -> dict[str, Tensor]:
         real, fake = seen.real[self.head], seen.fake[self.head]
         found = {f"{self.head}/real": real.mean(), f"{self.head}/fake": fake.mean()}
-        if self.head == "score":
+        if self.threshold is not None:
             right = (real > self.threshold).double().mean() + (fake <= self.threshold).double().mean()
             found["critic/accuracy"] = right / 2
         return found
 
-    def after(self, critic: Measures, generator: Measures) -> Measures:
+    def after(self, critic: Losses, generator: Losses) -> Losses:
         return {self.measure: -(critic["real"] + critic["fake"])} if self.measure else {}

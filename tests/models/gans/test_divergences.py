@@ -120,7 +120,9 @@ def test_bounded_exp_goes_on_as_its_tangent() -> None:
     assert torch.equal(bounded_exp(x), x.exp())
     v = torch.tensor([80.0, 90.0], requires_grad=True)
     (slope,) = torch.autograd.grad(bounded_exp(v).sum(), v)
-    assert float(slope[0]) == float(slope[1]) == pytest.approx(math.exp(math.log(torch.finfo(v.dtype).max) - 16), rel=1e-4)
+    assert (
+        float(slope[0]) == float(slope[1]) == pytest.approx(math.exp(math.log(torch.finfo(v.dtype).max) - 16), rel=1e-4)
+    )
     wide = torch.tensor([100.0], dtype=torch.float64)
     assert float(bounded_exp(wide)) == math.exp(100)
 

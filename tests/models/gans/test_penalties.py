@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from models.common.seeds import seeded
-from models.family import Group
 from models.gans.objectives.penalties import ClipWeights, GradientPenalty, Perturb, gradient_norms, interpolate
 from models.gans.objectives.scores import nonsaturating, wasserstein
 from models.gans.terms import Heads, Random, Round, Side
+from models.group import Group
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:

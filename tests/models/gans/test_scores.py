@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from models.common.seeds import seeded
-from models.family import Group
 from models.gans.objectives.scores import (
     Adversarial,
     ScoreRule,
@@ -20,6 +19,7 @@ from models.gans.objectives.scores import (
     wasserstein,
 )
 from models.gans.terms import Random, Round, Seen, Side
+from models.group import Group
 
 NOTHING = Round(Side(torch.empty(0)), Side(torch.empty(0)), Random(seeded(0), Group()), Group())
 
@@ -133,9 +133,9 @@ def test_ebgans_nash_value_is_the_margin(level: float) -> None:
 
 
 def test_what_is_watched() -> None:
-    term = Adversarial(wasserstein(), measure="wasserstein")
+    term = Adversarial(wasserstein(), measure="wasserstein")  # 0 is a threshold here for the test alone
     seen = Seen({"score": torch.tensor([1.0, 2.0])}, {"score": torch.tensor([-1.0, 0.5])}, {})
-    assert term.after({"real": -1.5, "fake": -0.25}, {}) == {"wasserstein": 1.75}
+    assert float(term.after({"real": torch.tensor(-1.5), "fake": torch.tensor(-0.25)}, {})["wasserstein"]) == 1.75
     watched = term.watch(seen, NOTHING)
     assert float(watched["critic/accuracy"]) == 0.75 and float(watched["score/fake"]) == -0.25
     shifted = Adversarial(wasserstein(), threshold=1.5).watch(seen, NOTHING)  # an f-GAN's threshold need not be 0
