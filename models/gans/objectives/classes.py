@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,7 +20,7 @@ def conditional_entropy(logits: Tensor) -> Tensor:
 def marginal_entropy(logits: Tensor, group: Group) -> Tensor:
     """H of the mean over the whole batch of p(y | x), nats: log K where the classes are used alike."""
     log_p = group.gather(logits).log_softmax(1)
-    log_mean = log_p.logsumexp(0) - torch.tensor(float(len(log_p))).log().to(log_p)
+    log_mean = log_p.logsumexp(0) - math.log(len(log_p))
     return -(log_mean.exp() * log_mean).sum()
 
 

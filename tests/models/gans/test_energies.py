@@ -114,7 +114,7 @@ def test_energies_are_a_samples_norm_or_mean() -> None:
         for i in range(5):
             apart = (found["picture"][i] - x[i]).detach().flatten().tolist()
             norm, mean = sum(v * v for v in apart) ** 0.5, sum(map(abs, apart)) / len(apart)
-            assert float(found["energy"][i]) == pytest.approx(norm if error == "norm" else mean, rel=1e-9)
+            assert float(found["energy"][i].detach()) == pytest.approx(norm if error == "norm" else mean, rel=1e-9)
 
 
 def test_a_fake_moves_its_energy_both_ways() -> None:
