@@ -78,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
     return {k: round(v, 5) for k, v in figures.items()}
 
 
-# ------------------------------------------------------------------------------------------------ f-GAN's Gaussian table
+# ------------------------------------------------------------------------------------------- f-GAN's Gaussian table
 
 
 def mixture(x: np.ndarray) -> np.ndarray:
@@ -188,7 +188,9 @@ def _wgan_gp(config: Config) -> dict[str, float]:
         gap, slope = point_masses(theta, weight, config.penalty_steps, config.seed)
         wanted = theta + theta**2 / (2 * weight), 1 + theta / (2 * weight)
         print(
-            f"WGAN-GP theta {theta}, lambda {weight}: gap {gap:.4f} ({wanted[0]:.4f}), slope {slope:.4f} ({wanted[1]:.4f})"
+            f"WGAN-GP theta {theta}, lambda {weight}: gap {gap:.4f} ({wanted[0]:.4f}), "
+            f"slope {slope:.4f} ({wanted[1]:.4f})",
+            flush=True,
         )
         errors += [abs(gap / wanted[0] - 1), abs(slope / wanted[1] - 1)]
     return {"wgan_gp_max_error": max(errors)}
