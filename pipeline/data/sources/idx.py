@@ -3,7 +3,7 @@
     python -m jobs.shard --source idx:FOLDER --output DATASET
     python -m jobs.shard --source idx:mnist.npz --option labelled 10 --output DATASET
 
-Reads a folder with the four idx files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`; or with .gz), or
+Reads a folder with the four idx files (`train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-...`; or .gz), or
 one .npz with `x_train`, `y_train`, `x_test`, `y_test`; nothing is unpickled. Of the training set the last `held_out`
 become `val`, the test set is `test`.
 """

@@ -108,7 +108,7 @@ def test_an_npz_with_a_pickle_is_refused(tmp_path: Path) -> None:
             return (Path.touch, (tmp_path / "ran",))
 
     np.savez(tmp_path / "bad.npz", **{**DIGITS, "x_train": np.array([Bomb()], dtype=object)})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="not an .npz of x_train"):
+    with pytest.raises(ValueError, match=r"not an \.npz of x_train"):
         opened("idx", str(tmp_path / "bad.npz"))
     assert not (tmp_path / "ran").exists()
 
