@@ -60,4 +60,4 @@ def build(recipe: Config, group: Group, perceptual: nn.Module | None = None, fac
     return GANs(recipe, group, facts or Facts())
 
 
-__all__ = ["PRESETS", "SUMMARY", "Config", "GANs", "artifacts", "build", "check", "fields"]
+__all__ = ["PRESETS", "SUMMARY", "Config", "GANs", "artifacts", "build", "check", "fields", "rules"]
