@@ -140,18 +140,18 @@ class GatedSteps:
 
     def row(self, x: Int[Tensor, "b c h w"], r: int) -> None:
         # The first layer's newest row is the one above, zeros before the first; each later one's is row r itself.
-        v = scaled(x[:, :, r - 1 : r], self.levels).to(self.like) if r else torch.zeros_like(self.like[:, :, :1])
+        v = scaled(x[:, :, r - 1 : r], self.levels, self.like.dtype) if r else torch.zeros_like(self.like[:, :, :1])
         for layer in self.layers:
             v = layer.row(v, r)
 
     def pixel(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> Float[Tensor, "b p"]:
-        h = scaled(x[:, :, r, c], self.levels).to(self.like)
+        h = scaled(x[:, :, r, c], self.levels, self.like.dtype)
         for layer in self.layers:
             h = layer.pixel(h, c)
         return self.output(h)
 
     def put(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> None:
-        self.layers[0].line.put(scaled(x[:, :, r, c], self.levels).to(self.like), c)
+        self.layers[0].line.put(scaled(x[:, :, r, c], self.levels, self.like.dtype), c)
 
 
 class _PlainLayer:
@@ -189,7 +189,7 @@ class PlainSteps:
         return self.output(h)
 
     def put(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> None:
-        self.first.line.put(scaled(x[:, :, r, c], self.levels).to(self.like), c)
+        self.first.line.put(scaled(x[:, :, r, c], self.levels, self.like.dtype), c)
 
 
 def cached(model: Model, like: Int[Tensor, "b c h w"], condition: Condition) -> GatedSteps | PlainSteps:

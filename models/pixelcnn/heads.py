@@ -112,12 +112,12 @@ class Mixture(nn.Module):
         mean = means[:, :, channel]
         first = channel * (channel - 1) // 2
         for c in range(channel):
-            mean = mean + coefficients[:, :, first + c] * scaled(x[:, None, c], self.levels).to(mean.dtype)
+            mean = mean + coefficients[:, :, first + c] * scaled(x[:, None, c], self.levels, mean.dtype)
         return mean
 
     def _mass(self, x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
         half, inverse = 1 / (self.levels - 1), torch.exp(-log_scale)
-        away = scaled(x, self.levels).to(mean.dtype) - mean
+        away = scaled(x, self.levels, mean.dtype) - mean
         upper, lower = inverse * (away + half), inverse * (away - half)
         below = torch.where(x == self.levels - 1, 0.0, F.logsigmoid(upper))
         above = torch.where(x == 0, 0.0, F.logsigmoid(-lower))
@@ -125,9 +125,9 @@ class Mixture(nn.Module):
         return below + above + torch.where((x == 0) | (x == self.levels - 1), 0.0, inside)
 
 
-def scaled(x: Int[Tensor, "*any"], levels: int) -> Float[Tensor, "*any"]:
+def scaled(x: Int[Tensor, "*any"], levels: int, dtype: torch.dtype = torch.float32) -> Float[Tensor, "*any"]:
     """Levels 0 ... L - 1 -> [-1, 1]."""
-    return x * (2 / (levels - 1)) - 1
+    return x.to(dtype) * (2 / (levels - 1)) - 1
 
 
 def levels_of(pictures: Float[Tensor, "b c h w"], levels: int) -> Int[Tensor, "b c h w"]:

@@ -37,7 +37,7 @@ class Model(nn.Module):
         """The head's numbers at every pixel."""
         self.check(x, condition)
         dtype = self.net.output.out.bias.dtype
-        return self.net(scaled(x, self.head.levels).to(dtype), condition)
+        return self.net(scaled(x, self.head.levels, dtype), condition)
 
     def log_prob(self, x: Int[Tensor, "b c h w"], condition: Condition = Condition()) -> Float[Tensor, "b"]:
         """ln p of each image, nats; `bits` makes bits per dimension of it.
