@@ -1,5 +1,5 @@
-"""The networks pixel by pixel, for sampling: what earlier pixels have led to is kept, and only what a new pixel changes is
-computed. A row costs one convolution over k rows in each layer, a pixel a few products of a matrix and a vector.
+"""The networks pixel by pixel, for sampling: what earlier pixels have led to is kept, and only what a new pixel changes
+is computed. A row costs one convolution over k rows in each layer, a pixel a few products of a matrix and a vector.
 
 Source of the idea: Ramachandran et al., Fast Generation for Convolutional Autoregressive Models, 2017.
 """
@@ -21,8 +21,8 @@ from models.pixelcnn.networks import Gated, GatedLayer, Output, Plain, PlainLaye
 
 
 class Steps(Protocol):
-    """A network evaluated along the raster: for each row `row`, then for each of its pixels `pixel` (again where a channel
-    of the pixel became known), then `put`."""
+    """A network evaluated along the raster: for each row `row`, then for each of its pixels `pixel` (again where a
+    channel of the pixel became known), then `put`."""
 
     def row(self, x: Int[Tensor, "b c h w"], r: int) -> None:
         """Begin row `r`: all rows above it are known."""
@@ -194,10 +194,11 @@ class PlainSteps:
 
 def cached(model: Model, like: Int[Tensor, "b c h w"], condition: Condition) -> GatedSteps | PlainSteps:
     """The model's network along the raster of images like `like`."""
-    net = model.net
-    zeros = torch.zeros(like.shape, dtype=net.output.out.bias.dtype, device=like.device)
-    steps = GatedSteps if isinstance(net, Gated) else PlainSteps
-    return steps(net, zeros, model.head.levels, condition)
+    net, levels = model.net, model.head.levels
+    zeros = torch.zeros(like.shape, dtype=model.dtype, device=like.device)
+    if isinstance(net, Gated):
+        return GatedSteps(net, zeros, levels, condition)
+    return PlainSteps(net, zeros, levels, condition)
 
 
 def _plus_row(y: Float[Tensor, "b o 1 w"], shift: Tensor | None, r: int) -> Float[Tensor, "b o 1 w"]:

@@ -13,11 +13,15 @@ from models.pixelcnn.convolutions import weights
 
 
 class Condition(NamedTuple):
-    """h of van den Oord et al., NeurIPS 2016, section 2.3: `vector` B D (a one-hot class, an embedding, a code) is the same
-    at every location (eq. 4), `map` B S H W is not (eq. 5's s = m(h))."""
+    """h of van den Oord et al., NeurIPS 2016, section 2.3: `vector` B D (a one-hot class, an embedding, a code) is the
+    same at every location (eq. 4), `map` B S H W is not (eq. 5's s = m(h))."""
 
     vector: Tensor | None = None
     map: Tensor | None = None
+
+
+NOTHING = Condition()
+"""The condition of models that have none."""
 
 
 class Shift(nn.Module):
@@ -43,8 +47,8 @@ class Shift(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """m of eq. 5, a deconvolutional network: a vector -> a map of the image's size, through 4x4 transposed convolutions of
-    stride 2 from a map of 1/4 of the sides. Without batch norm: the map belongs to the likelihood."""
+    """m of eq. 5, a deconvolutional network: a vector -> a map of the image's size, through 4x4 transposed convolutions
+    of stride 2 from a map of 1/4 of the sides. Without batch norm: the map belongs to the likelihood."""
 
     def __init__(
         self, vector: int, features: int, maps: int, size: tuple[int, int], generator: torch.Generator

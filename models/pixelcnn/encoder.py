@@ -9,8 +9,9 @@ from models.pixelcnn.convolutions import weights
 
 
 class Encoder(nn.Module):
-    """Pictures -> codes: 3x3 convolutions, each but the first halving the sides and doubling the channels down to 4 pixels
-    or fewer, ReLUs, and a linear layer. Without batch norm, as the decoder: a code depends on its picture alone."""
+    """Pictures -> codes: 3x3 convolutions, each but the first halving the sides and doubling the channels down to 4
+    pixels or fewer, ReLUs, and a linear layer. Without batch norm, as the decoder: a code depends on its picture
+    alone."""
 
     def __init__(
         self, channels: int, features: int, code: int, size: tuple[int, int], generator: torch.Generator

@@ -1,7 +1,7 @@
 """What the network's outputs at a pixel mean: a distribution of its channels, each given the earlier ones.
 
-Levels are integers 0 ... L - 1. `outputs`: numbers a pixel; `ordered`: whether the outputs of channel c are made from the
-channels before c (so the network keeps the channels' order), or from earlier pixels alone.
+Levels are integers 0 ... L - 1. `outputs`: numbers a pixel; `ordered`: whether the outputs of channel c are made from
+the channels before c (so the network keeps the channels' order), or from earlier pixels alone.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ class Head(Protocol):
     ordered: bool
     levels: int
 
-    def log_prob(
-        self, outputs: Float[Tensor, "b p h w"], x: Int[Tensor, "b c h w"]
-    ) -> Float[Tensor, "b h w"]:
+    def log_prob(self, outputs: Float[Tensor, "b p h w"], x: Int[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """ln p of each pixel, all its channels together, nats."""
         ...
 
@@ -69,12 +67,12 @@ class Bernoulli(nn.Module):
 
 
 class Mixture(nn.Module):
-    """Discretised logistic mixture (Salimans et al., ICLR 2017, eq. 1-3): whole pixels; one component for all channels of
-    a pixel; the means of later channels move with the earlier channels' values.
+    """Discretised logistic mixture (Salimans et al., ICLR 2017, eq. 1-3): whole pixels; one component for all channels
+    of a pixel; the means of later channels move with the earlier channels' values.
 
-    P(x) = sigma(a) - sigma(b), where a and b are the upper and lower edge of the level's bin, standardised; open at both
-    ends. ln P is computed as ln sigma(a) + ln sigma(-b) + ln(1 - e^(b - a)), which is exact, where the released code
-    replaces small masses by the density: the masses of all levels sum to 1.
+    P(x) = sigma(a) - sigma(b), where a and b are the upper and lower edge of the level's bin, standardised; open at
+    both ends. ln P is computed as ln sigma(a) + ln sigma(-b) + ln(1 - e^(b - a)), which is exact, where the released
+    code replaces small masses by the density: the masses of all levels sum to 1.
     """
 
     def __init__(self, channels: int, levels: int, components: int) -> None:
@@ -133,7 +131,8 @@ def scaled(x: Int[Tensor, "*any"], levels: int, dtype: torch.dtype = torch.float
 def levels_of(pictures: Float[Tensor, "b c h w"], levels: int) -> Int[Tensor, "b c h w"]:
     """[-1, 1] -> levels 0 ... L - 1, the inverse of `scaled` for any rounding on the way.
 
-    Rounded, not truncated: of the 256 values that 8 bits can have, 63 come back one too low from float32 when truncated.
+    Rounded, not truncated: of the 256 values that 8 bits can have, 63 come back one too low from float32 when
+    truncated.
 
     Raises:
         ValueError: a value that is none of the L levels, by more than a float's rounding.

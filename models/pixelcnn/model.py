@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.pixelcnn.conditions import Condition
+from models.pixelcnn.conditions import NOTHING, Condition
 from models.pixelcnn.heads import Head, scaled
 from models.pixelcnn.networks import Gated, Plain
 
@@ -33,13 +32,21 @@ class Model(nn.Module):
         """Numbers of an image: C H W."""
         return self.channels * self.size[0] * self.size[1]
 
-    def forward(self, x: Int[Tensor, "b c h w"], condition: Condition = Condition()) -> Float[Tensor, "b p h w"]:
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def forward(self, x: Int[Tensor, "b c h w"], condition: Condition = NOTHING) -> Float[Tensor, "b p h w"]:
         """The head's numbers at every pixel."""
         self.check(x, condition)
-        dtype = self.net.output.out.bias.dtype
-        return self.net(scaled(x, self.head.levels, dtype), condition)
+        outputs: Tensor = self.net(scaled(x, self.head.levels, self.dtype), condition)
+        return outputs
 
-    def log_prob(self, x: Int[Tensor, "b c h w"], condition: Condition = Condition()) -> Float[Tensor, "b"]:
+    def log_prob(self, x: Int[Tensor, "b c h w"], condition: Condition = NOTHING) -> Float[Tensor, b]:
         """ln p of each image, nats; `bits` makes bits per dimension of it.
 
         Args:
@@ -50,7 +57,7 @@ class Model(nn.Module):
         """
         return self.head.log_prob(self(x, condition), x.long()).sum((1, 2))
 
-    def bits(self, log_prob: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    def bits(self, log_prob: Float[Tensor, b]) -> Float[Tensor, b]:
         """Nats an image -> bits per dimension: -ln p / (ln 2 C H W)."""
         return -log_prob / (math.log(2) * self.dimensions)
 
@@ -64,7 +71,9 @@ class Model(nn.Module):
                 f"{self.channels} x {self.size[0]} x {self.size[1]}"
             )
         if len(x) and not 0 <= int(x.min()) <= int(x.max()) < self.head.levels:
-            raise ValueError(f"images: levels {int(x.min())} to {int(x.max())}, the model's are 0-{self.head.levels - 1}")
+            raise ValueError(
+                f"images: levels {int(x.min())} to {int(x.max())}, the model's are 0-{self.head.levels - 1}"
+            )
         self.check_condition(condition, len(x))
 
     def check_condition(self, condition: Condition, batch: int) -> None:
@@ -90,6 +99,6 @@ def refuse_batch_norm(net: nn.Module) -> None:
     for name, module in net.named_modules():
         if isinstance(module, BATCH_NORMS):
             raise ValueError(
-                f"{name}: batch norm makes the probability of an image depend on later pixels and on the batch: it would "
-                "be no likelihood; leave it out"
+                f"{name}: batch norm makes the probability of an image depend on later pixels and on the batch: it "
+                "would be no likelihood; leave it out"
             )

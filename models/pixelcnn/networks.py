@@ -66,8 +66,9 @@ class Output(nn.Module):
 
 
 class GatedLayer(nn.Module):
-    """Figure 2 of the paper. The vertical stack's row r knows of rows < r of the image from the first layer on, so nothing
-    is shifted between the stacks; the horizontal stack never feeds the vertical one, and alone has the residual."""
+    """Figure 2 of the paper. The vertical stack's row r knows of rows < r of the image from the first layer on, so
+    nothing is shifted between the stacks; the horizontal stack never feeds the vertical one, and alone has the
+    residual."""
 
     def __init__(self, sizes: Sizes, number: int, generator: torch.Generator) -> None:
         super().__init__()

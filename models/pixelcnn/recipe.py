@@ -10,8 +10,8 @@ from models.family import Recipe
 class Config(Recipe):
     """Gated PixelCNN as the paper trained it on 32 x 32 ImageNet; lengths in pictures seen.
 
-    Source "Gated": van den Oord et al., NeurIPS 2016; "PixelRNN": van den Oord et al., ICML 2016; "PixelCNN++": Salimans et
-    al., ICLR 2017.
+    Source "Gated": van den Oord et al., NeurIPS 2016; "PixelRNN": van den Oord et al., ICML 2016; "PixelCNN++":
+    Salimans et al., ICLR 2017.
     """
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("images",)
@@ -23,8 +23,8 @@ class Config(Recipe):
     levels: int = 256
     """Values that a channel has; below 256 those of 8 bits are divided evenly. Source: PixelRNN."""
     binarise: bool = False
-    """Draw each pixel as 0 or 1 with its grey value as the probability of 1, anew each time a picture is seen; a held-out
-    picture always alike. For `levels 2`; without it, 128 and above is 1. Source: usual for MNIST."""
+    """Draw each pixel as 0 or 1 with its grey value as the probability of 1, anew each time a picture is seen; a
+    held-out picture always alike. For `levels 2`; without it, 128 and above is 1. Source: usual for MNIST."""
 
     network: Literal["gated", "plain"] = "gated"
     """gated: two stacks, no blind spot (Gated); plain: residual blocks (PixelRNN)."""
@@ -42,7 +42,8 @@ class Config(Recipe):
     kernel: int = 5
     """Side of the later layers' filters. Source: Gated."""
     dilations: tuple[int, ...] = (1,)
-    """Distances between a later layer's taps, layer by layer, cycled. Gated networks only. Ours: the papers have none."""
+    """Distances between a later layer's taps, layer by layer, cycled. Gated networks only. Ours: the papers have
+    none."""
     head_features: int = 1023
     """Width of the 1x1 convolution before the output's. Source: PixelRNN (1024; here a multiple of 3)."""
     normalisation: Literal["none", "batch"] = "none"
@@ -101,9 +102,7 @@ MNIST = replace(
 )
 BINARY = replace(MNIST, levels=2, binarise=True, head="bernoulli")
 # h = 128 in the paper: 129 gives the three channels' groups the same width.
-CIFAR = replace(
-    IMAGENET, network="plain", features=129, layers=15, kernel=3, batch=16, images=10_000_000, rate=1e-4
-)
+CIFAR = replace(IMAGENET, network="plain", features=129, layers=15, kernel=3, batch=16, images=10_000_000, rate=1e-4)
 TINY = replace(
     MNIST,
     size=8,
@@ -127,8 +126,16 @@ PRESETS: dict[str, Config] = {
     "imagenet32-squared": replace(IMAGENET, condition="own", decoder="squared", optimiser="adam", average_decay=0.9995),
     "cifar10": CIFAR,
     "cifar10-mixture": replace(
-        IMAGENET, head="mixture", features=160, layers=15, optimiser="adam", rate=1e-3, batch=64, images=10_000_000,
-        rate_decay=0.999995, average_decay=0.9995
+        IMAGENET,
+        head="mixture",
+        features=160,
+        layers=15,
+        optimiser="adam",
+        rate=1e-3,
+        batch=64,
+        images=10_000_000,
+        rate_decay=0.999995,
+        average_decay=0.9995,
     ),
     "mnist": MNIST,
     "mnist-class": replace(MNIST, condition="class"),
@@ -149,7 +156,9 @@ def check(recipe: Config, perceptual: object = None) -> None:
     r = recipe
     for name, kernel in (("kernel", r.kernel), ("first-kernel", r.first_kernel)):
         if kernel < 3 or kernel % 2 == 0:
-            raise ValueError(f"--{name} {kernel}: give an odd number from 3, so that a filter has a centre and neighbours")
+            raise ValueError(
+                f"--{name} {kernel}: give an odd number from 3, so that a filter has a centre and neighbours"
+            )
     if r.channels not in (1, 3):
         raise ValueError(f"--channels {r.channels}: pictures have 1 (grey) or 3 (RGB)")
     if not 2 <= r.levels <= 256:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from models.pixelcnn.cached import Naive, Steps, cached
-from models.pixelcnn.conditions import Condition
+from models.pixelcnn.conditions import NOTHING, Condition
 from models.pixelcnn.model import Model
 
 
@@ -22,7 +22,7 @@ def uniforms(model: Model, count: int, generator: torch.Generator) -> Float[Tens
 def sample(
     model: Model,
     uniform: Float[Tensor, "b c h w"],
-    condition: Condition = Condition(),
+    condition: Condition = NOTHING,
     temperature: float = 1.0,
     known: Bool[Tensor, "b 1 h w"] | None = None,
     given: Int[Tensor, "b c h w"] | None = None,
@@ -44,14 +44,16 @@ def sample(
         raise ValueError(f"--temperature {temperature}: give a positive number")
     if (known is None) != (given is None):
         raise ValueError("completion: give both the known pixels' places and their levels")
-    x = torch.zeros(uniform.shape, dtype=torch.int64, device=model.net.output.out.bias.device)
+    x = torch.zeros(uniform.shape, dtype=torch.int64, device=model.device)
     uniform = uniform.to(x.device)
     model.check(x, condition)
     skip: set[tuple[int, int]] = set()  # known in every image
     if known is not None and given is not None:
         model.check(given, condition)
         if known.shape != (len(x), 1, *model.size):
-            raise ValueError(f"completion: the known pixels' places are {tuple(known.shape)}, the images {tuple(x.shape)}")
+            raise ValueError(
+                f"completion: the known pixels' places are {tuple(known.shape)}, the images {tuple(x.shape)}"
+            )
         known = known.to(x.device)
         given = given.to(x.device).long()
         x = torch.where(known, given, x)
@@ -77,15 +79,13 @@ def naive(model: Model, like: Tensor, condition: Condition) -> Naive:
     return Naive(model, condition)
 
 
-def choose(log_p: Float[Tensor, "b l"], uniform: Float[Tensor, "b"], temperature: float = 1.0) -> Int[Tensor, "b"]:
+def choose(log_p: Float[Tensor, "b l"], uniform: Float[Tensor, b], temperature: float = 1.0) -> Int[Tensor, b]:
     """The level in whose share of [0, 1) `uniform` falls, shares in the order of the levels."""
     shares = (log_p / temperature).softmax(1).cumsum(1)
     return (shares <= uniform[:, None]).sum(1).clamp(max=log_p.shape[1] - 1)
 
 
-def between(
-    one: Float[Tensor, "d"], other: Float[Tensor, "d"], steps: int
-) -> Float[Tensor, "steps d"]:
+def between(one: Float[Tensor, d], other: Float[Tensor, d], steps: int) -> Float[Tensor, "steps d"]:
     """Vectors on the straight line from `one` to `other`, both included. With the same uniform numbers for all of them,
     the samples change with the condition alone."""
     t = torch.linspace(0, 1, steps, device=one.device, dtype=one.dtype)[:, None]

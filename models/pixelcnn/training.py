@@ -14,7 +14,7 @@ from models.family import Batch, Draw, Facts, Family, Stage, Stream
 from models.group import Group
 from models.pixelcnn.conditions import Condition, Upsampler
 from models.pixelcnn.encoder import Encoder
-from models.pixelcnn.heads import Bernoulli, Mixture, Softmax, levels_of, scaled
+from models.pixelcnn.heads import Bernoulli, Head, Mixture, Softmax, levels_of, scaled
 from models.pixelcnn.model import Model, refuse_batch_norm
 from models.pixelcnn.networks import Gated, Plain, Sizes
 from models.pixelcnn.recipe import Config, check
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 class Conditional(nn.Module):
-    """p(x | h) with what makes the condition of h: an encoder where h is the picture's own code, m(h) where it becomes a
-    map."""
+    """p(x | h) with what makes the condition of h: an encoder where h is the picture's own code, m(h) where it becomes
+    a map."""
 
     def __init__(self, recipe: Config, facts: Facts) -> None:
         super().__init__()
@@ -36,11 +36,7 @@ class Conditional(nn.Module):
         self.encoder = (
             Encoder(r.channels, r.encoder_features, r.code, r.frame, generator) if r.condition == "own" else None
         )
-        head = {
-            "softmax": lambda: Softmax(r.channels, r.levels),
-            "bernoulli": lambda: Bernoulli(r.channels),
-            "mixture": lambda: Mixture(r.channels, r.levels, r.components),
-        }[r.head]()
+        head = head_of(r)
         sizes = Sizes(
             channels=r.channels,
             outputs=head.outputs,
@@ -66,9 +62,18 @@ class Conditional(nn.Module):
             return Condition(map=self.up(h))
         return Condition(vector=h) if h.ndim == 2 else Condition(map=h)
 
-    def forward(self, x: Int[Tensor, "b c h w"], h: Tensor | None) -> Float[Tensor, "b"]:
+    def forward(self, x: Int[Tensor, "b c h w"], h: Tensor | None) -> Float[Tensor, b]:
         """ln p(x | h), nats."""
         return self.model.log_prob(x, self.condition(h))
+
+
+def head_of(recipe: Config) -> Head:
+    """The distribution of a pixel that the recipe names."""
+    if recipe.head == "bernoulli":
+        return Bernoulli(recipe.channels)
+    if recipe.head == "mixture":
+        return Mixture(recipe.channels, recipe.levels, recipe.components)
+    return Softmax(recipe.channels, recipe.levels)
 
 
 class PixelCNN(Family):
@@ -89,6 +94,12 @@ class PixelCNN(Family):
         self.optimisers = {}
 
     @property
+    def averaged(self) -> Conditional:
+        """The network with the averaged weights."""
+        assert isinstance(self.average.net, Conditional)
+        return self.average.net
+
+    @property
     def stages(self) -> list[Stage]:
         return [Stage("main", self.recipe.images, self.recipe.batch)]
 
@@ -106,8 +117,8 @@ class PixelCNN(Family):
         """One step on -ln p / (C H W)."""
         batch = draw("pictures")
         x = self.levels(batch, images)
-        bits = self.net.model.bits(self.net(x, self.given(self.net, batch))).mean()
-        bits.backward()
+        bits = self.net.model.bits(self.net(x, self.given(self.net, batch, x))).mean()
+        bits.backward()  # type: ignore[no-untyped-call]
         take_step(self, images)
         self.average.update(self.net)
         return {"bits_per_dim": bits.detach()}
@@ -130,9 +141,10 @@ class PixelCNN(Family):
             return (x > 255 * torch.stack(drawn).to(x.device)).long()
         return x * self.recipe.levels // 256
 
-    def given(self, net: Conditional, batch: Batch) -> Tensor | None:
-        """h of each row: its class as a one-hot vector, its `code`, its picture's own code, or None."""
-        dtype = self.net.model.net.output.out.bias.dtype
+    def given(self, net: Conditional, batch: Batch, x: Int[Tensor, "b c h w"] | None = None) -> Tensor | None:
+        """h of each row: its class as a one-hot vector, its `code`, its picture's own code, or None. `x`: the targets'
+        levels, where they are there already."""
+        dtype = self.net.model.dtype
         if self.recipe.condition == "class":
             ids = batch["class"]
             if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.classes:
@@ -155,7 +167,7 @@ class PixelCNN(Family):
         given: Int[Tensor, "b c h w"] | None = None,
     ) -> Float[Tensor, "b c h w"]:
         """A picture for each row of `uniform`, by the averaged weights; arguments as `sampling.sample`."""
-        net = self.average.net
+        net = self.averaged
         with torch.no_grad():
             return self.pictures(sample(net.model, uniform, net.condition(h), temperature, known, given))
 
@@ -166,25 +178,27 @@ class PixelCNN(Family):
         return self.net.model.dimensions
 
     @torch.no_grad()
-    def log_prob(self, batch: Batch) -> Float[Tensor, "b"]:
+    def log_prob(self, batch: Batch) -> Float[Tensor, b]:
         """float64: ln p of each target given its condition, nats. Binarised targets: of one drawing, by the index."""
-        net = self.average.net
-        found: Tensor = net(self.levels(batch), self.given(net, batch))
+        net = self.averaged
+        x = self.levels(batch)
+        found: Tensor = net(x, self.given(net, batch, x))
         return found.double()
 
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
         """`B count C H W` in [-1, 1]."""
-        h = self.given(self.average.net, given)
+        h = self.given(self.averaged, given)
         rows = len(given[self.reads[0]] if self.reads else given["index"])
         uniform = uniforms(self.net.model, rows * count, generator)
-        return self.draw_pictures(_each(h, count), uniform).unflatten(0, (rows, count))
+        drawn = self.draw_pictures(_each(h, count), uniform)
+        return drawn.view(rows, count, *drawn.shape[1:])
 
     @torch.no_grad()
     def complete(self, batch: Batch, known: Bool[Tensor, "b h w"], generator: torch.Generator) -> Tensor:
         """The targets with what is not known drawn anew, each pixel from those before it in raster order: exact where
-        what is known comes first (an upper part); elsewhere known pixels further on are kept, but not looked ahead to."""
-        x, h = self.levels(batch), self.given(self.average.net, batch)
+        what is known comes first (an upper part); elsewhere later known pixels are kept, but not looked ahead to."""
+        x, h = self.levels(batch), self.given(self.averaged, batch)
         return self.draw_pictures(h, uniforms(self.net.model, len(x), generator), known=known[:, None], given=x)
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
@@ -193,9 +207,9 @@ class PixelCNN(Family):
 
     @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Each row's picture, a sample, with a vector one of half way to the next row's (by the same uniform numbers), and
-        its upper half completed."""
-        x, h = self.levels(batch), self.given(self.average.net, batch)
+        """Each row's picture, a sample, with a vector one of half way to the next row's (by the same uniform numbers),
+        and its upper half completed."""
+        x, h = self.levels(batch), self.given(self.averaged, batch)
         uniform = uniforms(self.net.model, len(x), generator)
         found = {"target": self.pictures(x), "sample": self.draw_pictures(h, uniform)}
         if h is not None:
@@ -207,24 +221,20 @@ class PixelCNN(Family):
 
 
 class AutoEncoder(PixelCNN):
-    """The PixelCNN auto-encoder (van den Oord et al., NeurIPS 2016, section 2.4): h is the encoder's code of the picture
-    itself, and the decoder may leave to it what is far apart, and model itself what is near."""
+    """The PixelCNN auto-encoder (van den Oord et al., NeurIPS 2016, section 2.4): h is the encoder's code of the
+    picture itself, and the decoder may leave to it what is far apart, and model itself what is near."""
 
-    def given(self, net: Conditional, batch: Batch) -> Tensor | None:
+    def given(self, net: Conditional, batch: Batch, x: Int[Tensor, "b c h w"] | None = None) -> Tensor:
         assert net.encoder is not None
-        dtype = self.net.model.net.output.out.bias.dtype
-        # Of the levels, not the picture: a binarised picture's code must not know its grey values.
-        seen = int(batch.get("seen", -1))
-        code: Tensor = net.encoder(scaled(self.levels(batch, seen), self.recipe.levels, dtype))
+        dtype = self.net.model.dtype
+        # Of the levels, not of the picture: a binarised picture's code must not know its grey values.
+        code: Tensor = net.encoder(scaled(self.levels(batch) if x is None else x, self.recipe.levels, dtype))
         return code
 
     def codes(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """The codes of pictures in [-1, 1]."""
-        batch = {"target": images, "index": torch.arange(len(images))}
         with torch.no_grad():
-            found = self.given(self.average.net, batch)
-        assert found is not None
-        return found
+            return self.given(self.averaged, {"target": images, "index": torch.arange(len(images))})
 
     @torch.no_grad()
     def generate(self, given: Batch, code: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
@@ -237,27 +247,26 @@ class AutoEncoder(PixelCNN):
 
     def reconstruct(self, batch: Batch) -> Float[Tensor, "b c h w"]:
         """One decoding of each target's own code."""
-        code = self.given(self.average.net, batch)
-        assert code is not None
-        return self.generate(batch, code.detach())
+        return self.generate(batch, self.given(self.averaged, batch).detach())
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """Beside the likelihood with the picture's own code the one with another picture's: the gap says how much the
         decoder uses it (a strong decoder may do without)."""
         found = super().evaluate(batch)
-        net, x = self.average.net, self.levels(batch)
-        code = self.given(net, batch)
-        assert code is not None
+        net, x = self.averaged, self.levels(batch)
+        code = self.given(net, batch, x)
         other = float(net.model.bits(net(x, code.roll(1, 0))).mean())
         return {**found, "bits_per_dim_other_code": other, "code_gap": other - found["bits_per_dim"]}
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """And two more decodings of the same code."""
         found = super().preview(batch, generator)
-        code = self.given(self.average.net, batch)
+        code = self.given(self.averaged, batch).detach()
         for number in (2, 3):
-            found[f"sample_{number}"] = self.draw_pictures(code, uniforms(self.net.model, len(batch["index"]), generator))
+            found[f"sample_{number}"] = self.draw_pictures(
+                code, uniforms(self.net.model, len(batch["index"]), generator)
+            )
         return found
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.common.seeds import seeded
-from models.pixelcnn.conditions import Condition
+from models.pixelcnn.conditions import NOTHING, Condition
 from models.pixelcnn.convolutions import Beside, Ordered
 from models.pixelcnn.model import Model, refuse_batch_norm
 
@@ -49,9 +49,9 @@ def test_a_first_layer_that_sees_its_own_pixel_sums_to_something_else(make: Make
     assert abs(total - 1) > 0.01
 
 
-def unseen(model: Model, condition: Condition = Condition()) -> tuple[int, int]:
+def unseen(model: Model, condition: Condition = NOTHING) -> tuple[int, int]:
     """(outputs' channels that see what they must not, pairs of a pixel and an earlier one that it does not see), by the
-    gradient of each of the head's numbers. Channel c of a pixel may see channels before c in it, where they are ordered."""
+    gradient of each of the head's numbers. Where channels are ordered, channel c may see those before c in its pixel."""
     channels, (h, w) = model.channels, model.size
     x = torch.rand(1, channels, h, w, generator=seeded(2), dtype=torch.float64) * 2 - 1
     jacobian = torch.autograd.functional.jacobian(lambda x: model.net(x, condition), x, vectorize=True)
@@ -97,8 +97,8 @@ def test_the_gradient_finds_leaks(make: Make) -> None:
 
 
 def test_blind_spot_of_the_plain_network(make: Make) -> None:
-    """322 of the 2016 pairs at 8 x 8 for 3 x 3 filters, however deep; the gated one sees all at 8 layers, and lacks 696 at
-    4 for want of depth."""
+    """322 of the 2016 pairs at 8 x 8 for 3 x 3 filters, however deep; the gated one sees all at 8 layers, and lacks 696
+    at 4 for want of depth."""
     options: dict[str, Any] = {"size": (8, 8), "first_kernel": 3, "kernel": 3}
     assert unseen(make("plain", layers=12, **options)) == (0, 322)
     assert unseen(make("gated", layers=7, **options)) == (0, 0)

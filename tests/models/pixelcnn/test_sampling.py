@@ -13,12 +13,19 @@ from models.pixelcnn.sampling import between, choose, naive, sample, uniforms
 
 Make = Callable[..., Model]
 HEADS = [("softmax", 1), ("softmax", 3), ("bernoulli", 1), ("mixture", 1), ("mixture", 3)]
-CONDITIONS: dict[str, dict[str, int]] = {"none": {}, "vector": {"vector": 3}, "map": {"maps": 2}, "both": {"vector": 3, "maps": 2}}
+CONDITIONS: dict[str, dict[str, int]] = {
+    "none": {},
+    "vector": {"vector": 3},
+    "map": {"maps": 2},
+    "both": {"vector": 3, "maps": 2},
+}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 @pytest.mark.parametrize(("head", "channels"), HEADS)
-@pytest.mark.parametrize(("kind", "kernels"), [("gated", (7, 5)), ("gated", (3, 3)), ("plain", (7, 3)), ("plain", (3, 5))])
+@pytest.mark.parametrize(
+    ("kind", "kernels"), [("gated", (7, 5)), ("gated", (3, 3)), ("plain", (7, 3)), ("plain", (3, 5))]
+)
 def test_cached_outputs_and_samples_are_the_naive_ones(
     make: Make, condition_for: Any, kind: str, kernels: tuple[int, int], head: str, channels: int, condition: str
 ) -> None:
