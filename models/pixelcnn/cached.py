@@ -46,7 +46,8 @@ class Naive:
     def row(self, x: Tensor, r: int) -> None: ...
 
     def pixel(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> Float[Tensor, "b p"]:
-        return self.model(x, self.condition)[:, :, r, c]
+        outputs: Tensor = self.model(x, self.condition)
+        return outputs[:, :, r, c]
 
     def put(self, x: Tensor, r: int, c: int) -> None: ...
 
@@ -135,7 +136,7 @@ class GatedSteps:
     def __init__(self, net: Gated, like: Float[Tensor, "b c h w"], levels: int, condition: Condition) -> None:
         self.levels, self.like = levels, like
         maps = [like, *(like[:, :1].expand(-1, net.sizes.features, -1, -1) for _ in range(net.sizes.layers))]
-        self.layers = [_GatedLayer(x, y, condition) for x, y in zip(net.layers, maps, strict=True)]
+        self.layers = [_GatedLayer(x, y, condition) for x, y in zip(net.parts, maps, strict=True)]
         self.output = _Output(net.output)
 
     def row(self, x: Int[Tensor, "b c h w"], r: int) -> None:
@@ -173,7 +174,7 @@ class PlainSteps:
         self.levels, self.like = levels, like
         self.first = _PlainLayer(net.first, like, condition)
         inner = like[:, :1].expand(-1, net.sizes.features, -1, -1)
-        self.blocks = [(_Across(b.down), _PlainLayer(b.causal, inner, condition), _Across(b.up)) for b in net.blocks]
+        self.blocks = [(_Across(b.down), _PlainLayer(b.causal, inner, condition), _Across(b.up)) for b in net.parts]
         self.output = _Output(net.output)
 
     def row(self, x: Int[Tensor, "b c h w"], r: int) -> None:

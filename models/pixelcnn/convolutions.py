@@ -77,7 +77,7 @@ class Ordered(nn.Module):
 
     def matrix(self) -> Float[Tensor, "i o"]:
         """All of it as one matrix, with zeros where nothing is connected."""
-        y = self.weights[0].new_zeros(self.inputs, self.outputs)
+        y: Tensor = self.weights[0].new_zeros(self.inputs, self.outputs)
         rows = self.outputs // len(self.sizes)
         for w in self.weights:
             g = self.sizes.index(w.shape[1])

@@ -45,7 +45,7 @@ class Sizes:
 
 def gate(y: Float[Tensor, "b 2p ..."], groups: int) -> Float[Tensor, "b p ..."]:
     """tanh(f) sigmoid(g) (van den Oord et al., NeurIPS 2016, eq. 2), f and g the halves of each group's channels."""
-    f, g = y.unflatten(1, (groups, 2, -1)).unbind(2)
+    f, g = y.reshape(len(y), groups, 2, -1, *y.shape[2:]).unbind(2)
     return (torch.tanh(f) * torch.sigmoid(g)).flatten(1, 2)
 
 
@@ -62,7 +62,8 @@ class Output(nn.Module):
         self.out = Ordered(sizes.head, sizes.outputs, sizes.groups, generator)
 
     def forward(self, h: Float[Tensor, "b i h w"]) -> Float[Tensor, "b p h w"]:
-        return self.out(F.relu(self.hidden(F.relu(h))))
+        y: Tensor = self.out(F.relu(self.hidden(F.relu(h))))
+        return y
 
 
 class GatedLayer(nn.Module):
@@ -105,11 +106,17 @@ class Gated(nn.Module):
         self.layers = nn.ModuleList(GatedLayer(sizes, number, generator) for number in range(sizes.layers + 1))
         self.output = Output(sizes.features, sizes, generator)
 
+    @property
+    def parts(self) -> list[GatedLayer]:
+        """Its layers, first to last."""
+        return [layer for layer in self.layers if isinstance(layer, GatedLayer)]
+
     def forward(self, x: Float[Tensor, "b c h w"], condition: Condition) -> Float[Tensor, "b p h w"]:
         v, h = x, x
-        for layer in self.layers:
+        for layer in self.parts:
             v, h = layer(v, h, condition)
-        return self.output(h)
+        y: Tensor = self.output(h)
+        return y
 
 
 class PlainLayer(nn.Module):
@@ -139,7 +146,8 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "b i h w"], condition: Condition) -> Float[Tensor, "b i h w"]:
         y = self.causal(F.relu(self.down(F.relu(x))), condition)
-        return x + self.up(F.relu(y))
+        y = self.up(F.relu(y))
+        return x + y
 
 
 class Plain(nn.Module):
@@ -154,8 +162,14 @@ class Plain(nn.Module):
         self.blocks = nn.ModuleList(Block(sizes, generator) for _ in range(sizes.layers))
         self.output = Output(width, sizes, generator)
 
+    @property
+    def parts(self) -> list[Block]:
+        """Its blocks, first to last."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
     def forward(self, x: Float[Tensor, "b c h w"], condition: Condition) -> Float[Tensor, "b p h w"]:
         h = self.first(x, condition)
-        for block in self.blocks:
+        for block in self.parts:
             h = block(h, condition)
-        return self.output(h)
+        y: Tensor = self.output(h)
+        return y

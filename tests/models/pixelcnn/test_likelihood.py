@@ -51,7 +51,7 @@ def test_a_first_layer_that_sees_its_own_pixel_sums_to_something_else(make: Make
 
 def unseen(model: Model, condition: Condition = NOTHING) -> tuple[int, int]:
     """(outputs' channels that see what they must not, pairs of a pixel and an earlier one that it does not see), by the
-    gradient of each of the head's numbers. Where channels are ordered, channel c may see those before c in its pixel."""
+    gradient of each of the head's numbers. Where channels are ordered, it may see its pixel's earlier ones."""
     channels, (h, w) = model.channels, model.size
     x = torch.rand(1, channels, h, w, generator=seeded(2), dtype=torch.float64) * 2 - 1
     jacobian = torch.autograd.functional.jacobian(lambda x: model.net(x, condition), x, vectorize=True)
