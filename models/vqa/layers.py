@@ -13,8 +13,8 @@ Generator = torch.Generator
 
 
 def dropout(x: Tensor, share: float, generator: Generator | None) -> Tensor:
-    """`x` with about `share` of its numbers set to 0 and the others divided by 1 - share. Masks are drawn on the CPU, so
-    that they are the same on any device; no generator: no dropout."""
+    """`x` with about `share` of its numbers set to 0 and the others divided by 1 - share. Masks are drawn on the CPU,
+    so that they are the same on any device; no generator: no dropout."""
     if generator is None or not share:
         return x
     kept = torch.rand(x.shape, generator=generator) >= share
@@ -46,10 +46,9 @@ def embedding(words: int, width: int) -> nn.Embedding:
 
 
 def lstm(inputs: int, hidden: int, both_ways: bool = False) -> nn.LSTM:
-    """One layer, as `linear`."""
-    return nn.utils.skip_init(  # type: ignore[no-untyped-call, no-any-return]
-        nn.LSTM, inputs, hidden, batch_first=True, bidirectional=both_ways
-    )
+    """One layer, as `linear` (`skip_init` does not know recurrent layers)."""
+    net = nn.LSTM(inputs, hidden, batch_first=True, bidirectional=both_ways, device="meta")
+    return net.to_empty(device="cpu")
 
 
 def run(

@@ -6,6 +6,7 @@ Each takes a dropout generator last: None in evaluation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +125,7 @@ class Classifier(nn.Module):
         """`first`: dropout of the inputs too."""
         super().__init__()
         widths = [inputs, *hidden]
-        self.hidden = nn.ModuleList(linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.hidden = nn.ModuleList(linear(a, b) for a, b in pairwise(widths))
         self.out = linear(widths[-1], answers)
         self.share, self.first = share, first
 

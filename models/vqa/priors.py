@@ -58,7 +58,7 @@ def nearest_images(
     neighbours: Int[Tensor, "q k"], images: Float[Tensor, "q d"], known: Float[Tensor, "n d"]
 ) -> Int[Tensor, " q"]:
     """Of each question's k nearest training questions the one whose image is most similar (cosine) to its own: its
-    answer is the paper's nearest-neighbour answer where images are known (its appendix). Ties to the nearer question."""
+    answer is the paper's nearest-neighbour answer where images are known. Ties to the nearer question."""
     unit, own = (torch.nn.functional.normalize(x, dim=-1) for x in (known, images))
     similar = (unit[neighbours] * own[:, None]).sum(-1)  # Q K
     return neighbours.gather(1, similar.argmax(1, keepdim=True))[:, 0]

@@ -19,10 +19,8 @@ PERIOD = re.compile(r"\.(?!\d)")
 """The official look-behind is mistyped and never fails, so that only what follows the period counts: "3.5" stays."""
 PERIODS = 32
 """Periods deleted at most: the official code passes a flag, re.UNICODE, where `re.sub` takes its count."""
-NUMBERS = {
-    "none": "0",
-    **{w: str(i) for i, w in enumerate("zero one two three four five six seven eight nine ten".split())},
-}
+_TO_TEN = "zero one two three four five six seven eight nine ten"
+NUMBERS = {"none": "0", **{word: str(number) for number, word in enumerate(_TO_TEN.split())}}
 ARTICLES = frozenset(("a", "an", "the"))
 _APOSTROPHES = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
@@ -32,7 +30,7 @@ _APOSTROPHES = """
     they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've when's
     where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't would've wouldn't wouldn't've
     y'all y'all'll y'all'd've you'd you'd've you'll you're you've
-""".split()
+"""
 
 
 def _without_one(word: str) -> list[str]:
@@ -41,7 +39,7 @@ def _without_one(word: str) -> list[str]:
 
 
 CONTRACTIONS = {
-    **{wrong: right for right in _APOSTROPHES for wrong in _without_one(right)},
+    **{wrong: right for right in _APOSTROPHES.split() for wrong in _without_one(right)},
     # Not regular in the official table, one of them the wrong way round.
     "somebody'd": "somebodyd",
     "ow's'at": "'ow's'at",
