@@ -89,7 +89,7 @@ def test_matching_equals_the_loop_and_its_similarity_is_a_sum_over_steps() -> No
         torch.testing.assert_close(z_v[row], torch.cat(vs), rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(z_u[row], torch.cat(us), rtol=1e-10, atol=1e-12)
         total = torch.stack([v @ u for v, u in zip(vs, us, strict=True)]).sum()  # S = sum of s(k)
-            torch.testing.assert_close(total, z_v[row] @ z_u[row], rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(total, z_v[row] @ z_u[row], rtol=1e-10, atol=1e-12)
 
 
 def test_attention_sums_to_one_over_words_that_are_there() -> None:

@@ -16,6 +16,8 @@ from pipeline.evaluation.vqa import Truth, accuracy, choose, normalise, report
         ("black / white", "black white"),
         ("yellow,black, blue, white", "yellowblack blue white"),  # a comma beside a space deletes all commas
         ("1,000 people-ish", "1000 peopleish"),  # a comma between digits deletes every sign
+        ("x/y;/z", "x y z"),  # the text as it was decides: the semicolon's space is not beside the stroke
+        ("x/;y/z", "x y z"),
         ("3.5", "3.5"),
         ("5.", "5"),
         ("u.s.", "us"),
