@@ -6,7 +6,6 @@ The same command again resumes: finished parts are not computed again.
 
 from __future__ import annotations
 
-import resource
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs import command
-from pipeline.artifacts import artifact, lease, pool, storage
+from pipeline.artifacts import artifact, storage
+from pipeline.artifacts.fill import Parts, Request, fill
 from pipeline.data.shards import DataSet
 from pipeline.style import descriptors, sketches, weights
 from pipeline.style.descriptors import DescribeOptions
@@ -80,19 +80,22 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     inputs, hashed = descriptors.request(data, origin.identity, options)
     sketch = storage.absolute(config.sketch, "--sketch") if config.sketch else ""
     codec = sketches.check(sketch, inputs, hashed) if sketch else {}
-    with lease.lease(folder):
-        card = artifact.begin(folder, "descriptors", descriptors.VERSION, inputs, hashed)
-        done = artifact.done_parts(folder)
-        todo = [shard for shard in data.shards if shard not in done] if card is None else []
-        arguments = [root, config.split, folder, options, net, sketch]
-        for _, counts in pool.each(descriptors.make, arguments, todo, config.workers, config.threads) if todo else ():
-            artifact.record(folder, job="describe", **counts)
-        if card is None:
-            card = _finish(config, folder, data, origin, codec)
-        seconds, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        artifact.record(folder, job="describe", event="end", parts_written=len(todo), seconds=seconds, driver_kb=peak)
+    card, made = fill(
+        folder,
+        "describe",
+        Request("descriptors", descriptors.VERSION, inputs, hashed),
+        lambda: _finish(config, folder, data, origin, codec),
+        Parts(
+            data.shards,
+            descriptors.shard_describer,
+            [root, config.split, folder, options, net, sketch],
+            config.workers,
+            config.threads,
+        ),
+    )
+    seconds = time.perf_counter() - began
     print(
-        f"{len(data)} images described with {origin}, {len(todo)} of {len(data.shards)} parts now, "
+        f"{len(data)} images described with {origin}, {made} of {len(data.shards)} parts now, "
         f"{card['notes']['bad']} bad, {seconds:.1f} s: {folder}"
     )
     if tracker is not None:

@@ -8,25 +8,18 @@ resumes.
 
 from __future__ import annotations
 
-import math
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from PIL import Image
 
 from jobs import command
-from models.imle import IMLE, check
-from pipeline.artifacts import artifact, lease, pool, storage
-from pipeline.data import decode, tensors
-from pipeline.data.images import Images
-from pipeline.data.order import picks
+from models.imle import check
+from pipeline.artifacts import artifact, storage
+from pipeline.artifacts.fill import Parts, Request, fill
+from pipeline.data import decode
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
-from pipeline.runs.checkpoint import note
-from pipeline.tracking import sheets
 from pipeline.training import matches
 
 if TYPE_CHECKING:
@@ -76,7 +69,6 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     Raises:
         ValueError: no checkpoint, or weights, data or rarity that are not the run's.
     """
-    began = time.perf_counter()
     folder, root = storage.absolute(config.run, "--run"), storage.absolute(config.data, "--data")
     output = storage.absolute(config.output, "--output")
     path = storage.absolute(config.checkpoint, "--checkpoint") if config.checkpoint else checkpoint.latest_path(folder)
@@ -94,17 +86,22 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     inputs = {**given, "checkpoint": storage.sha256_file(path)}
     options = {"samples": samples, "step": config.step, "search": family.recipe.search}
     options |= matches.noise_of(family.recipe)
-    with lease.lease(output):
-        card = artifact.begin(output, "matches", matches.VERSION, inputs, options)
-        if card is None:
-            missing = [shard for shard in data.shards if shard not in artifact.done_parts(output)]
-            made = [family, root, config.split, output, samples, config.step]
-            for _, done in pool.each(matches.make, made, missing, config.workers, config.threads):
-                artifact.record(output, job="match", **done)
-            card = artifact.finish(output, data.shards, _notes(output, data, samples))
-        picture = nearest(family, data, output, config.sheet) if config.sheet else None
-        if picture is not None:
-            storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
+    card = fill(
+        output,
+        "match",
+        Request("matches", matches.VERSION, inputs, options),
+        lambda: artifact.finish(output, data.shards, matches.notes(output, data, samples)),
+        Parts(
+            data.shards,
+            matches.shard_matcher,
+            [family, root, config.split, output, samples, config.step],
+            config.workers,
+            config.threads,
+        ),
+    ).card
+    picture = matches.nearest(family, data, output, config.sheet) if config.sheet else None
+    if picture is not None:
+        storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
     print(f"{len(data)} pairs matched among {samples or ' + '.join(map(str, levels))} samples each: {output}")
     print(", ".join(f"{name} {value:.4g}" for name, value in card["notes"].items()))
     if tracker is not None:
@@ -112,40 +109,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
         tracker.file(storage.join(output, "card.json"))
         if picture is not None:
             tracker.picture("nearest", picture, 0)
-    artifact.record(output, job="match", event="end", seconds=time.perf_counter() - began, **asdict(config))
     return card
-
-
-@torch.no_grad()
-def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image:
-    """Of `count` pairs: input, target and the nearest sample, made again from the noise that the match names."""
-    table, card = matches.load(output, data, family.recipe)
-    images, rows, names = Images(data), [], []
-    for i in picks(len(data), count):
-        pair = images.centred([i], ("input", "target"), family.recipe.frame)
-        x = family.condition(pair["input"])
-        z = family.noise(table["seed"][i : i + 1], table["candidate"][i : i + 1], x.shape[2:])
-        sample = family.picture(x, z).clamp(-1, 1)
-        rows.append([tensors.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
-        names.append(f"{data.keys[i]}\ndistance {float(table['distance'][i]):.4g}")
-    return sheets.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
-
-
-def _notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
-    """Mean distances of the matches and, where there were several candidates, of the first runners-up; share of the
-    candidates that were measured and rejected, and of the pairs whose candidates all were."""
-    total, second, rejected, forced, count = 0.0, 0.0, 0, 0, 0
-    for shard in data.shards:
-        part = artifact.read_part(output, shard)
-        total += sum(part["distance"].to_pylist())
-        second += sum(row[0] for row in part["runners_up"].to_pylist())
-        rejected += sum(part["rejected"].to_pylist())
-        forced += sum(part["all_rejected"].to_pylist())
-        count += part.num_rows
-    found = {"distance": total / count, "second_distance": second / count}
-    if rejected:
-        found |= {"rejected": rejected / (count * samples), "all_rejected": forced / count}
-    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 if __name__ == "__main__":

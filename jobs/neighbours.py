@@ -276,7 +276,7 @@ def _search(
     every = plan.measured_by_blocks and not measured
     if items := plan.items(list(range(len(plan.blocks))) if every else parts.blocks()):
         arguments, progress = [plan, lists.centre(vectors)], _Progress(len(items))
-        for _, counts in pool.each(units.make, arguments, items, config.workers, config.threads, config.gpus):
+        for _, counts in pool.each(units.unit_worker, arguments, items, config.workers, config.threads, config.gpus):
             artifact.record(folder, job="neighbours", **counts)
             progress.step()
             if counts["what"] == "lists":

@@ -6,12 +6,12 @@ same command again resumes; parts do not depend on the number of workers.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs import command
-from pipeline.artifacts import artifact, lease, pool, storage
+from pipeline.artifacts import artifact, storage
+from pipeline.artifacts.fill import Parts, Request, fill
 from pipeline.data.shards import DataSet
 from pipeline.training import rarity
 
@@ -48,27 +48,20 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     Raises:
         ValueError: inputs that are no label maps, an id outside the classes, or another artifact in the folder.
     """
-    began = time.perf_counter()
     root, folder = storage.absolute(config.data, "--data"), storage.absolute(config.output, "--output")
     data = DataSet(root, config.split)
     if "input" not in data.fields or data.fields["input"].kind != "labels":
         raise ValueError(f"--data {root}: its inputs are no label maps (jobs.shard: folder labels/, or --palette)")
     inputs = {"dataset": data.fingerprint, "split": config.split}
-    with lease.lease(folder):
-        card = artifact.begin(
-            folder,
-            "rarity",
-            rarity.VERSION,
-            inputs,
-            {"classes": config.classes, "other": config.other, "least": config.least},
-        )
-        if card is None:
-            missing = [shard for shard in data.shards if shard not in artifact.done_parts(folder)]
-            for _, done in pool.each(
-                rarity.make, [root, config.split, folder, config.classes, config.other], missing, config.workers
-            ):
-                artifact.record(folder, job="rarity", **done)
-            card = rarity.finish(folder, data, config.classes, config.least)
+    options = {"classes": config.classes, "other": config.other, "least": config.least}
+    arguments = [root, config.split, folder, config.classes, config.other]
+    card = fill(
+        folder,
+        "rarity",
+        Request("rarity", rarity.VERSION, inputs, options),
+        lambda: rarity.finish(folder, data, config.classes, config.least),
+        Parts(data.shards, rarity.shard_counter, arguments, config.workers),
+    ).card
     notes = card["notes"]
     print(f"{len(data)} pictures, {sum(notes['estimated'])} of {config.classes} classes estimated: {folder}")
     for c, (pictures, area, known) in enumerate(
@@ -81,7 +74,6 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     if tracker is not None:
         tracker.scalars({"rarity/classes_estimated": float(sum(notes["estimated"]))}, 0)
         tracker.file(storage.join(folder, "card.json"))
-    artifact.record(folder, job="rarity", event="end", seconds=time.perf_counter() - began)
     return card
 
 

@@ -16,8 +16,12 @@ from typing import Any, Literal
 
 import models
 from jobs import command, describe, evaluate, neighbours, sample, shard, train
+from models.abilities import Answers, DrawsSamples
+from models.family import PerceptualRecipe
 from pipeline.artifacts import storage
+from pipeline.runs.sampler import open_run
 from pipeline.style.descriptors import DescribeOptions
+from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
 from pipeline.training.loop import fit
@@ -30,8 +34,10 @@ class Config:
     output: str
     """Folder for everything: data, descriptors, neighbours, train, samples, evaluation."""
     source: str = "demo"
-    """`demo` (photographs that come with the installation), or a folder of images; see jobs.shard."""
-    layout: Literal["auto", "pairs", "sides", "images"] = "auto"
+    """`demo` (photographs that come with the installation), a folder of images, or KIND:PATH; see jobs.shard."""
+    option: dict[str, str] = field(default_factory=dict)
+    """NAME VALUE: options of a source of another kind."""
+    layout: Literal["auto", "pairs", "sides", "images", "classes"] = "auto"
     input_side: Literal["", "left", "right"] = ""
     """Which half of side-by-side images is the input."""
     palette: str = ""
@@ -59,38 +65,80 @@ class Config:
     run: Run = field(default_factory=Run)
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of one whole job share."""
+
+    config: Any
+    root: str
+    uri: str | None
+    parent: Tracker
+    tags: dict[str, str]
+
+    def folder(self, name: str) -> str:
+        return storage.join(self.root, name)
+
+    def do(self, name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
+        """One job, tracked below the parent run."""
+        with Tracker(self.folder(name), self.uri, name, name, self.parent.as_parent, self.tags) as tracker:
+            tracker.parameters(asdict(options))
+            return job(options, tracker)
+
+
+def _neighbours(parts: Parts) -> str:
+    """Descriptors and the neighbour lists of them; returns the lists' folder."""
+    config, recipe = parts.config, parts.config.recipe
+    data, styles, lists = (parts.folder(name) for name in ("data", "descriptors", "neighbours"))
+    options = DescribeOptions(
+        net=recipe.perceptual_net,
+        layers=recipe.perceptual_layers,
+        preprocessing=recipe.perceptual_preprocessing,
+        pooling=recipe.perceptual_pooling,
+        precision=config.precision,
+    )
+    described = describe.Config(
+        data=data, output=styles, weights=config.weights, describe=options, workers=config.workers
+    )
+    parts.do("descriptors", describe.run, described)
+    near = neighbours.Config(
+        descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
+    )
+    parts.do("neighbours", neighbours.run, near)
+    return lists
+
+
+MAKERS: dict[str, Callable[[Parts], str]] = {"neighbours": _neighbours}
+"""Artifact that a stage needs -> how it is made of the data set."""
+
+
 def run(family: str, config: Any) -> dict[str, Any]:
-    """All parts in order; returns the evaluation's figures."""
+    """All parts in order; returns the evaluation's figures.
+
+    Raises:
+        ValueError: the family's recipe, its weights or an artifact that it needs cannot be had.
+    """
     root = storage.absolute(config.output, "--output")
-
-    def folder(name: str) -> str:
-        return storage.join(root, name)
-
     uri = tracking_uri(config.tracking, root)
-    recipe = config.recipe
+    module, recipe = models.load(family), config.recipe
+    module.check(recipe, None)
+    needed = [name for name, spec in module.artifacts(recipe).items() if spec.needed_by]
+    if missing := [name for name in needed if name not in MAKERS]:
+        raise ValueError(f"{family} needs --{missing[0]}, which jobs.run does not make: make it and use jobs.train")
+    if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
+        of_recipe(config.weights, recipe)  # weights that cannot be had are refused before the work, not after it
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
-
-        def part(name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
-            with Tracker(folder(name), uri, job=name, name=name, parent=parent.as_parent, tags=tags) as tracker:
-                tracker.parameters(asdict(options))
-                return job(options, tracker)
-
-        data, styles, lists, trained = (folder(name) for name in ("data", "descriptors", "neighbours", "train"))
-        part("data", shard.run, _shard(config, recipe, data))
-        if "neighbours" in models.load(family).NEEDS:
-            part("descriptors", describe.run, _describe(config, recipe, data, styles))
-            near = neighbours.Config(
-                descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
-            )
-            part("neighbours", neighbours.run, near)
-        else:
-            lists = ""
-        fit(train.job(family, _train(config, root, uri, lists), parent.as_parent))
-        sheets = sample.Config(run=trained, data=data, output=folder("samples"), count=config.count)
-        part("samples", sample.run, sheets)
-        measured = evaluate.Config(run=trained, data=data, output=folder("evaluation"), weights=config.weights)
-        figures: dict[str, Any] = part("evaluation", evaluate.run, measured)
+        parts = Parts(config, root, uri, parent, tags)
+        data, trained = parts.folder("data"), parts.folder("train")
+        parts.do("data", shard.run, _shard(config, recipe, data))
+        artifacts = {name: MAKERS[name](parts) for name in needed}
+        fit(train.job(family, _train(config, root, uri, artifacts), parent.as_parent))
+        opened = open_run(trained)
+        if isinstance(opened.family, DrawsSamples | Answers):
+            sheets = sample.Config(run=trained, data=data, output=parts.folder("samples"), count=config.count)
+            parts.do("samples", sample.run, sheets)
+        measured = evaluate.Config(run=trained, data=data, output=parts.folder("evaluation"), weights=config.weights)
+        figures: dict[str, Any] = parts.do("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
 
@@ -103,34 +151,24 @@ def tracking_uri(given: str | None, root: str) -> str | None:
 
 
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
+    made: dict[str, Any] = {"option": config.option}
     if config.source == "demo":
-        made = {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
+        made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
     else:
-        made = {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
+        made |= {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
         made |= {"val_share": config.val_share, "palette": config.palette}
     return shard.Config(source=config.source, output=output, workers=config.workers, **made)
 
 
-def _describe(config: Any, recipe: Any, data: str, output: str) -> describe.Config:
-    options = DescribeOptions(
-        net=recipe.perceptual_net,
-        layers=recipe.perceptual_layers,
-        preprocessing=recipe.perceptual_preprocessing,
-        pooling=recipe.perceptual_pooling,
-        precision=config.precision,
-    )
-    return describe.Config(data=data, output=output, weights=config.weights, describe=options, workers=config.workers)
-
-
-def _train(config: Any, root: str, uri: str | None, lists: str) -> Any:
+def _train(config: Any, root: str, uri: str | None, artifacts: dict[str, str]) -> Any:
     return train.command_line(train.Config, config.recipe)(
         data=storage.join(root, "data"),
         output=storage.join(root, "train"),
-        neighbours=lists,
         weights=config.weights,
         tracking=uri,
         run=config.run,
         recipe=config.recipe,
+        **artifacts,
     )
 
 

@@ -1,37 +1,31 @@
-"""Many plausible images for each input: samples, style transfer, a walk between two styles, the map of styles.
+"""Many plausible outputs for each input: samples, style transfer, a walk between two styles, the map of styles.
 
     python -m jobs.sample --run RUN --data DATASET --output DIR --count 8
     python -m jobs.sample --run RUN --inputs FOLDER --styles FOLDER --output DIR
+    python -m jobs.sample --run RUN --given class=3 --output DIR
 
-Inputs are held-out samples of a data set, or any folder of images. Each picture depends on the run, the seed and its
-input's name alone.
+Inputs are held-out samples of a data set, a folder of images, or values given by hand; a method without an input needs
+none of them. Each picture depends on the run, the seed and its input's name alone. A run that answers questions writes
+its answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image
 
-import models
 from jobs import command
-from models.family import Family
+from models.abilities import Answers, DrawsSamples, EncodesStyle, require
 from pipeline.artifacts import storage
-from pipeline.data import decode, tensors
-from pipeline.data.images import Images
-from pipeline.data.order import picks
-from pipeline.data.shards import DataSet, require_inputs
+from pipeline.data import decode
+from pipeline.data.shards import DataSet
 from pipeline.data.sources import folder
-from pipeline.data.tensors import fit, to_tensor
-from pipeline.runs import checkpoint
+from pipeline.runs import pages, sampler
 from pipeline.runs.checkpoint import note
-from pipeline.runs.sampler import Named, flatten, sample
-from pipeline.tracking import sheets
+from pipeline.runs.sampler import Row
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -49,6 +43,8 @@ class Config:
     """Data set whose held-out samples are the inputs."""
     inputs: str = ""
     """Or: a folder of input images (label maps, for a run that was trained on label maps)."""
+    given: dict[str, str] = field(default_factory=dict)
+    """Or: FIELD VALUE, such as `class 3`; for a run that reads classes alone, none of them: a row for each class."""
     palette: str = ""
     """The colours of --inputs that are painted label maps, as in jobs.shard; none: they hold ids."""
     styles: str = ""
@@ -61,7 +57,7 @@ class Config:
     limit: int = 6
     """Inputs on the sheets, a fixed choice; all get their samples as files with `--files`."""
     samplers: tuple[str, ...] = ()
-    """Ways to draw codes; none: all that the family has."""
+    """Ways to draw; none: all that the family has."""
     files: bool = False
     """Write every sample as a PNG of its own, for all inputs."""
     seed: int = 0
@@ -69,114 +65,68 @@ class Config:
     def __post_init__(self) -> None:
         if self.count < 1 or self.limit < 1:
             raise ValueError(f"--count {self.count}, --limit {self.limit}: give at least 1")
+        if sum(map(bool, (self.data, self.inputs, self.given))) > 1:
+            raise ValueError("give one of --data (a data set), --inputs (a folder of images) and --given (values)")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> list[str]:
-    """Draw and save the sheets; returns their paths.
+    """Draw and save the sheets (or the answers); returns their paths.
 
     Raises:
-        ValueError: no inputs, no styles, or a run that is not finished.
+        ValueError: no inputs, a run that is not finished, or one that neither draws samples nor answers.
     """
     output = storage.absolute(config.output, "--output")
-    family, facts = checkpoint.restore(storage.absolute(config.run, "--run"), config.stage)
-    frame = family.recipe.frame
-    kind = models.load(str(facts["family"])).input_kind(family.recipe)
-    inputs = _inputs(config, frame, kind)
-    styles = _styles(config, frame)
-    warning = note(facts)
-    pages = {}
-    some = [inputs[i] for i in picks(len(inputs), config.limit)]
-    for sampler in config.samplers or family.samplers:
-        drawn = [sample(family, image, name, config.count, sampler, config.seed) for name, image in some]
-        cells = [[image, *row] for (_, image), row in zip(some, drawn, strict=True)]
-        columns = ["input", *(f"{sampler} {i + 1}" for i in range(config.count))]
-        pages[f"samples-{sampler}"] = sheets.sheet(cells, [n for n, _ in some], columns, f"Samples: {sampler}", warning)
+    opened = sampler.open_run(storage.absolute(config.run, "--run"), config.stage)
+    rows = _rows(config, opened)
+    some = sampler.chosen(rows, config.limit)
+    family, warning = opened.family, note(dict(opened.described))
+    if isinstance(family, Answers):
+        path = storage.join(output, "answers.json")
+        storage.publish_json(path, pages.answers(family, rows, config.count))
+        print(path)
+        return [path]
+    drawing = require(family, DrawsSamples, "jobs.sample")
+    made = {}
+    for way in config.samplers or drawing.samplers:
+        made[f"samples-{way}"] = pages.samples(drawing, some, config.count, way, config.seed, warning)
         if config.files:
-            _write_all(family, inputs, sampler, config, output)
-    if styles:
-        pages.update(_style_sheets(family, some, styles, warning, config.limit))
+            _write_all(drawing, rows, way, config, output)
+    styles = _styles(config, opened) if isinstance(family, EncodesStyle) else []
+    if styles and isinstance(family, EncodesStyle):
+        made |= pages.styles(family, some, styles, warning, config.limit)
     paths = []
-    for name, picture in pages.items():
-        path = storage.join(output, f"{name}.png")
-        storage.publish(path, decode.to_png(np.asarray(picture)))
-        paths.append(path)
+    for name, picture in made.items():
+        paths.append(storage.join(output, f"{name}.png"))
+        storage.publish(paths[-1], decode.to_png(np.asarray(picture)))
         if tracker:
             tracker.picture(name, picture, 0)
     print("\n".join(paths))
     return paths
 
 
-def _write_all(family: Family, inputs: Sequence[Named], sampler: str, config: Config, output: str) -> None:
-    for name, image in inputs:
-        for i, picture in enumerate(sample(family, image, name, config.count, sampler, config.seed)):
-            storage.publish(storage.join(output, sampler, f"{name}-{i}.png"), decode.to_png(picture))
-
-
-def _style_sheets(
-    family: Family, some: Sequence[Named], styles: Sequence[Named], note: str, limit: int
-) -> dict[str, Image.Image]:
-    """Transfer (rows = inputs, columns = styles), the walk between the first and the last style, the map of all."""
-    codes = [family.codes(to_tensor([image])) for _, image in styles]
-    if any(code is None for code in codes):
-        return {}  # a method without style codes
-    code = torch.cat([c for c in codes if c is not None])
-    chosen = picks(len(styles), limit)
-    cells: list[list[np.ndarray | None]] = [[None, *(styles[i][1] for i in chosen)]]
-    for _, image in some:
-        out = [family.generate({"input": to_tensor([image])}, code[i : i + 1]) for i in chosen]
-        cells.append([image, *(tensors.to_uint8(x[0]) for x in out if x is not None)])
-    columns = ["", *(styles[i][0] for i in chosen)]
-    made: dict[str, Image.Image] = {
-        "transfer": sheets.sheet(cells, ["style", *(n for n, _ in some)], columns, "Style transfer", note)
-    }
-    walk = []
-    for t in np.linspace(0, 1, 9):
-        mixed = torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None]
-        x = family.generate({"input": to_tensor([some[0][1]])}, mixed)
-        assert x is not None
-        walk.append(tensors.to_uint8(x[0]))
-    names = [f"{t:.2f}" for t in np.linspace(0, 1, 9)]
-    made["interpolation"] = sheets.strip(walk, names, f"From {styles[chosen[0]][0]} to {styles[chosen[-1]][0]}", note)
-    if len(styles) > 2:
-        points = flatten(code)
-        made["style-map"] = sheets.style_map(points, [image for _, image in styles], "Style codes", note)
-    return made
-
-
-def _inputs(config: Config, frame: tuple[int, int], kind: str) -> list[Named]:
-    if bool(config.data) == bool(config.inputs):
-        raise ValueError("give either --data (a data set) or --inputs (a folder of images)")
+def _rows(config: Config, opened: sampler.Run) -> list[Row]:
     if config.inputs:
-        return _folder(config.inputs, "--inputs", frame, kind, config.palette)
-    return _of_data(config, "input", frame, kind=kind)
+        return sampler.rows_of_folder(opened, config.inputs, "--inputs", config.palette)
+    if config.data and opened.family.reads:
+        data = DataSet(storage.absolute(config.data, "--data"), config.split)
+        shown = opened.images(data).rows_for_sheets(config.limit, opened.frame)
+        return sampler.rows_of_data(opened, data, range(len(data)) if config.files else shown)
+    return sampler.rows_of_values(opened, config.given, config.limit)
 
 
-def _styles(config: Config, frame: tuple[int, int], most: int = 120) -> list[Named]:
+def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[pages.Named]:
     if config.styles:
-        return _folder(config.styles, "--styles", frame)
-    return _of_data(config, "target", frame, most) if config.data else []
+        found = folder.images(storage.absolute(config.styles, "--styles"))
+        return [(name, sampler.cut(opened, image)) for name, image in found]
+    if not config.data:
+        return []
+    return sampler.styles_of_data(opened, DataSet(storage.absolute(config.data, "--data"), config.split), most)
 
 
-def _folder(path: str, option: str, frame: tuple[int, int], kind: str = "image", palette: str = "") -> list[Named]:
-    labels = kind == "labels"
-    found = list(islice(folder.images(storage.absolute(path, option), kind, palette), 10_000))
-    if not found:
-        raise ValueError(f"{option} {path}: no images there")
-    return [(name, fit(image, frame, 1.0, (0.5, 0.5), nearest=labels)) for name, image in found]
-
-
-def _of_data(
-    config: Config, field: str, frame: tuple[int, int], most: int = 10_000, kind: str = "image"
-) -> list[Named]:
-    data = DataSet(storage.absolute(config.data, "--data"), config.split)
-    if field not in data.fields:
-        raise ValueError(f"--data {config.data}: has no field {field!r}, only {', '.join(data.fields)}")
-    if field == "input":
-        require_inputs(data, kind)
-    images = Images(data)
-    every = picks(len(data), most)
-    nearest = data.fields[field].kind == "labels"
-    return [(data.keys[i], fit(images(i, field), frame, 1.0, (0.5, 0.5), nearest)) for i in every]
+def _write_all(family: DrawsSamples, rows: Sequence[Row], way: str, config: Config, output: str) -> None:
+    for row in rows:
+        for i, picture in enumerate(sampler.sample(family, row.given, row.name, config.count, way, config.seed)):
+            storage.publish(storage.join(output, way, f"{row.key or row.name}-{i}.png"), decode.to_png(picture))
 
 
 if __name__ == "__main__":

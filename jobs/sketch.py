@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from jobs import command
-from pipeline.artifacts import artifact, lease, pool, storage
+from pipeline.artifacts import artifact, storage
+from pipeline.artifacts.fill import Parts, Request, fill
 from pipeline.style import descriptors, sketches
 from pipeline.style.codec import codec_of
 from pipeline.style.sketches import SketchOptions
@@ -60,10 +61,8 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     described = artifact.load_card(source, "descriptors")
     if "codec" in described["notes"]:
         raise ValueError(f"--descriptors {source} are codes already: give the exact ones")
-    with lease.lease(folder):
-        card = _code(config, folder, source, described) if config.sketch else _fit(config, folder, source, described)
-        seconds = time.perf_counter() - began
-        artifact.record(folder, job="sketch", event="end", seconds=seconds)
+    card = _code(config, folder, source, described) if config.sketch else _fit(config, folder, source, described)
+    seconds = time.perf_counter() - began
     codec = codec_of(card["notes"])
     size = 4 * Vectors(source).dimension
     what = f"coded {card['rows']}" if config.sketch else f"a {config.fit.kind} for {described['rows']}"
@@ -78,29 +77,26 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
 
 
 def _fit(config: Config, folder: str, source: str, described: artifact.Card) -> artifact.Card:
-    options = asdict(config.fit)
-    card = artifact.begin(folder, "sketch", sketches.VERSION, sketches.origin(described), options)
-    if card is None:
+    def fit() -> artifact.Card:
         vectors = Vectors(source)
-        sketch, notes = sketches.fit(vectors, vectors.valid, config.fit)
-        card = sketches.save(folder, sketch, notes)
-    return card
+        return sketches.save(folder, *sketches.fit(vectors, vectors.valid, config.fit))
+
+    asked = Request("sketch", sketches.VERSION, sketches.origin(described), asdict(config.fit))
+    return fill(folder, "sketch", asked, fit).card
 
 
 def _code(config: Config, folder: str, source: str, described: artifact.Card) -> artifact.Card:
     sketch = storage.absolute(config.sketch, "--sketch")
     inputs: dict[str, Any] = {**described["inputs"], "descriptors": described["content"]}
     codec = sketches.check(sketch, inputs, described["options"])
-    card = artifact.begin(folder, "descriptors", descriptors.VERSION, inputs, described["options"])
-    if card is None:
-        parts = range(described["parts"])
-        done = artifact.done_parts(folder)
-        todo = [part for part in parts if part not in done]
-        coded = pool.each(descriptors.code, [source, folder, sketch], todo, config.workers, config.threads)
-        for _, counts in coded if todo else ():
-            artifact.record(folder, job="sketch", **counts)
-        card = artifact.finish(folder, parts, {**described["notes"], **codec})
-    return card
+    numbers = range(described["parts"])
+    return fill(
+        folder,
+        "sketch",
+        Request("descriptors", descriptors.VERSION, inputs, described["options"]),
+        lambda: artifact.finish(folder, numbers, {**described["notes"], **codec}),
+        Parts(numbers, descriptors.part_coder, [source, folder, sketch], config.workers, config.threads),
+    ).card
 
 
 if __name__ == "__main__":

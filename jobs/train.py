@@ -51,6 +51,10 @@ def command_line(options: type, recipe: Any) -> Any:
     return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
 
 
+ARTIFACTS = ("neighbours", "rarity", "matches")
+"""Options that name an artifact of the training set."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Where a training job reads and writes."""
@@ -80,10 +84,12 @@ class Config:
 def job(family: str, config: Any, parent: str | None = None) -> Job:
     """The loop's job for a parsed command line."""
     given = {f.name: getattr(config, f.name) for f in fields(Config)}
-    for option in ("data", "output", "neighbours", "rarity", "matches"):
+    for option in ("data", "output", *ARTIFACTS):
         given[option] = storage.absolute(given[option], f"--{option}") if given[option] else ""
+    artifacts = {name: given.pop(name) for name in ARTIFACTS}
     if given["tracking"] == "off":  # as jobs.run has it
         given["tracking"] = None
+    given["artifacts"] = {name: folder for name, folder in artifacts.items() if folder}
     return Job(family=family, recipe=config.recipe, parent=parent, **given)
 
 

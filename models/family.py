@@ -1,23 +1,36 @@
-"""The contract between the loop and every family: Recipe, Stream, Stage, Family, Group.
+"""The contract between the loop and every family: Recipe, FieldSpec, ArtifactSpec, Facts, Stream, Stage, Family.
 
 The loop owns device, precision, ranks, clock, logging, checkpoints and resume. A family owns its networks, its
-optimisers and their alternation, and asks for data through `draw(stream)` as often as a step needs.
+optimisers and their alternation, and asks for data through `draw(stream)` as often as a step needs. What a trained
+family can be asked for stands in `models.abilities`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from models.group import Group
+
 Batch = dict[str, Any]
-"""Field name -> tensor (images float32 `B 3 H W` in [-1, 1], label maps int64 `B H W`), plus `"index"`: int64 `B`, the
-sample's position in the data set's key order, the same on every worker, and where a stream drew them `"crop"`: float64
-`B 3` (scale, top, left). Batches of a table's rows have its columns and `"row"`: int64 `B`, the row's number."""
+"""Field name -> tensors, by the field's kind (`KINDS`); plus `"index"`: int64 `B`, the sample's position in the data
+set's key order, the same on every worker, and where a stream drew them `"crop"`: float64 `B 3` (scale, top, left).
+Batches of a table's rows have its columns and `"row"`: int64 `B`, the row's number."""
+
+KINDS = {
+    "image": "float32 `B C H W` in [-1, 1], C = 3 (RGB) or 1 (grey)",
+    "labels": "int64 `B H W`: class ids",
+    "instances": "int64 `B H W`: object ids, up to 32 bits",
+    "class": "int64 `B`: the sample's class; -1 where it has none",
+    "tokens": "int64 `B T`: word numbers, 0 behind the end, 1 for unknown words; with `NAME_length`: int64 `B`",
+    "answers": "float32 `B K`: how many people gave answer k of the vocabulary",
+    "array": "float32 `B ...`: numbers in place of pixels (features of another network)",
+}
+"""Kind of field -> its form in a batch."""
 
 Draw = Callable[[str], Batch]
 """`draw(stream)`: this rank's share of the stream's next global batch. Each call counts as one draw."""
@@ -26,12 +39,70 @@ Match = Callable[[Tensor, Tensor], Tensor]
 """`match(queries Q D, pool P D) -> int64 Q`: the exact nearest pool row (squared Euclidean) of each query, ties to the
 lower row; the pipeline's search."""
 
+Pause = Callable[[], None]
+"""`pause()`: call it every few seconds within long work, equally often on every rank. It may raise to end the work: the
+loop then goes on later from before it."""
+
+
+def no_pause() -> None:
+    """The `Pause` of work that nobody interrupts."""
+
+
 Table = dict[str, Tensor]
 """A named set of tensors with equal first dimensions, the same on every worker, checkpointed by the loop. Rows that
 stand for samples have a column `"index"`: int64, their positions."""
 
 Tables = Mapping[str, Table]
 """Stage -> what it harvested, or what its last `refresh` returned."""
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """A field that a family reads, and how. The family's `fields(recipe)` names them; the data set is checked against
+    it before anything is built."""
+
+    kind: str
+    """One of `KINDS`."""
+    required: bool = True
+    """Whether the family cannot be trained on data without it."""
+    channels: int = 3
+    """Of an image: 3 (RGB), or 1 (grey: ITU-R 601 luma; a grey picture's own values)."""
+    length: int = 0
+    """Of tokens: words kept at most; 0: all."""
+
+
+@dataclass(frozen=True)
+class ArtifactSpec:
+    """An artifact of the training set that a family uses. The family's `artifacts(recipe)` names them by their option:
+    `neighbours`, `rarity`, `matches`, `features`."""
+
+    purpose: str
+    """What it is for, as an error or a help text says it: "the triplets of stage encoder"."""
+    needed_by: tuple[str, ...] = ()
+    """Stages that cannot be trained without it; none: it may be left out."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of the training set before a family is built, saved with the run: numbers of classes,
+    vocabularies. JSON values only."""
+
+    samples: int = 0
+    fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Field -> facts of its kind: `{"kind": "class", "classes": 10, "names": [...]}`,
+    `{"kind": "tokens", "words": [...]}` (most frequent first; word number = place + 2), `{"kind": "answers",
+    "answers": [...]}`, `{"kind": "array", "shape": [...]}`."""
+
+    def classes(self, name: str) -> int:
+        """Number of classes of a field.
+
+        Raises:
+            ValueError: the data set has no such field of kind class.
+        """
+        found = self.fields.get(name, {}).get("classes")
+        if found is None:
+            raise ValueError(f"the data set has no classes in a field {name!r}")
+        return int(found)
 
 
 @dataclass(frozen=True)
@@ -48,14 +119,17 @@ class Recipe:
     """Height of the training crop, pixels."""
     aspect: int = 1
     """Its width over its height."""
+    fit: Literal["cover", "stretch", "pad"] = "cover"
+    """How a picture becomes a training crop: `cover`, its shortest side is resized and the rest cut off; `stretch`,
+    both sides are resized, the aspect is not kept; `pad`, its longest side is resized and the border is mirrored."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            least = 1 if field.name in ("size", "aspect") or field.name.endswith("batch") else 0
+        for one in fields(self):
+            value = getattr(self, one.name)
+            least = 1 if one.name in ("size", "aspect") or one.name.endswith("batch") else 0
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not least <= number < float("inf"):
-                    raise ValueError(f"--{field.name.replace('_', '-')} {value}: give at least {least}, and finite")
+                    raise ValueError(f"--{one.name.replace('_', '-')} {value}: give at least {least}, and finite")
 
     @property
     def frame(self) -> tuple[int, int]:
@@ -99,8 +173,10 @@ class Stream:
     keep: Callable[[Mapping[str, Any]], bool] | None = None
     """Filter over a sample's index row (labelled only, one domain only); None keeps all."""
     augment: tuple[float, ...] = (1.0,)
-    """Equally likely scales: a sample is resized (bicubic; label maps nearest) so that its shortest side is
-    round(scale * recipe.size), then a random square of recipe.size is cut. `(1.0,)`: only larger ones are cropped."""
+    """Equally likely scales: a sample is resized (bicubic; label and instance maps nearest) to scale * the recipe's
+    frame, by the recipe's `fit`, then a random frame is cut. `(1.0,)`: only larger ones are cropped."""
+    flip: float = 0.0
+    """Probability that a sample is mirrored left to right, all its fields alike."""
     unit: int = 1
     """Samples that are never split between workers (BicycleGAN: 2)."""
 
@@ -118,105 +194,18 @@ class Stage:
     """Steps between two `refresh` calls, the first one before step 0; 0: never."""
 
 
-class Group:
-    """The data-parallel group. Alone it does nothing; with torch.distributed initialised it spans all ranks.
-
-    Not DDP's wrapper: with several forwards and backwards per step that is silently wrong. Gradients are averaged just
-    before each optimiser step instead, and statistics over the batch are taken over `gather(x)`.
-    """
-
-    def __init__(self, bucket_bytes: int = 32 << 20, alone: bool = False) -> None:
-        """`alone`: this process only, though a group is there (one rank loads a model: nobody would answer it)."""
-        self.on = not alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-        self.rank: int = dist.get_rank() if self.on else 0
-        self.world: int = dist.get_world_size() if self.on else 1
-        self.bucket_bytes = bucket_bytes
-
-    def share(self, net: nn.Module) -> None:
-        """Broadcast rank 0's parameters and buffers of `net` to all ranks, in place."""
-        if self.on:
-            with torch.no_grad():
-                for tensor in [*net.parameters(), *net.buffers()]:
-                    dist.broadcast(tensor.data, 0)
-
-    def average(self, params: Iterable[nn.Parameter]) -> None:
-        """Replace each gradient by its mean over the ranks, in flattened buckets. Call it before `optimiser.step()`.
-
-        A parameter without a gradient on this rank counts as zero, so that all ranks send the same buckets.
-        """
-        if not self.on:
-            return
-        bucket: list[nn.Parameter] = []
-        size = 0
-        for p in params:
-            if not p.requires_grad:
-                continue
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-            if bucket and (size + p.numel() * p.element_size() > self.bucket_bytes or p.dtype != bucket[0].dtype):
-                self._reduce(bucket)
-                bucket, size = [], 0
-            bucket.append(p)
-            size += p.numel() * p.element_size()
-        if bucket:
-            self._reduce(bucket)
-
-    def _reduce(self, bucket: Sequence[nn.Parameter]) -> None:
-        grads = [p.grad for p in bucket if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in grads])
-        dist.all_reduce(flat)
-        flat /= self.world
-        start = 0
-        for g in grads:
-            g.copy_(flat[start : start + g.numel()].view_as(g))
-            start += g.numel()
-
-    def gather(self, x: Tensor) -> Tensor:
-        """All ranks' `x`, concatenated along dimension 0 in rank order (= the order of the global batch).
-
-        Differentiable: the gradient that reaches a rank's `x` is the sum over all ranks' losses, so that with
-        `average` the step equals that of one worker with the whole batch.
-        """
-        return _Gather.apply(x, self) if self.on else x  # type: ignore[no-untyped-call]
-
-    def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Scalars averaged over the ranks, for the log."""
-        if not self.on:
-            return dict(values)
-        flat = torch.tensor([values[k] for k in sorted(values)], dtype=torch.float64)
-        if dist.get_backend() == "nccl":
-            flat = flat.cuda()
-        dist.all_reduce(flat)
-        return dict(zip(sorted(values), (flat / self.world).tolist(), strict=True))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, group: Group) -> Tensor:
-        ctx.group, ctx.rows = group, x.shape[0]
-        x = x.contiguous()  # the collective sees memory, not strides: channels-last would be refused
-        parts = [torch.empty_like(x) for _ in range(group.world)]
-        dist.all_gather(parts, x)
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        grad = grad.contiguous()
-        dist.all_reduce(grad)
-        start = ctx.group.rank * ctx.rows
-        return grad[start : start + ctx.rows], None
-
-
 class Family(nn.Module):
-    """One method. Built by its module's `build(recipe, group)`; driven by the loop in this order for each stage:
-    `enter`, then `refresh` when due and `update` until the stage's images are seen, then `harvest`.
+    """One method. Built by its module's `build(recipe, group, perceptual, facts)`; driven by the loop in this order for
+    each stage: `enter`, then `refresh` when due and `update` until the stage's images are seen, then `harvest`.
 
-    `state_dict()` (weights, EMA averages, buffers) plus `training_state()` (optimisers, tables, schedules) is the whole
-    state: loading both reproduces the run bit for bit on the CPU.
+    `state_dict()` (weights, EMA averages, buffers) plus `training_state()` (optimisers, schedules) is the whole state:
+    loading both reproduces the run bit for bit on the CPU.
     """
 
     recipe: Recipe
     group: Group
+    optimisers: dict[str, torch.optim.Optimizer]
+    """Name -> optimiser of the current stage, made by `enter`."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -229,8 +218,8 @@ class Family(nn.Module):
         raise NotImplementedError
 
     def take(self, artifact: str, table: Table) -> None:
-        """An artifact of the training set that the job names (`rarity`), its rows by position; before the first stage
-        and again on resume. It is part of the run's identity, not of its state."""
+        """An artifact of the training set that the job names (`rarity`, `matches`), its rows by position; before the
+        first stage and again on resume. It is part of the run's identity, not of its state."""
         raise ValueError(f"--{artifact}: this family has no use for it")
 
     def enter(self, stage: str) -> None:
@@ -242,14 +231,16 @@ class Family(nn.Module):
         """The streams that `update` of this stage draws from; the first is the leading one."""
         raise NotImplementedError
 
-    def update(self, draw: Draw, images: int) -> dict[str, float]:
+    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
         """One generator step with everything that belongs to it; `images` = images seen in this stage so far (for
-        schedules). Returns scalars for the log (this rank's; the loop averages them)."""
+        schedules). Returns scalars for the log, as tensors that are left on the device (this rank's; the loop reads
+        them at log steps and averages them over ranks and steps)."""
         raise NotImplementedError
 
-    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> Table | None:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause = no_pause) -> Table | None:
         """Renew the family's matches (IMLE), before step `step`. Draws count like those of `update`. A table returned
-        is this stage's from now on, for its `table` streams; it must be the same on every rank."""
+        is this stage's from now on, for its `table` streams; it must be the same on every rank. Long work calls
+        `pause()`; until its last call of it, it changes nothing of the family's state."""
         return None
 
     def harvest(self, stage: str, batches: Iterable[Batch]) -> Table | None:
@@ -262,12 +253,15 @@ class Family(nn.Module):
 
     def training_state(self) -> dict[str, Any]:
         """Optimisers and the like of the current stage: tensors, numbers, strings, lists and dicts only. Rank 0's is
-        kept for all."""
-        raise NotImplementedError
+        kept for all. Here: the optimisers' states (rates are set at each step, from the recipe); a family with more
+        extends it."""
+        return {"adam": {name: optimiser.state_dict()["state"] for name, optimiser in self.optimisers.items()}}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """The inverse of `training_state`, after `enter` of the same stage."""
-        raise NotImplementedError
+        for name, optimiser in self.optimisers.items():
+            settings = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": state["adam"][name], "param_groups": settings})
 
     # What follows runs on rank 0 alone, with the averaged weights: no `group.gather` in it.
 
@@ -277,32 +271,10 @@ class Family(nn.Module):
         return {}
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Column -> pictures `B 3 H W` in [-1, 1] or label ids `B H W`: a row a sample, for a sheet to look at while
+        """Column -> pictures `B C H W` in [-1, 1] or label ids `B H W`: a row a sample, for a sheet to look at while
         the current stage trains. Empty in a stage that makes no pictures."""
         return {}
 
     reads: ClassVar[tuple[str, ...]] = ("input",)
-    """Fields that `sample`, `generate` and `transfer` want in `given`; () for methods without an input, which take the
-    number of rows from `given["index"]`."""
-    samplers: ClassVar[tuple[str, ...]] = ("prior",)
-    """Ways to draw codes, by name; the first is the default."""
-
-    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
-        """`B count 3 H W` in [-1, 1]: `count` outputs for each row of `given`. `generator` is a CPU generator."""
-        raise NotImplementedError
-
-    def reconstruct(self, batch: Batch) -> Tensor | None:
-        """`B 3 H W`: the output with the target's own code, or None where the method has none."""
-        return None
-
-    def codes(self, images: Tensor) -> Tensor | None:
-        """`B D`: the style codes of pictures `B 3 H W`, or None where the method has none."""
-        return None
-
-    def generate(self, given: Batch, code: Tensor) -> Tensor | None:
-        """`B 3 H W`: the output for given codes `B D`, or None where the method has none."""
-        return None
-
-    def transfer(self, given: Batch, style: Tensor) -> Tensor | None:
-        """`B 3 H W`: the output in the style of the images `style` (`B 3 H W`), or None where the method has none."""
-        return None
+    """Fields that its abilities want in `given`; () for methods without an input, which take the number of rows from
+    `given["index"]`."""

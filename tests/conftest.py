@@ -48,7 +48,7 @@ Each = Callable[..., Iterator[tuple[int, Any]]]
 
 @pytest.fixture(scope="session")
 def inline() -> Each:
-    """`workers.each` without Ray, which takes seconds to start an actor."""
+    """`pool.each` without Ray, which takes seconds to start an actor."""
 
     def each(
         make: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any], items: Sequence[Any], *_: Any, **__: Any

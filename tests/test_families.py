@@ -6,7 +6,10 @@ import pytest
 import torch
 
 import models
-from models.family import Batch, Group, Recipe
+from models.family import KINDS, Batch, Recipe
+from models.group import Group
+from pipeline.data import kinds
+from pipeline.training.inputs import LOADERS
 
 
 def test_an_unknown_family_is_named_with_those_there_are() -> None:
@@ -31,7 +34,8 @@ def test_what_the_jobs_ask_of_a_module(name: str) -> None:
     module = models.load(name)
     tiny = module.PRESETS["tiny"]
     module.check(tiny, None)
-    assert module.input_kind(tiny) in ("image", "labels") and set(module.NEEDS) <= {"neighbours"}
+    assert module.SUMMARY and {spec.kind for spec in module.fields(tiny).values()} <= KINDS.keys()
+    assert set(module.artifacts(tiny)) <= LOADERS.keys()
     with pytest.raises(ValueError, match="--batch 0: give at least 1"):
         dataclasses.replace(tiny, batch=0)
     with pytest.raises(ValueError, match=r"--rate -0\.5: give at least 0"):
@@ -46,6 +50,10 @@ def test_building_leaves_global_randomness_alone(name: str) -> None:
     second = module.build(module.PRESETS["tiny"], Group(), None).state_dict()
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(first[k], second[k]) for k in first)
+
+
+def test_every_kind_of_field_has_its_file() -> None:
+    assert set(kinds.names()) == KINDS.keys()
 
 
 def test_alone_the_group_changes_nothing() -> None:

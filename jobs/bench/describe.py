@@ -67,7 +67,7 @@ def _speed(config: Config, folder: str) -> dict[str, float]:
     options = config.describe
     net, _ = load_weights(config.weights, options.net, options.layers)
     data = DataSet(f"{folder}/one")
-    work = descriptors.make(f"{folder}/one", "train", f"{folder}/out", options, net)
+    work = descriptors.shard_describer(f"{folder}/one", "train", f"{folder}/out", options, net)
     describer = Describer(net, options.layer_weights, options.precision)
     pixels = [descriptors.prepare(data.image(i, "target"), options.size, 1) for i in range(len(data))]
     batches = [
@@ -109,7 +109,7 @@ def _describe_all(config: Config, root: str, folder: str) -> int:
     torch.set_num_threads(config.threads)
     options = config.describe
     net, _ = load_weights(config.weights, options.net, options.layers)
-    work = descriptors.make(root, "train", folder, options, net)
+    work = descriptors.shard_describer(root, "train", folder, options, net)
     for part in DataSet(root).shards:
         work(part)
     # Not getrusage: its maximum is inherited through exec, so that a fresh process would show its parent's.

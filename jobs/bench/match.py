@@ -28,7 +28,8 @@ import models.imle
 from jobs.bench.harness.scaling import scaling
 from models.common.seeds import seeded
 from models.common.vgg import VGG
-from models.family import Batch, Group
+from models.family import Batch
+from models.group import Group
 from models.imle import IMLE
 from pipeline.search import match
 

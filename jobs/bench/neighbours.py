@@ -56,7 +56,7 @@ def run(config: Config) -> dict[str, float]:
         product()
         spent, gemm = Spent(), Spent()
         with spent:
-            work = units.make(plan, lists.centre(vectors))
+            work = units.unit_worker(plan, lists.centre(vectors))
         for item in plan.items(parts.blocks()):
             with spent:
                 counts = work(item)

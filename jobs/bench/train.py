@@ -17,7 +17,7 @@ import torch
 
 import models.step
 from jobs import shard
-from models.family import Group
+from models.group import Group
 from pipeline.data.shards import DataSet
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run
@@ -59,7 +59,7 @@ def _trainer(config: Config, data: str, output: str) -> Trainer:
         encoder_width=config.width,
         encoder_images=config.steps * models.step.PRESETS["demo"].encoder_batch,
     )
-    job = Job("step", recipe, data, output, neighbours="", run=Run(workers=0, checkpoint_every=500))
+    job = Job("step", recipe, data, output, run=Run(workers=0, checkpoint_every=500))
     tracker = Tracker(output, None, job="train", name="bench")
     trainer = Trainer(job, Group(), torch.device("cpu"), tracker)
     _lend_triplets(trainer, data)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 import models.step
 from jobs import describe, neighbours, shard
-from models.family import Group
+from models.group import Group
 from models.step import StEP
 from pipeline.data import decode, tensors
 from pipeline.data.sources.demo import Demo
@@ -214,7 +214,7 @@ def _trained(config: Config, seed: int, made: dict[str, str]) -> Any:
         _recipe(config, seed),
         made["data"],
         output,
-        neighbours=made["neighbours"],
+        artifacts={"neighbours": made["neighbours"]},
         weights=config.weights,
         run=Run(workers=0),
     )

@@ -143,12 +143,21 @@ def recipe_of(kind: str, steps: int, seed: int) -> models.imle.Config:
 
 
 def _trained(config: Config, kind: str, seed: int, data: str, folder: Path) -> Family:
-    recipe, rare = recipe_of(kind, config.steps, seed), ""
+    recipe, artifacts = recipe_of(kind, config.steps, seed), dict[str, str]()
     if kind.endswith("-balanced"):
-        rare = str(folder / "rarity")
-        rarity.run(rarity.Config(data=data, output=rare, classes=recipe.labels, workers=1))
+        artifacts = {"rarity": str(folder / "rarity")}
+        rarity.run(rarity.Config(data=data, output=artifacts["rarity"], classes=recipe.labels, workers=1))
     output = str(folder / f"{kind}-{seed}")
-    fit(Job("imle", recipe, data, output, rarity=rare, run=Run(workers=0, checkpoint_every=2000)))
+    fit(
+        Job(
+            "imle",
+            recipe,
+            data,
+            output,
+            artifacts=artifacts,
+            run=Run(workers=0, checkpoint_every=2000),
+        )
+    )
     return checkpoint.restore(output)[0]
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.common.blocks import EqualisedConv, InstanceNorm
-from models.family import Group
+from models.group import Group
 
 SLOPE = 0.2
 DEVIATION_EPS = 1e-8

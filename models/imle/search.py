@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from models.imle.networks import label_pyramid, noise_pyramid
-
-if TYPE_CHECKING:
-    from models.imle.training import IMLE
+from models.imle.distance import MaskedDistance
+from models.imle.networks import Generator, label_pyramid, noise_pyramid
+from models.imle.recipe import Config
 
 RUNNERS_UP = 4
 """Distances kept of each search beside the winner's."""
+
+
+class Candidates(Protocol):
+    """What the search needs of the family."""
+
+    recipe: Config
+    distance: MaskedDistance
+    generator: Generator
+
+    def noise(self, seeds: Tensor, candidates: Tensor, size: Sequence[int]) -> list[Tensor]:
+        """Raw noise of candidates `B L`, a map a level."""
+
+    def level_noise(self, seeds: Tensor, candidates: Tensor, level: int, size: Sequence[int]) -> Tensor:
+        """One level's."""
+
+    def picture(self, x: Tensor, z: Sequence[Tensor]) -> Tensor:
+        """The raw networks' output for conditions and raw noise."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Found:
 
 
 def nearest(
-    family: IMLE,
+    family: Candidates,
     x: Float[Tensor, "1 c h w"],
     target: Float[Tensor, "1 3 h w"],
     mask: Float[Tensor, "1 1 h w"] | None,
@@ -91,7 +107,7 @@ def nearest(
 
 
 def level_by_level(
-    family: IMLE,
+    family: Candidates,
     x: Float[Tensor, "1 c h w"],
     target: Float[Tensor, "1 3 h w"],
     mask: Float[Tensor, "1 1 h w"] | None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,13 +13,12 @@ from torch import Tensor, nn
 
 from models.common.average import Average
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Group, Match, Stage, Stream, Table, Tables
+from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
+from models.group import Group
 from models.imle.distance import HALF_RANGE, PAPER_FACTORS, PIXELS, MaskedDistance
 from models.imle.networks import BASE, Generator, NoiseEncoder, label_pyramid
+from models.imle.recipe import Config
 from models.imle.search import level_by_level, nearest
-
-if TYPE_CHECKING:
-    from models.imle import Config
 
 EVALUATED = 8
 """Samples of each held-out input in `evaluate`."""
@@ -29,6 +27,7 @@ EVALUATED = 8
 class IMLE(Family):
     """Generator and noise encoder. `state_dict()`: both, their averages, the distance's factors; not the VGG."""
 
+    samplers = ("prior",)
     recipe: Config
     noisy: Tensor
 
@@ -46,7 +45,7 @@ class IMLE(Family):
         self.register_buffer("noisy", torch.ones((), dtype=torch.int64))
         group.share(self)
         self.stage = ""
-        self.optimisers: dict[str, torch.optim.Adam] = {}
+        self.optimisers = {}
         self.rarity: Table = {}
         self.matches: Table = {}
 
@@ -142,7 +141,7 @@ class IMLE(Family):
 
     # One step --------------------------------------------------------------------------------------------------------
 
-    def update(self, draw: Draw, images: int) -> dict[str, float]:
+    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
         """One Adam step on pairs with their chosen noise (in `crn`: with none)."""
         r = self.recipe
         if not self.distance.calibrated:
@@ -175,14 +174,12 @@ class IMLE(Family):
         self.optimisers["main"].zero_grad()
         self.average_generator.update(self.generator)
         self.average_encoder.update(self.encoder)
-        values = torch.cat([terms.detach().double(), loss.detach().double()[None]]).tolist()
-        names = [f"distance_{name}" for name in self.distance.layers]
-        found = {"loss": values[-1], **dict(zip(names, values[:-1], strict=True))}
+        named = zip(self.distance.layers, terms.detach(), strict=True)
+        found = {"loss": loss.detach(), **{f"distance_{name}": term for name, term in named}}
         if "rejected" in batch and r.epsilon:
-            found["rejected"] = float(batch["rejected"].double().mean())
-            found["all_rejected"] = float(batch["all_rejected"].double().mean())
+            found |= {name: batch[name].double().mean() for name in ("rejected", "all_rejected")}
         if "age" in batch:
-            found["searches_ago"] = float(batch["age"].double().mean())
+            found["searches_ago"] = batch["age"].double().mean()
         return found
 
     @torch.no_grad()
@@ -200,16 +197,26 @@ class IMLE(Family):
     # Search ----------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> Table:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause = no_pause) -> Table:
         """Fill the set S with `set_size` pairs and find each one's nearest candidate; a rank searches its own share.
         With adaptive thresholds S stays, and only the pairs that are due are searched again."""
-        r, parts, seen = self.recipe, list[Table](), dict[int, int]()
         if self.matches and self.stage == "imle":
             return self.matches
-        if not self.distance.calibrated:
+        calibrated = self.distance.calibrated
+        if not calibrated:
             self._calibrate(draw)
-        if r.adaptive_gamma and self.stage in tables:
-            return self._renew(draw, tables[self.stage], step)
+        try:
+            if self.recipe.adaptive_gamma and self.stage in tables:
+                return self._renew(draw, tables[self.stage], step, pause)
+            return self._fill(draw, step, pause)
+        except BaseException:
+            if not calibrated:
+                self.distance.factors.zero_()  # the run goes on from before this call, with the same draws
+            raise
+
+    def _fill(self, draw: Draw, step: int, pause: Pause) -> Table:
+        """The set S anew."""
+        r, parts, seen = self.recipe, list[Table](), dict[int, int]()
         for _ in range(r.set_size // r.set_batch):
             batch = draw("set")
             # A pair that is drawn twice gets other candidates: its place among its own draws is part of the seed.
@@ -222,7 +229,7 @@ class IMLE(Family):
             batch["time"] = torch.tensor(times[first : first + len(batch["index"])])
             found = {
                 **{name: batch[name] for name in ("index", "crop")},
-                **self.search(batch, self._seeds(batch, step)),
+                **self.search(batch, self._seeds(batch, step), pause=pause),
             }
             if r.adaptive_gamma:
                 age = torch.zeros_like(found["seed"])
@@ -230,7 +237,7 @@ class IMLE(Family):
             parts.append({k: self._gather(v) for k, v in found.items()})
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _renew(self, draw: Draw, last: Table, step: int) -> Table:
+    def _renew(self, draw: Draw, last: Table, step: int, pause: Pause) -> Table:
         """Adaptive IMLE (Aghabozorgi, Peng, Li, ICML 2023), as its released code has it: a pair is searched again when
         its chosen sample has come nearer than its threshold tau and `adaptive_staleness` refreshes have passed, or
         after `adaptive_force` in any case; tau is then (1 - gamma) times the distance before that search. (The first
@@ -244,10 +251,12 @@ class IMLE(Family):
             found = {**{name: row[name].clone() for name in last}, "distance": now, "age": age}
             if bool(due.any()):
                 some = {name: value[due] for name, value in batch.items()}
-                searched = self.search(some, self._seeds(some, step))
+                searched = self.search(some, self._seeds(some, step), pause=pause)
                 tau = (1 - r.adaptive_gamma) * now[due]
                 for name, column in {**searched, "threshold": tau, "age": torch.zeros_like(age[due])}.items():
                     found[name][due] = column
+            for _ in range(len(due) - int(due.sum())):
+                pause()  # equally often on every rank
             rows = self._gather(row["row"])
             for name, column in found.items():
                 table[name][rows] = self._gather(column)
@@ -276,8 +285,9 @@ class IMLE(Family):
         return [noise_seed(r.seed, first + step, index, time) for index, time in pairs]
 
     @torch.no_grad()
-    def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0) -> Table:
-        """The nearest of `samples` (none: the recipe's) candidates to each target, one pair at a time.
+    def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0, pause: Pause = no_pause) -> Table:
+        """The nearest of `samples` (none: the recipe's) candidates to each target, one pair at a time, `pause` after
+        each.
 
         Returns columns `seed` (int64 `B`), `candidate` (int64 `B L`: one number a level, ordinarily L = 1), `distance`
         (float32 `B`), `runners_up` (float32 `B 4`: ascending, infinite where there are fewer), `rejected` and
@@ -297,6 +307,7 @@ class IMLE(Family):
                 found.append(level_by_level(self, x, target, mask, seed))
             else:
                 found.append(nearest(self, x, target, mask, seed, samples or r.samples))
+            pause()
         return {
             "seed": torch.tensor(list(seeds)),
             "candidate": torch.tensor([list(one.candidate) for one in found]),
@@ -351,16 +362,6 @@ class IMLE(Family):
             raise ValueError(f"--labels {r.labels}: an input has the label id {int(x.max())}")
         dtype = next(self.generator.parameters()).dtype
         return F.one_hot(x, r.labels).movedim(-1, 1).to(dtype)
-
-    # State -----------------------------------------------------------------------------------------------------------
-
-    def training_state(self) -> dict[str, Any]:
-        return {"adam": {name: optimiser.state_dict()["state"] for name, optimiser in self.optimisers.items()}}
-
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        for name, optimiser in self.optimisers.items():
-            settings = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": state["adam"][name], "param_groups": settings})
 
     # Use -------------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,8 @@ from models.common.average import Average
 from models.common.patchgan import PatchDiscriminator, smallest_side
 from models.common.perceptual import Perceptual, gradient_ratio
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Group, Match, Stage, Stream, Table, Tables
+from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
+from models.group import Group
 from models.step.losses import (
     code_penalty,
     discriminator_loss,
@@ -23,9 +24,7 @@ from models.step.losses import (
     triplet_loss,
 )
 from models.step.networks import DOWNS, Generator, Mapper, StyleEncoder
-
-if TYPE_CHECKING:
-    from models.step import Config
+from models.step.recipe import Config
 
 CAFFE_FACTORS = tuple(0.1**2 * weight for weight in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
 """The reconstruction term in the released code: weights 1/32 ... 1, activations times 0.1 before squaring."""
@@ -61,7 +60,7 @@ class StEP(Family):
         self.register_buffer("code_factor", torch.zeros(r.code, r.code))
         group.share(self)
         self.stage = ""
-        self.optimisers: dict[str, torch.optim.Adam] = {}
+        self.optimisers = {}
         self.matched: Tensor | None = None
 
     # Stages ----------------------------------------------------------------------------------------------------------
@@ -117,14 +116,14 @@ class StEP(Family):
         if stage in ("generator", "finetune"):
             self.optimisers["discriminator"] = adam([self.discriminator], betas)
 
-    def update(self, draw: Draw, images: int) -> dict[str, float]:
+    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
         if self.stage == "encoder":
             return self._update_encoder(draw)
         if self.stage == "mapper":
             return self._update_mapper(draw, images)
         return self._update_generator(draw, images)
 
-    def _update_encoder(self, draw: Draw) -> dict[str, float]:
+    def _update_encoder(self, draw: Draw) -> dict[str, Tensor]:
         batch, r = draw("triplets"), self.recipe
         # No statistics over the batch in E: one pass over the three thirds is the same as three passes.
         codes = self.encoder(torch.cat([batch["anchor"], batch["positive"], batch["negative"]]))
@@ -136,7 +135,7 @@ class StEP(Family):
         right = ((a - p).square().sum(1) < (a - n).square().sum(1)).to(codes.dtype).mean()
         return scalars(loss=loss, triplet=triplet, code_penalty=penalty, triplets_right=right)
 
-    def _update_generator(self, draw: Draw, images: int) -> dict[str, float]:
+    def _update_generator(self, draw: Draw, images: int) -> dict[str, Tensor]:
         """One forward pass; the gradients of G (and E) and of D are both taken from it before either moves."""
         r, tuned = self.recipe, self.stage == "finetune"
         if not self.perceptual.calibrated:
@@ -198,7 +197,7 @@ class StEP(Family):
             last = target
         self.perceptual.calibrate(self.group.gather(torch.cat(found)), self.recipe.perceptual_value)
 
-    def _update_mapper(self, draw: Draw, images: int) -> dict[str, float]:
+    def _update_mapper(self, draw: Draw, images: int) -> dict[str, Tensor]:
         if self.matched is None:
             raise ValueError("the mapper has no matches yet: refresh() comes before update()")
         batch, r = draw("codes"), self.recipe
@@ -246,7 +245,7 @@ class StEP(Family):
         self.code_factor.copy_(torch.linalg.cholesky(covariance + ridge))
 
     @torch.no_grad()
-    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int) -> None:
+    def refresh(self, draw: Draw, tables: Tables, match: Match, step: int, pause: Pause = no_pause) -> None:
         """For each code the nearest of `mapper_pool` x N mapped noise vectors; that vector, slightly moved, is kept."""
         if "finetune" not in tables:
             raise ValueError("the mapper stage needs the codes that the finetune stage harvests")
@@ -261,13 +260,11 @@ class StEP(Family):
     # State -----------------------------------------------------------------------------------------------------------
 
     def training_state(self) -> dict[str, Any]:
-        adams = {name: optimiser.state_dict()["state"] for name, optimiser in self.optimisers.items()}
-        return {"adam": adams} if self.matched is None else {"adam": adams, "matched": self.matched}
+        state = super().training_state()
+        return state if self.matched is None else {**state, "matched": self.matched}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        for name, optimiser in self.optimisers.items():
-            settings = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": state["adam"][name], "param_groups": settings})
+        super().load_training_state(state)
         self.matched = state["matched"].to(self.code_mean).clone() if "matched" in state else None
 
     def perceptual_card(self) -> dict[str, float]:
@@ -366,10 +363,9 @@ def adam(nets: Sequence[nn.Module], betas: tuple[float, float]) -> torch.optim.A
     return torch.optim.Adam([p for net in nets for p in net.parameters()], lr=0.0, betas=betas, eps=1e-8, fused=True)
 
 
-def scalars(**values: Tensor) -> dict[str, float]:
-    """Numbers for the log, fetched from the device in one go."""
-    stacked = torch.stack([value.detach().double().to(next(iter(values.values())).device) for value in values.values()])
-    return dict(zip(values, stacked.tolist(), strict=True))
+def scalars(**values: Tensor) -> dict[str, Tensor]:
+    """Numbers for the log, left where they are."""
+    return {name: value.detach() for name, value in values.items()}
 
 
 def _gradients(loss: Tensor, net: nn.Module) -> Sequence[Tensor]:

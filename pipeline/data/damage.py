@@ -22,8 +22,7 @@ from pipeline.artifacts.damage import (
     same_file,
     strict_json,
 )
-from pipeline.data import samples, shards
-from pipeline.data.sources import folder
+from pipeline.data import samples, shards, sources
 
 
 def walk(root: str, source: str = "") -> Findings:
@@ -62,7 +61,7 @@ def _data_set(found: Findings, root: str, source: str) -> None:
     before, counts = len(found.problems), {}
     if digest(request) != described["request"]:
         found.wrong(storage.join(root, "request.json"), "is not the request that dataset.json was made for")
-    read = folder.reader(request["options"]["source"], source) if source else None
+    read = sources.read_only(request["options"]["source"], source) if source else None
     members = sorted({f.member for f in samples.fields_of(described["fields"]).values()})
     for split, facts in described["splits"].items():
         counts[split] = facts["shards"]

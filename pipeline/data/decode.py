@@ -239,6 +239,11 @@ def stretch(image: np.ndarray, height: int, width: int, nearest: bool) -> np.nda
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def grey(image: np.ndarray) -> np.ndarray:
+    """uint8 H W 3 -> uint8 H W: ITU-R 601 luma; grey pictures keep their values exactly."""
+    return np.array(Image.fromarray(image).convert("L"))
+
+
 def to_png(image: np.ndarray) -> bytes:
     """uint8 H W or H W 3, or ids H W up to 65535, as a PNG; the same bytes for the same pixels."""
     if image.dtype != np.uint8:

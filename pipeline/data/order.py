@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -65,3 +68,49 @@ def picks(n: int, count: int) -> list[int]:
     """`count` of `n` positions, ascending, always the same: for sheets and figures. Not evenly spaced, which in a data
     set with a period would show one kind of picture only."""
     return sorted(permutation(n, "picks")[:count].tolist())
+
+
+def rows_for_sheets(
+    count: int, labels: Sequence[str | None], blank: Callable[[int], bool], tries: int = 24
+) -> list[int]:
+    """`count` of the positions 0 ... N - 1, ascending, always the same: for the sheets by which people judge a run.
+
+    Labels take turns, so that a sheet covers as many of them as it has rows. Within a label the order is that of
+    `picks`, and blank samples are passed over; a label is left out once `tries` in a row are blank. Blank samples fill
+    the rows that are left over.
+
+    Args:
+        labels: a sample's label (its photograph, class or folder), `N`; None is a label like the others.
+        blank: whether the sample at a position shows next to nothing; it is asked for few of them, one at a time.
+    """
+    order = permutation(len(labels), "picks").tolist()
+    queues: dict[str | None, list[int]] = {}
+    for position in order:
+        queues.setdefault(labels[position], []).append(position)
+    chosen = list(itertools.islice(_in_turn([_shown(queue, blank, tries) for queue in queues.values()]), count))
+    seen = set(chosen)
+    rest = itertools.islice((p for p in order if p not in seen), count - len(chosen))
+    return sorted([*chosen, *rest])
+
+
+def _shown(queue: list[int], blank: Callable[[int], bool], tries: int) -> Iterator[int]:
+    """The positions that are not blank, until `tries` in a row are."""
+    missed = 0
+    for position in queue:
+        if blank(position):
+            missed += 1
+            if missed == tries:
+                return
+        else:
+            missed = 0
+            yield position
+
+
+def _in_turn(queues: list[Iterator[int]]) -> Iterator[int]:
+    """One of each, again and again; those that have ended are left out."""
+    waiting = collections.deque(queues)
+    while waiting:
+        queue = waiting.popleft()
+        if (position := next(queue, None)) is not None:
+            yield position
+            waiting.append(queue)

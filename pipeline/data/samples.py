@@ -15,9 +15,12 @@ class Field:
 
     member: str
     half: Literal["", "left", "right"] = ""
-    kind: Literal["image", "labels"] = "image"
+    kind: str = "image"
+    """See pipeline.data.kinds."""
     palette: Palette | None = None
     """For label maps that are painted: the colours that its ids are read from."""
+    names: tuple[str, ...] = ()
+    """Of classes: what they are called, by number."""
 
 
 def field_json(field: Field) -> dict[str, Any]:
@@ -32,7 +35,8 @@ def fields_of(value: dict[str, Any]) -> dict[str, Field]:
     found = {}
     for name, described in value.items():
         palette = described.get("palette")
-        found[name] = Field(**{**described, "palette": Palette(**palette) if palette else None})
+        names = tuple(described.get("names", ()))
+        found[name] = Field(**{**described, "names": names, "palette": Palette(**palette) if palette else None})
     return found
 
 
@@ -41,7 +45,8 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample to be: its source name, member -> path below the source's root, its style label if known."""
+    """One sample to be: its source name, member -> path below the source's root (or what the source's reader makes the
+    member's bytes of), its style label if known."""
 
     source: str
     files: dict[str, str]

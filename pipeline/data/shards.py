@@ -12,6 +12,7 @@ Keys are zero-padded ordinals of the split's listing; a bad sample keeps its ord
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.family import Facts, FieldSpec
 from pipeline.artifacts import storage
 from pipeline.artifacts.artifact import digest
-from pipeline.data import decode
+from pipeline.data import decode, kinds
 from pipeline.data.samples import Field, field_json, fields_of
 
 FORMAT = 1
@@ -129,6 +131,7 @@ class DataSet:
         self._table = pa.concat_tables(tables).combine_chunks()
         self.keys: list[str] = self._table["key"].to_pylist()
         self.labels: list[str | None] = self._table["label"].to_pylist()
+        self._numbered: dict[str, list[Any]] = {}
         self._shard_of = np.repeat(np.array(self.shards, dtype=np.int64), np.diff(self._starts))
 
     def _good(self, shard: int) -> pa.Table:
@@ -172,24 +175,51 @@ class DataSet:
             )
         return data
 
+    def column(self, field: str) -> list[Any]:
+        """The values of a field that the index has a column for, by position.
+
+        Raises:
+            ValueError: no such field, or its values are not in the index.
+        """
+        if field not in self._numbered:
+            if f"{field}_value" not in self._table.column_names:
+                raise ValueError(f"{self.root}: the index has no values of a field {field!r}")
+            self._numbered[field] = self._table[f"{field}_value"].to_pylist()
+        return self._numbered[field]
+
+    def value(self, i: int, field: str) -> Any:
+        """What a field of sample `i` holds: pixels as `image`, a class, texts, an array.
+
+        Raises:
+            ValueError: as `image`.
+        """
+        if field in self.fields and f"{field}_value" in self._table.column_names:
+            return self.column(field)[i]
+        return self.sample(i, (field,))[field]
+
     def image(self, i: int, field: str) -> np.ndarray:
         """uint8 H W 3 (label maps: ids H W), as `decode.pixels`.
 
         Raises:
             ValueError: no such field, or undecodable; the message names key and source.
         """
-        return self.sample(i, (field,))[field]
+        found: np.ndarray = self.sample(i, (field,))[field]
+        return found
 
-    def sample(self, i: int, fields: tuple[str, ...] | None = None) -> dict[str, np.ndarray]:
+    def sample(self, i: int, fields: tuple[str, ...] | None = None) -> dict[str, Any]:
         """Several fields (default: all) of one sample; a member that two of them share is read and decoded once."""
-        found: dict[str, np.ndarray] = {}
+        found: dict[str, Any] = {}
         decoded: dict[tuple[str, str], np.ndarray] = {}
         for name in self.fields if fields is None else fields:
             if name not in self.fields:
                 raise ValueError(f"{self.root} has no field {name!r}, only {', '.join(self.fields)}")
             field = self.fields[name]
-            at = (field.member, "image" if field.palette else field.kind)
+            kind = kinds.named(field.kind)
+            at = (field.member, "image" if field.palette else kind.pixels)
             try:
+                if not kind.pixels:
+                    found[name] = kind.read(self.member(i, field.member))
+                    continue
                 if at not in decoded:
                     decoded[at] = decode.pixels(self.member(i, field.member), at[1], self.max_pixels)
                 found[name] = decode.half(decoded[at], field.half)
@@ -204,9 +234,25 @@ class DataSet:
         return found
 
 
-def require_inputs(data: DataSet, kind: str) -> None:
-    """Raises ValueError where the data set's inputs are of another kind ("image", "labels") than a family reads."""
-    field = data.fields.get("input")
-    if field is not None and field.kind != kind:
-        named = {"image": "pictures", "labels": "label maps"}
-        raise ValueError(f"--data {data.root}: its inputs are {named[field.kind]}, this family reads {named[kind]}")
+def require_fields(data: DataSet, wanted: Mapping[str, FieldSpec]) -> None:
+    """Raises ValueError where the data set lacks a field that a family reads, or has one of another kind."""
+    named = {"image": "pictures", "labels": "label maps"}
+    for name, spec in wanted.items():
+        field = data.fields.get(name)
+        if field is None and spec.required:
+            raise ValueError(f"--data {data.root}: has no field {name!r}, only {', '.join(sorted(data.fields))}")
+        if field is not None and field.kind != spec.kind:
+            there, here = (named.get(kind, f"of kind {kind}") for kind in (field.kind, spec.kind))
+            raise ValueError(f"--data {data.root}: its {name}s are {there}, this family reads {here}")
+
+
+def facts_of(data: DataSet) -> Facts:
+    """What families may need to know of a training split: numbers of classes, vocabularies."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, field in data.fields.items():
+        kind = kinds.named(field.kind)
+        values = data.column(name) if kind.column is not None else []
+        found[name] = {"kind": field.kind, **kind.facts(values, field.names)}
+        if kind.name == "array" and len(data):
+            found[name]["shape"] = list(data.value(0, name).shape)
+    return Facts(len(data), found)

@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import storage
-from pipeline.data import decode
+from pipeline.data import decode, kinds
 from pipeline.data.samples import Field
 from pipeline.data.shards import shard_path
 from pipeline.data.ustar import TarFile
@@ -52,7 +52,8 @@ class Treatment:
     @cached_property
     def decodes(self) -> bool:
         """Whether images are decoded, not only looked at."""
-        return self.decode or self.resize > 0 or any(member.painted for member in self.members.values())
+        pictures = [member for member in self.members.values() if member.value is None]
+        return bool(pictures) and (self.decode or self.resize > 0 or any(member.painted for member in pictures))
 
     @cached_property
     def members(self) -> dict[str, Member]:
@@ -64,28 +65,42 @@ class Treatment:
 
 
 class Member:
-    """What a member holds: `kind` of its pixels, whether it is `halved`, `painted` fields: label maps in colours."""
+    """What a member holds: how its pixels are read (`kind`), whether it is `halved`, `painted` fields: label maps in
+    colours; or `value`, the kind of what is no picture."""
 
     def __init__(self, fields: Sequence[Field]) -> None:
-        self.kind = "labels" if any(f.kind == "labels" and not f.palette for f in fields) else "image"
+        given = {f.kind: kinds.named(f.kind) for f in fields}
+        values = [kind for kind in given.values() if not kind.pixels]
+        if values and len(fields) > 1:
+            raise ValueError(f"a member of kind {values[0].name} is one field's alone")
+        self.value: kinds.Kind | None = values[0] if values else None
+        ids = [f for f in fields if given[f.kind].pixels == "labels"]
+        self.kind = "labels" if any(not f.palette for f in ids) else "image"
         self.halved = any(f.half for f in fields)
         self.painted = [f for f in fields if f.palette]
-        self.nearest = {f.half for f in fields if f.kind == "labels"}
+        self.nearest = {f.half for f in ids}
 
 
-def schema(members: Sequence[str]) -> pa.Schema:
-    """The index's columns; then six for each member."""
+def schema(members: Mapping[str, Member], fields: Mapping[str, Field]) -> pa.Schema:
+    """The index's columns; then six for each member; then one for each field whose kind has a column."""
     text, number = pa.string(), pa.int64()
     columns = [("key", text), ("status", text), ("error", text), ("source", text), ("label", text)]
     columns += [("width", number), ("height", number), ("json_offset", number), ("json_size", number)]
     for m in members:
         columns += [(f"{m}_source", text), (f"{m}_source_sha256", text), (f"{m}_ext", text)]
         columns += [(f"{m}_offset", number), (f"{m}_size", number), (f"{m}_sha256", text)]
+    for name, field in valued(fields).items():
+        columns.append((f"{name}_value", kinds.named(field.kind).column))
     return pa.schema(columns)
 
 
+def valued(fields: Mapping[str, Field]) -> dict[str, Field]:
+    """The fields with a column of their own in the index."""
+    return {name: field for name, field in fields.items() if kinds.named(field.kind).column is not None}
+
+
 class Image(NamedTuple):
-    """A member ready to be written."""
+    """A member ready to be written; what is no picture has width and height 0."""
 
     data: bytes
     extension: str
@@ -95,6 +110,8 @@ class Image(NamedTuple):
     source_sha256: str
     off_palette: float = 0.0
     """Share of the pixels of a painted label map that are far from every colour of its palette."""
+    value: Any = None
+    """Of what is no picture."""
 
 
 def prepare(data: bytes, member: Member, how: Treatment) -> Image:
@@ -103,6 +120,9 @@ def prepare(data: bytes, member: Member, how: Treatment) -> Image:
     Raises:
         ValueError: the reason why the sample is bad.
     """
+    if member.value is not None:
+        sha256 = hashlib.sha256(data).hexdigest()
+        return Image(data, member.value.extension, 0, 0, sha256, sha256, value=member.value.read(data))
     kind, halved = member.kind, member.halved
     found = decode.header(data, how.max_pixels)
     if halved and found.width % 2:
@@ -168,8 +188,9 @@ def check_sample(files: Files, how: Treatment) -> dict[str, Image]:
             found[name] = prepare(data, how.members[name], how)
         except ValueError as error:
             raise ValueError(f"{name}: {error}" if len(files) > 1 else str(error)) from error
-    if len(found) > 1 and len({image[2:4] for image in found.values()}) > 1:
-        raise ValueError("sizes differ: " + ", ".join(f"{m} {i.width} x {i.height}" for m, i in found.items()))
+    pictures = {name: image for name, image in found.items() if image.width}
+    if len({image[2:4] for image in pictures.values()}) > 1:
+        raise ValueError("sizes differ: " + ", ".join(f"{m} {i.width} x {i.height}" for m, i in pictures.items()))
     return found
 
 
@@ -221,16 +242,18 @@ def _ahead(entries: Sequence[Entry], read: Reader, how: Treatment) -> Iterator[t
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _add(tar: TarFile, key: str, entry: Entry, images: dict[str, Image]) -> tuple[Any, ...]:
+def _add(tar: TarFile, key: str, entry: Entry, images: dict[str, Image], how: Treatment) -> tuple[Any, ...]:
     """Write one sample; returns its index row."""
     row: list[Any] = []
     for member, image in images.items():
         offset = tar.add(f"{key}.{member}.{image.extension}", image.data)
         row += (entry.files[member], image.source_sha256, image.extension, offset, len(image.data), image.sha256)
-    note = {"source": entry.source, "label": entry.label, "width": image.width, "height": image.height}
+    row += [images[field.member].value for field in valued(how.fields).values()]
+    width, height = next(((i.width, i.height) for i in images.values() if i.width), (None, None))
+    note = {"source": entry.source, "label": entry.label, "width": width, "height": height}
     data = json.dumps(note).encode()
     where = tar.add(f"{key}.json", data)
-    return (key, "ok", None, entry.source, entry.label, image.width, image.height, where, len(data), *row)
+    return (key, "ok", None, entry.source, entry.label, width, height, where, len(data), *row)
 
 
 def write_shard(
@@ -241,7 +264,7 @@ def write_shard(
     Raises:
         OSError: the source or the output cannot be reached, or the disk is full.
     """
-    columns = schema(list(how.members))
+    columns = schema(how.members, how.fields)
     rows: list[tuple[Any, ...]] = []
     good, off, blank = 0, 0.0, (None,) * (len(columns) - 5)
     path = shard_path(root, split, shard, "tar")
@@ -252,7 +275,7 @@ def write_shard(
                 if isinstance(images, str):
                     rows.append((key, "bad", images, entry.source, entry.label, *blank))
                 else:
-                    rows.append(_add(tar, key, entry, images))
+                    rows.append(_add(tar, key, entry, images, how))
                     good += 1
                     off += max(image.off_palette for image in images.values())
             tar.close()

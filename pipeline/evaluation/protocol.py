@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.abilities import DrawsSamples, EncodesStyle, Reconstructs
 from models.common.vgg import VGG
-from models.family import Batch, Family
-from pipeline.data.images import Images, whole_batches
+from models.family import Batch
+from pipeline.data.images import Images
 from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import metrics
@@ -48,18 +48,6 @@ class Protocol:
 PROTOCOLS = {"bicyclegan": Protocol(100, 20, "consecutive"), "imle": Protocol(100, 80, "disjoint")}
 """BicycleGAN's (Zhu et al., NeurIPS 2017): 1,900 pairs. Conditional IMLE's (Li et al., ICCV 2019), as reported: 40
 pairs of each input, 4,000 (see `metrics.diversity`)."""
-
-
-def held_out(images: Images, limit: int, frame: tuple[int, int]) -> dict[str, Tensor]:
-    """`input` and `target` of the first `limit` samples, centred.
-
-    Raises:
-        ValueError: a data set without one of them.
-    """
-    if not {"input", "target"} <= set(images.data.fields):
-        raise ValueError(f"--data {images.data.root}: needs input and target, has {', '.join(images.data.fields)}")
-    found = list(islice(whole_batches(images, BATCH, frame, 0, 1), -(-limit // BATCH)))
-    return {name: torch.cat([b[name] for b in found])[:limit] for name in ("input", "target")}
 
 
 def labels_of(labels: DataSet, data: DataSet, count: int, frame: tuple[int, int]) -> Tensor:
@@ -108,15 +96,15 @@ def features(vgg: VGG, images: Tensor) -> Tensor:
     return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in torch.split(images, BATCH)])
 
 
-def batches(pairs: Mapping[str, Tensor]) -> Iterator[Batch]:
+def batches(pairs: Batch) -> Iterator[Batch]:
     for start in range(0, len(pairs["target"]), BATCH):
         yield {name: value[start : start + BATCH] for name, value in pairs.items()}
 
 
-def draw(family: Family, given: Tensor, count: int, generator: torch.Generator, sampler: str) -> Tensor:
-    """`count 3 H W`: samples of one input (`given`: a batch of one)."""
+def draw(family: DrawsSamples, given: Batch, count: int, generator: torch.Generator, sampler: str) -> Tensor:
+    """`count 3 H W`: samples of one row (`given`: a batch of one)."""
     counts = [min(DRAWN, count - start) for start in range(0, count, DRAWN)]
-    return torch.cat([family.sample({"input": given}, n, generator, sampler)[0] for n in counts])
+    return torch.cat([family.sample(given, n, generator, sampler)[0] for n in counts])
 
 
 def judge(
@@ -142,33 +130,34 @@ def judge(
     return {name: float(np.mean(values)) for name, values in found.items()}, torch.cat(seen)
 
 
-def reconstruction(family: Family, pairs: Mapping[str, Tensor], distances: Distances, swaps: int) -> dict[str, float]:
-    """PSNR (dB), SSIM and distances of the output with the target's own code; how often that code is the best one for
-    its target (chance 0.5); how often E finds the code that a picture was made with, among ten (chance 0.1)."""
-    rebuilt = [family.reconstruct(batch) for batch in batches(pairs)]
-    if any(x is None for x in rebuilt):
-        return {}
-    made, target = torch.cat([x for x in rebuilt if x is not None]), pairs["target"]
+def reconstruction(family: Reconstructs, pairs: Batch, distances: Distances, swaps: int) -> dict[str, float]:
+    """PSNR (dB), SSIM and distances of the output with the target's own code; of a family with style codes also how
+    often that code is the best one for its target (chance 0.5), and how often E finds the code that a picture was made
+    with, among ten (chance 0.1)."""
+    made, target = torch.cat([family.reconstruct(batch) for batch in batches(pairs)]), pairs["target"]
     found = {"psnr": metrics.psnr(made, target), "ssim": metrics.ssim(made, target)}
     for name, distance in distances.items():
         found[name] = float(distance(made, target).double().mean())
-    codes = family.codes(target)
-    if codes is None:
-        return found
-    chosen = picks(len(target), swaps)
-    n = len(chosen)
-    x, y, z = pairs["input"][chosen], target[chosen], codes[chosen]
+    if isinstance(family, EncodesStyle):
+        found |= swapped(family, pairs, swaps)
+    return found
+
+
+def swapped(family: EncodesStyle, pairs: Batch, swaps: int) -> dict[str, float]:
+    """Every code tried on every input, of `swaps` samples."""
+    chosen = picks(len(pairs["target"]), swaps)
+    n, target = len(chosen), pairs["target"]
+    some = {name: value[chosen] for name, value in pairs.items()}
+    y, z = target[chosen], family.codes(target)[chosen]
     apart = torch.zeros(n, n)
     recovered = torch.zeros(n, n, z.shape[1])
     for j in range(n):
-        out = family.generate({"input": x}, z[j : j + 1].expand(n, -1))
-        assert out is not None
+        out = family.generate(some, z[j : j + 1].expand(n, -1))
         apart[:, j] = (out - y).square().mean((1, 2, 3))
-        seen = family.codes(out)
-        assert seen is not None
-        recovered[:, j] = seen
-    found["own_code_beats_others"] = metrics.own_code_share(apart)
+        recovered[:, j] = family.codes(out)
     ten = [[(i + k * max(1, n // 10)) % n for k in range(min(10, n))] for i in range(n)]
     rows = torch.arange(n)[:, None]
-    found["code_found_among_ten"] = metrics.code_recovery(z[torch.tensor(ten)], recovered[rows, torch.tensor(ten)])
-    return found
+    return {
+        "own_code_beats_others": metrics.own_code_share(apart),
+        "code_found_among_ten": metrics.code_recovery(z[torch.tensor(ten)], recovered[rows, torch.tensor(ten)]),
+    }

@@ -1,7 +1,7 @@
 """How a neighbour search is cut: units of work that are each one published file, so that any may be done again, on any
 worker, after any kill.
 
-A method (pipeline.exact, certified, index) is a plan and a worker: the plan says which units there are, what they will
+A method (`exact`, `certified`, `index`) is a plan and a worker: the plan says which units there are, what they will
 cost and what the artifact's request and card say of the search; the worker does one unit.
 """
 
@@ -126,8 +126,8 @@ class Worker:
             time.sleep(0.05)
 
 
-def make(plan: Plan, centre: Array) -> Callable[[Item], dict[str, Any]]:
-    """For `workers.each`."""
+def unit_worker(plan: Plan, centre: Array) -> Callable[[Item], dict[str, Any]]:
+    """For `pool.each`."""
     return plan.worker(centre).run
 
 

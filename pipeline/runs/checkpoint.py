@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import torch
@@ -20,7 +21,8 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 import models
-from models.family import Family, Group, Recipe
+from models.family import Facts, Family, Recipe
+from models.group import Group
 from pipeline.artifacts import storage
 
 State = dict[str, Any]
@@ -145,10 +147,11 @@ def recipe_from(kind: type[R], value: dict[str, Any]) -> R:
     return recipe
 
 
-def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> None:
+def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any], facts: Facts) -> None:
     """Write recipe.json for a new run; for a resumed one check that it asks for the same.
 
     The recipe's lengths (`recipe.LENGTHS`) may grow. A run that has not saved anything yet may become another.
+    `facts` are kept for those who load the run without its data.
 
     Raises:
         ValueError: another family, recipe or data; the message names each difference.
@@ -172,7 +175,7 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any]) -> N
             raise ValueError(
                 f"{folder} holds another run: {'; '.join(differences)}. Choose another --output to start a new one"
             )
-    storage.publish_json(path, wanted)
+    storage.publish_json(path, {**wanted, "facts": asdict(facts)})
 
 
 def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
@@ -199,7 +202,8 @@ def revive(folder: str, path: str, perceptual: nn.Module | None = None) -> tuple
     """The family of the run in `folder` with the weights of one of its checkpoints, and the facts of recipe.json."""
     facts: dict[str, Any] = storage.read_json(storage.join(folder, "recipe.json"))
     module = models.load(facts["family"])
-    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(alone=True), perceptual)
+    known = Facts(**facts.get("facts", {}))  # a run of an earlier version has none
+    family: Family = module.build(recipe_from(module.Config, facts["recipe"]), Group(alone=True), perceptual, known)
     try:
         family.load_state_dict(load(path)["family"])
     except RuntimeError as error:

@@ -3,9 +3,7 @@
     model = mlflow.pyfunc.load_model("models:/variegate-facades/1")   # anywhere the project is installed
     model.predict(images, params={"count": 4, "sampler": "mapper", "seed": 0})
 
-`images`: a DataFrame with a column `image` (base64 of PNG or JPEG files: what the REST server gets), a list of such
-strings or of file bytes, or a uint8 array `N H W 3`. An array gives an array `N count S S 3`; anything else gives one
-list of base64 PNG strings an image. S is the recipe's size.
+What `images` may be, and what comes back, stands in pipeline.runs.serving.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from pathlib import Path
 
 from pipeline.artifacts import storage
 from pipeline.runs import checkpoint
-from pipeline.runs.sampler import Sampler
+from pipeline.runs.serving import Server
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # MLflow's own chat types warn while they are imported
@@ -51,5 +49,5 @@ def save(run: str, output: str) -> None:
             )
 
 
-class Model(Sampler, PythonModel):  # type: ignore[misc]
+class Model(Server, PythonModel):  # type: ignore[misc]
     """What `mlflow.pyfunc.load_model` gives back."""

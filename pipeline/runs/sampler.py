@@ -1,87 +1,76 @@
-"""Samples from a finished run: for one named image, and as the model that MLflow serves."""
+"""What a finished run is asked for one row at a time: the rows (held-out samples, a folder's pictures, values given by
+hand), and samples for each of them."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.family import Family
-from pipeline.data import decode, tensors
-from pipeline.data.tensors import fit, to_tensor
+import models
+from models.abilities import DrawsSamples
+from models.family import Batch, Facts, Family, FieldSpec
+from pipeline.artifacts import storage
+from pipeline.data import kinds
+from pipeline.data.images import Images
+from pipeline.data.order import picks, rows_for_sheets
+from pipeline.data.shards import DataSet, require_fields
+from pipeline.data.sources import folder
+from pipeline.data.tensors import fit, is_blank, to_uint8
 from pipeline.runs import checkpoint
 
-MOST = 64
-"""Samples of one image in one call."""
 
+@dataclass(frozen=True)
+class Run:
+    """A trained family with what its data set told it."""
 
-class Sampler:
-    """Draws samples; `Model` below is the same as MLflow wants it."""
-
+    name: str
+    """Of the family."""
     family: Family
+    specs: Mapping[str, FieldSpec]
+    facts: Facts
+    described: Mapping[str, Any]
+    """recipe.json."""
 
-    def load_context(self, context: Any) -> None:
-        self.family, _ = checkpoint.restore(context.artifacts["run"])
+    @property
+    def frame(self) -> tuple[int, int]:
+        return self.family.recipe.frame
 
-    # Without type hints: MLflow would take them for a schema, and warns of those it cannot use.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """See the module. The samples of an image depend on the seed and its pixels, not on its place in the list.
+    def images(self, data: DataSet, cache_bytes: int = 1 << 30) -> Images:
+        """A data set as the family reads it.
 
         Raises:
-            ValueError: not images, or a count outside 1..64.
+            ValueError: it lacks a field that the family's abilities want, or has one of another kind.
         """
-        options = {"count": 1, "seed": 0, "sampler": "", **(params or {})}
-        count = int(options["count"])
-        if not 1 <= count <= MOST:
-            raise ValueError(f"count {count}: 1 to {MOST} samples an image")
-        images, as_arrays = _images(model_input)
-        frame = self.family.recipe.frame
-        cut = [fit(image, frame, 1.0, (0.5, 0.5), nearest=False) for image in images]
-        drawn = [self._draw(image, count, int(options["seed"]), str(options["sampler"])) for image in cut]
-        if as_arrays:
-            return np.stack([np.stack(row) for row in drawn])
-        return [[base64.b64encode(decode.to_png(x)).decode() for x in row] for row in drawn]
-
-    def _draw(self, image: np.ndarray, count: int, seed: int, sampler: str) -> list[np.ndarray]:
-        mark = hashlib.sha256(f"{seed}/{sampler}/".encode() + image.tobytes()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(mark[:8], "little") >> 1)
-        with torch.no_grad():
-            out = self.family.sample({"input": to_tensor([image])}, count, generator, sampler)[0]
-        return [tensors.to_uint8(x) for x in out]
+        require_fields(data, {name: self.specs[name] for name in self.family.reads if name in self.specs})
+        return Images.of(data, self.family.recipe, self.specs, self.facts, cache_bytes)
 
 
-def _images(given: Any) -> tuple[list[np.ndarray], bool]:
-    """uint8 `H W 3` images, and whether they were given as arrays."""
-    if isinstance(given, np.ndarray) and given.ndim == 4:
-        if given.dtype != np.uint8 or given.shape[3] != 3 or 0 in given.shape:
-            raise ValueError(f"an array of images is uint8 N H W 3, got {given.dtype} {given.shape}")
-        return list(given), True
-    if hasattr(given, "columns"):
-        if "image" not in given.columns:
-            raise ValueError(f"the images are wanted in a column 'image', got {', '.join(map(str, given.columns))}")
-        given = given["image"].tolist()
-    files = list(given) if isinstance(given, list | tuple | np.ndarray) else [given]
-    if not files:
-        raise ValueError("no image was given")
-    return [decode.pixels(_bytes(file, i)) for i, file in enumerate(files)], False
+def open_run(path: str, stage: str = "") -> Run:
+    """The run in folder `path`, as `checkpoint.restore`."""
+    family, described = checkpoint.restore(path, stage)
+    name = str(described["family"])
+    facts = Facts(**described.get("facts", {}))
+    return Run(name, family, models.load(name).fields(family.recipe), facts, described)
 
 
-def _bytes(file: Any, place: int) -> bytes:
-    if isinstance(file, bytes):
-        return file
-    if not isinstance(file, str):
-        raise ValueError(f"image {place} is a {type(file).__name__}: wanted base64 text, file bytes, or a uint8 array")
-    try:
-        return base64.b64decode(file, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"image {place} is not base64 ({error})") from error
+@dataclass(frozen=True)
+class Row:
+    """One row that is asked for."""
 
-
-Named = tuple[str, np.ndarray]
+    name: str
+    given: Batch
+    """A batch of one."""
+    shown: tuple[np.ndarray, ...] = ()
+    """What it is on a sheet: uint8 `H W 3` (or ids `H W`)."""
+    key: str = ""
+    """Its name in a file's name; empty: `name`."""
+    label: str | None = None
+    """Its style label: rows of a sheet cover several."""
 
 
 def seeded(seed: int, *words: str) -> torch.Generator:
@@ -90,10 +79,114 @@ def seeded(seed: int, *words: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "little") >> 1)
 
 
-def sample(family: Family, image: np.ndarray, name: str, count: int, sampler: str, seed: int) -> list[np.ndarray]:
-    """`count` outputs (uint8 `H W 3`) for one input (uint8 `H W 3`, or label ids `H W`)."""
-    drawn = family.sample({"input": to_tensor([image])}, count, seeded(seed, sampler, name), sampler)[0]
-    return [tensors.to_uint8(x) for x in drawn]
+@torch.no_grad()
+def sample(
+    family: DrawsSamples, given: Batch, name: str, count: int, sampler: str = "", seed: int = 0
+) -> list[np.ndarray]:
+    """`count` outputs (uint8 `H W 3`) for one row; they depend on the run, the seed and the row's name alone."""
+    drawn = family.sample(given, count, seeded(seed, sampler, name), sampler)[0]
+    return [to_uint8(x) for x in drawn]
+
+
+def cut(run: Run, image: np.ndarray, field: str = "target") -> np.ndarray:
+    """The centre of a picture (uint8 `H W 3`, or ids `H W`), as the run's frame."""
+    nearest = kinds.named(run.specs[field].kind).nearest
+    return fit(image, run.frame, 1.0, (0.5, 0.5), nearest, run.family.recipe.fit)
+
+
+def of_image(run: Run, image: np.ndarray, name: str = "", field: str = "input") -> Row:
+    """A row of one picture (uint8 `H W 3`, or ids `H W`)."""
+    piece, spec = cut(run, image, field), run.specs[field]
+    given = kinds.named(spec.kind).batch(field, [piece], spec, {}, [0.0])
+    return Row(name, {"index": torch.zeros(1, dtype=torch.int64), **given}, (piece,))
+
+
+def chosen(rows: Sequence[Row], count: int) -> list[Row]:
+    """`count` rows for a sheet: not blank, their labels in turn."""
+    pictures = [row.shown[0] if row.shown else None for row in rows]
+
+    def blank(place: int) -> bool:
+        picture = pictures[place]
+        return picture is not None and is_blank(picture)
+
+    return [rows[i] for i in rows_for_sheets(count, [row.label for row in rows], blank)]
+
+
+def rows_of_data(run: Run, data: DataSet, positions: Sequence[int]) -> list[Row]:
+    """Rows with the fields that the family reads, of samples of a data set."""
+    images, fields = run.images(data), list(run.family.reads)
+    found = []
+    for p in positions:
+        batch = images.centred([p], fields, run.frame)
+        texts, shown = [], []
+        for name in fields:
+            kind = kinds.named(data.fields[name].kind)
+            value = kind.shown(batch[name][0], dict(run.facts.fields.get(name, {})))
+            if isinstance(value, str):
+                texts.append(value)
+            else:
+                shown.append(images.cut(p, name, run.frame))
+        found.append(Row(" ".join([data.keys[p], *texts]), batch, tuple(shown), data.keys[p], data.labels[p]))
+    return found
+
+
+def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> list[Row]:
+    """Rows of a folder of pictures, for families that read one picture.
+
+    Raises:
+        ValueError: the family reads something else, or no picture there can be read.
+    """
+    [field, *others] = run.family.reads or ("",)
+    if others or field not in run.specs or not kinds.named(run.specs[field].kind).pixels:
+        reads = ", ".join(f"{n} ({run.specs[n].kind})" for n in run.family.reads) or "no input"
+        raise ValueError(f"{option}: is for families that read one picture; {run.name} reads {reads}")
+    images = folder.images(storage.absolute(path, option), kinds.named(run.specs[field].kind).pixels, palette)
+    made = (of_image(run, image, name, field) for name, image in images)
+    found = [replace(row, label=row.name.rpartition("/")[0]) for row in made]
+    if not found:
+        raise ValueError(f"{option} {path}: no images there")
+    return found
+
+
+def rows_of_values(run: Run, values: Mapping[str, str], count: int) -> list[Row]:
+    """Rows of values as a person writes them (`class=3`); without any and for a family that reads classes alone, one
+    row of each class; for one without an input, `count` rows.
+
+    Raises:
+        ValueError: a field that the family does not read, one that is missing, or not a value of its kind.
+    """
+    reads = run.family.reads
+    if unknown := [name for name in values if name not in reads]:
+        raise ValueError(
+            f"--given {unknown[0]}={values[unknown[0]]}: {run.name} reads {', '.join(reads) or 'no input'}"
+        )
+    if not reads:
+        return [Row(f"{i:04d}", {"index": torch.tensor([i])}) for i in range(count)]
+    lots: list[dict[str, str]] = [dict(values)]
+    if not values and len(reads) == 1 and run.specs[reads[0]].kind == "class":
+        lots = [{reads[0]: str(c)} for c in range(run.facts.classes(reads[0]))]
+    found = []
+    for number, lot in enumerate(lots):
+        if missing := [name for name in reads if name not in lot]:
+            raise ValueError(
+                f"{run.name} reads {', '.join(reads)}: give --data, --inputs or --given {missing[0]}=VALUE"
+            )
+        batch: Batch = {"index": torch.tensor([number])}
+        texts = []
+        for name, text in lot.items():
+            kind, facts = kinds.named(run.specs[name].kind), dict(run.facts.fields.get(name, {}))
+            batch |= kind.batch(name, [kind.parse(text, facts)], run.specs[name], facts, [0.0])
+            texts.append(str(kind.shown(batch[name][0], facts)))
+        found.append(Row(" ".join(texts), batch))
+    return found
+
+
+def styles_of_data(run: Run, data: DataSet, most: int) -> list[tuple[str, np.ndarray]]:
+    """Name and picture (uint8 `H W 3`, cut to the frame) of the targets of at most `most` samples."""
+    if "target" not in data.fields:
+        return []
+    images = Images.of(data, run.family.recipe, run.specs, run.facts)
+    return [(data.keys[p], images.cut(p, "target", run.frame)) for p in picks(len(data), most)]
 
 
 def flatten(codes: torch.Tensor) -> np.ndarray:

@@ -181,10 +181,10 @@ def sketched(
             yield key, None if vector is None else next(codes), reason
 
 
-def make(
+def shard_describer(
     root: str, split: str, folder: str, options: DescribeOptions, net: vgg.VGG, sketch_folder: str = ""
 ) -> Callable[[int], dict[str, Any]]:
-    """For `workers.each`: describe one shard, publish its part, return counts and seconds."""
+    """For `pool.each`: describe one shard, publish its part, return counts and seconds."""
     data = DataSet(root, split)
     describer = Describer(net, options.layer_weights, options.precision)
     sketch = sketches.load(sketch_folder)[0] if sketch_folder else None
@@ -203,8 +203,8 @@ def make(
     return work
 
 
-def code(source: str, folder: str, sketch_folder: str) -> Callable[[int], dict[str, Any]]:
-    """For `workers.each`: code the exact vectors of one part of `source`, publish it in `folder`."""
+def part_coder(source: str, folder: str, sketch_folder: str) -> Callable[[int], dict[str, Any]]:
+    """For `pool.each`: code the exact vectors of one part of `source`, publish it in `folder`."""
     vectors, (sketch, _) = Vectors(source), sketches.load(sketch_folder)
     form = (sketch.codec.bytes, "uint8")
 

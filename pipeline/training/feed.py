@@ -16,9 +16,8 @@ import numpy as np
 import torch
 
 from models.family import Batch, Stream, Table, Tables
-from pipeline.data.images import Images
+from pipeline.data.images import Crop, Images
 from pipeline.data.order import global_batch, stream_generator
-from pipeline.data.tensors import fit, to_tensor
 from pipeline.training.triplets import Triplets
 
 PREFETCH = 3
@@ -124,7 +123,10 @@ class Feed:
         if stream.source == "table":
             rows = torch.from_numpy(order[mine].copy())
             drawn: Batch = {"row": rows, **{k: v[rows] for k, v in self._table(stream).items()}}
-            return {**drawn, **self._fields(stream, drawn["index"].numpy(), drawn["crop"])} if stream.fields else drawn
+            if not stream.fields:
+                return drawn
+            still = np.stack([np.ones(len(rows)), np.zeros(len(rows))], 1)  # a table's samples are not mirrored
+            return {**drawn, **self._fields(stream, drawn["index"].numpy(), drawn["crop"], still)}
         if stream.source == "triplets":
             assert self.sources.triplets is not None
             positives, negatives = self.sources.triplets.pick(order, generator)
@@ -133,30 +135,34 @@ class Feed:
             crops = self._crops(generator, 3 * len(order), stream.augment)
             batch: Batch = {"index": torch.from_numpy(order[mine].copy())}
             for i, (role, positions) in enumerate(roles.items()):
-                lot = crops[i * len(order) : (i + 1) * len(order)]
-                batch[role] = self._images(positions[mine], field, lot[mine])
+                lot = [Crop(*one) for one in crops[i * len(order) : (i + 1) * len(order)]]
+                batch[role] = self._images.tensors(positions[mine].tolist(), field, self.frame, lot[mine])[field]
             return batch
         crop = torch.tensor(self._crops(generator, len(order), stream.augment)[mine], dtype=torch.float64)
+        # Numbers of their own: what is drawn above stays as it is for streams without mirroring or several values.
+        more = stream_generator(*self._words[name], "mirror and choice", number).random((len(order), 2))[mine]
         index = torch.from_numpy(order[mine].copy())
-        return {"index": index, "crop": crop, **self._fields(stream, order[mine], crop)}
+        return {"index": index, "crop": crop, **self._fields(stream, order[mine], crop, more)}
 
     @staticmethod
     def _crops(generator: np.random.Generator, count: int, scales: Sequence[float]) -> list[tuple[float, float, float]]:
         drawn = generator.random((count, 3))
         return [(scales[int(s * len(scales))], y, x) for s, y, x in drawn.tolist()]
 
-    def _fields(self, stream: Stream, positions: Array, crop: torch.Tensor) -> Batch:
-        # One crop for all fields of a sample: input and target stay aligned.
-        return {field: self._images(positions, field, crop.tolist()) for field in stream.fields}
+    def _fields(self, stream: Stream, positions: Array, crop: torch.Tensor, more: Array) -> Batch:
+        """One crop for all fields of a sample: input and target stay aligned."""
+        crops = [
+            Crop(scale, top, left, mirror < stream.flip, choice)
+            for (scale, top, left), (mirror, choice) in zip(crop.tolist(), more.tolist(), strict=True)
+        ]
+        batch: Batch = {}
+        for field in stream.fields:
+            batch |= self._images.tensors(positions.tolist(), field, self.frame, crops)
+        return batch
 
-    def _images(self, positions: Array, field: str, crops: Sequence[Sequence[float]]) -> torch.Tensor:
-        nearest = self.sources.images.data.fields[field].kind == "labels"
-        return to_tensor(
-            [
-                fit(self.sources.images(int(p), field), self.frame, scale, (y, x), nearest)
-                for p, (scale, y, x) in zip(positions, crops, strict=True)
-            ]
-        )
+    @property
+    def _images(self) -> Images:
+        return self.sources.images
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

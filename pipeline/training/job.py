@@ -50,9 +50,8 @@ class Job:
     output: str
     split: str = "train"
     held_out: str = "val"
-    neighbours: str = ""
-    rarity: str = ""
-    matches: str = ""
+    artifacts: dict[str, str] = field(default_factory=dict)
+    """Artifact -> its folder, for those that the family uses: neighbours, rarity, matches."""
     weights: str = "random"
     start: dict[str, str] = field(default_factory=dict)
     """Stage -> checkpoint of another run, whose weights take that stage's place."""

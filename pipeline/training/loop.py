@@ -20,8 +20,9 @@ import torch
 import torch.distributed as dist
 
 import models
-from models.family import Group
+from models.group import Group
 from pipeline.artifacts import lease, storage
+from pipeline.data.shards import DataSet, facts_of
 from pipeline.runs import checkpoint
 from pipeline.tracking.journal import Tracker
 from pipeline.training.inputs import inputs, perceptual
@@ -35,6 +36,10 @@ FINAL: dict[str, type[Exception]] = {
     "system": OSError,
 }
 """What a worker ends with that another try would not mend."""
+
+
+FAMILIES = "VARIEGATE_FAMILIES"
+"""Environment variable that workers need to find families outside `models/`."""
 
 
 # ---------------------------------------------------------------------------------------------------- the driver's side
@@ -51,7 +56,8 @@ def fit(job: Job) -> str:
     final = storage.join(job.output, "weights.pt")
     models.load(job.family).check(job.recipe, None)
     with lease.lease(job.output):
-        checkpoint.claim(job.output, job.family, job.recipe, inputs(job))
+        made_of = inputs(job)
+        checkpoint.claim(job.output, job.family, job.recipe, made_of, facts_of(DataSet(job.data, job.split)))
         done = storage.join(job.output, "weights.json")
         if storage.exists(done) and storage.read_json(done)["recipe"] == checkpoint.recipe_json(job.recipe):
             return final
@@ -83,6 +89,7 @@ def _fit_on_ray(job: Job) -> None:
             name=uuid.uuid4().hex,
             storage_path=tempfile.gettempdir(),
             failure_config=FailureConfig(max_failures=job.run.max_failures),
+            worker_runtime_env={"env_vars": {FAMILIES: os.environ[FAMILIES]}} if FAMILIES in os.environ else None,
         ),
     )
     try:

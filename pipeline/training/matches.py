@@ -10,6 +10,7 @@ furthest one won).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,14 +18,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 
 from models.family import Table
 from models.imle import IMLE, Config, noise_seed
 from pipeline.artifacts import artifact, storage
+from pipeline.data import tensors
 from pipeline.data.images import Images
+from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
+from pipeline.runs.checkpoint import note
 from pipeline.style.weights import of_recipe
+from pipeline.tracking import sheets
 from pipeline.training import rarity
 
 VERSION = 3
@@ -65,8 +71,10 @@ def open_run(run: str, path: str, data: DataSet, weights: str, rare: str) -> tup
     return family, given
 
 
-def make(family: IMLE, root: str, split: str, folder: str, samples: int, step: int) -> Callable[[int], dict[str, Any]]:
-    """For `workers.each`: match one shard of the data set `root` among `samples` candidates each, publish its part,
+def shard_matcher(
+    family: IMLE, root: str, split: str, folder: str, samples: int, step: int
+) -> Callable[[int], dict[str, Any]]:
+    """For `pool.each`: match one shard of the data set `root` among `samples` candidates each, publish its part,
     return counts and seconds. `step`: part of the noise's seeds."""
     data = DataSet(root, split)
     images = Images(data, 0)
@@ -121,3 +129,35 @@ def load(folder: str, data: DataSet, recipe: Config) -> tuple[Table, artifact.Ca
     columns |= {name: columns[name].float() for name in ("distance", "runners_up")}
     index = torch.arange(len(data))
     return {"index": index, "crop": torch.tensor(CENTRE, dtype=torch.float64).expand(len(data), 3), **columns}, card
+
+
+@torch.no_grad()
+def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image:
+    """Of `count` pairs: input, target and the nearest sample, made again from the noise that the match names."""
+    table, card = load(output, data, family.recipe)
+    images, rows, names = Images(data), [], []
+    for i in picks(len(data), count):
+        pair = images.centred([i], ("input", "target"), family.recipe.frame)
+        x = family.condition(pair["input"])
+        z = family.noise(table["seed"][i : i + 1], table["candidate"][i : i + 1], x.shape[2:])
+        sample = family.picture(x, z).clamp(-1, 1)
+        rows.append([tensors.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
+        names.append(f"{data.keys[i]}\ndistance {float(table['distance'][i]):.4g}")
+    return sheets.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))
+
+
+def notes(output: str, data: DataSet, samples: int) -> dict[str, float]:
+    """Mean distances of the matches and, where there were several candidates, of the first runners-up; share of the
+    candidates that were measured and rejected, and of the pairs whose candidates all were."""
+    total, second, rejected, forced, count = 0.0, 0.0, 0, 0, 0
+    for shard in data.shards:
+        part = artifact.read_part(output, shard)
+        total += sum(part["distance"].to_pylist())
+        second += sum(row[0] for row in part["runners_up"].to_pylist())
+        rejected += sum(part["rejected"].to_pylist())
+        forced += sum(part["all_rejected"].to_pylist())
+        count += part.num_rows
+    found = {"distance": total / count, "second_distance": second / count}
+    if rejected:
+        found |= {"rejected": rejected / (count * samples), "all_rejected": forced / count}
+    return {name: value for name, value in found.items() if math.isfinite(value)}

@@ -77,8 +77,8 @@ def mask_weights(found: Array, known: Array) -> Array:
     return np.asarray(weights * there, dtype=np.float32)
 
 
-def make(root: str, split: str, folder: str, classes: int, other: bool) -> Callable[[int], dict[str, Any]]:
-    """For `workers.each`: counts and mean colours of one shard, published as a part. `other`: ids above the last class
+def shard_counter(root: str, split: str, folder: str, classes: int, other: bool) -> Callable[[int], dict[str, Any]]:
+    """For `pool.each`: counts and mean colours of one shard, published as a part. `other`: ids above the last class
     are of it."""
     data = DataSet(root, split)
 

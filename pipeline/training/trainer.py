@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from models.family import Batch, Group, Stage, Table
+import models
+from models.family import Batch, Draw, Stage, Table
+from models.group import Group
 from pipeline.artifacts import storage
 from pipeline.data.images import Images, whole_batches
-from pipeline.data.shards import DataSet
-from pipeline.neighbours import lists
+from pipeline.data.shards import DataSet, facts_of
 from pipeline.runs import checkpoint
 from pipeline.search.match import match
 from pipeline.tracking.journal import Tracker
@@ -25,6 +27,9 @@ from pipeline.training.inputs import build, given, inputs
 from pipeline.training.job import Job
 from pipeline.training.triplets import Triplets
 from pipeline.training.watch import Clock, Watch, Window
+
+REMOTE_SECONDS = 5.0
+"""An object store is asked no more often whether to stop: each question is a request."""
 
 
 def nearest(queries: Tensor, pool: Tensor) -> Tensor:
@@ -36,23 +41,34 @@ class Stopped(RuntimeError):
     """SIGTERM or Ctrl-C: the run was saved and can go on."""
 
 
+class _Interrupted(BaseException):
+    """Asked to stop within a refresh. Not an Exception: a family's own handlers must not keep it."""
+
+
 class Trainer:
     """One worker's part in a run: read `run` first."""
 
     def __init__(self, job: Job, group: Group, device: torch.device, tracker: Tracker | None) -> None:
         self.job, self.group, self.device, self.tracker = job, group, device, tracker
         self.folder = job.output
-        self.images = Images(DataSet(job.data, job.split), job.run.cache_bytes)
-        near = lists.load(job.neighbours) if job.neighbours else None
-        self.triplets = Triplets(near) if near else None
-        self.sampler = near.card["content"] if near else ""
-        self.family = build(job, group).to(device)
-        for name, (table, _) in given(job, self.images.data).items():
-            self.family.take(name, table)
-        self.watch = Watch(job, self.family, device, tracker)
+        data = DataSet(job.data, job.split)
+        self.facts = facts_of(data)
+        self.images = Images.of(
+            data, job.recipe, models.load(job.family).fields(job.recipe), self.facts, job.run.cache_bytes
+        )
+        self.family = build(job, group, self.facts).to(device)
+        self.triplets: Triplets | None = None
+        self.sampler = ""
+        for name, one in given(job, data).items():
+            if one.triplets is not None:
+                self.triplets, self.sampler = one.triplets, one.content
+            if one.table is not None:
+                self.family.take(name, one.table)
+        self.watch = Watch(job, self.family, self.facts, device, tracker)
         self.tables: dict[str, Table] = {}
         """Stage -> what it harvested, or its latest refresh."""
         self.finished: dict[str, int] = {}
+        self._ask_again = 0.0
         self.step = 0
 
     def run(self) -> None:
@@ -107,27 +123,47 @@ class Trainer:
             while done < total:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
                     if stage.refresh_every and done % stage.refresh_every == 0:
-                        table = family.refresh(draw, self.tables, nearest, done)
-                        if table is not None:
-                            self.tables[stage.name] = table
-                            feed.renew()
+                        self._refresh(stage, done, feed, draw)
                     scalars = family.update(draw, done * stage.batch)
-                self._stop_on_nan(scalars, stage, done)
-                window.add(scalars)
+                window.add(done, scalars)
                 done, self.step = done + 1, self.step + 1
                 clock.tick(done)
-                if done % run.log_every == 0 or done == total:
-                    self.watch.log(stage, window.take(self.group), done, clock.rate)
-                best = None
-                if done % run.evaluate_every == 0 or done == total:
-                    best = self.watch.look(stage, done)
+                log = done % run.log_every == 0 or done == total
+                look = done % run.evaluate_every == 0 or done == total
                 stop = self._asked_to_stop()
-                if done % run.checkpoint_every == 0 or done == total or stop or best is not None:
+                save = done % run.checkpoint_every == 0 or done == total or stop
+                if log or look or save or window.full:
+                    self._stop_on_nan(window.read(), stage)
+                if log:
+                    self.watch.log(stage, window.take(self.group), done, clock.rate)
+                best = self.watch.look(stage, done) if look else None
+                if save or best is not None:
                     self._save(stage, done, feed.counts, best)
                 if stop:
-                    raise Stopped(f"stopped at step {self.step}; {self.folder} goes on with the same command")
+                    raise self._stopped()
         finally:
             feed.close()
+
+    def _refresh(self, stage: Stage, done: int, feed: Feed, draw: Draw) -> None:
+        """Renew the family's matches. Asked to stop within it, the run is saved as it was before: the next start does
+        it anew, from the same draws."""
+        counts = dict(feed.counts)
+
+        def pause() -> None:
+            if self._asked_to_stop():
+                raise _Interrupted
+
+        try:
+            table = self.family.refresh(draw, self.tables, nearest, done, pause)
+        except _Interrupted:
+            self._save(stage, done, counts, None)
+            raise self._stopped() from None
+        if table is not None:
+            self.tables[stage.name] = table
+            feed.renew()
+
+    def _stopped(self) -> Stopped:
+        return Stopped(f"stopped at step {self.step}; {self.folder} goes on with the same command")
 
     def _finish(self, stage: Stage) -> None:
         """Harvest, and keep the stage's result: a later run can start `--start` from it."""
@@ -204,20 +240,22 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------------------------- plumbing
 
-    def _stop_on_nan(self, scalars: Mapping[str, float], stage: Stage, done: int) -> None:
-        wrong = [name for name, value in scalars.items() if not math.isfinite(value)]
-        if wrong:
+    def _stop_on_nan(self, found: tuple[int, list[str]] | None, stage: Stage) -> None:
+        """`found`: the first step with scalars that are not finite, and their names."""
+        if found is not None:
+            step, wrong = found
             last = checkpoint.latest_path(self.folder) or "none yet"
             raise FloatingPointError(
-                f"not finite at step {done} of stage {stage.name}: {', '.join(wrong)}. Last checkpoint: {last}. "
+                f"not finite at step {step} of stage {stage.name}: {', '.join(wrong)}. Last checkpoint: {last}. "
                 "Lower the learning rate, or train in fp32"
             )
 
     def _asked_to_stop(self) -> bool:
         due = 0 < self.job.stop_after <= self.step
-        # An object store is asked once in 20 steps at most: each question is a request.
-        if not due and (not storage.is_remote(self.folder) or self.step % 20 == 0):
+        now = time.monotonic()
+        if not due and now >= self._ask_again:
             due = storage.exists(storage.join(self.folder, "stop"))
+            self._ask_again = now + (REMOTE_SECONDS if storage.is_remote(self.folder) else 0.0)
         if not self.group.on:
             return due
         flag = torch.tensor([float(due)], device=self.device)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from models.family import Family, Group, Stage
+import models
+from models.abilities import JudgesSet
+from models.family import Batch, Facts, Family, Stage
+from models.group import Group
 from pipeline.artifacts import storage
-from pipeline.data import tensors
+from pipeline.data import kinds, tensors
 from pipeline.data.images import Images
 from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
@@ -33,12 +38,13 @@ RATE_SECONDS = 10.0
 class Watch:
     """Rank 0's eye on held-out samples; on the other ranks (no tracker) it does nothing."""
 
-    def __init__(self, job: Job, family: Family, device: torch.device, tracker: Tracker | None) -> None:
-        self.job, self.family, self.device, self.tracker = job, family, device, tracker
+    def __init__(self, job: Job, family: Family, facts: Facts, device: torch.device, tracker: Tracker | None) -> None:
+        self.job, self.family, self.facts, self.device, self.tracker = job, family, facts, device, tracker
         self.held_out: Images | None = None
         if tracker:
             with suppress(ValueError):  # a data set without a held-out split trains all the same, unwatched
-                self.held_out = Images(DataSet(job.data, job.held_out), job.run.cache_bytes // 4)
+                data, specs = DataSet(job.data, job.held_out), models.load(job.family).fields(job.recipe)
+                self.held_out = Images.of(data, job.recipe, specs, facts, job.run.cache_bytes // 4)
 
     def log(self, stage: Stage, scalars: Mapping[str, float], done: int, rate: float) -> None:
         if self.tracker:
@@ -59,48 +65,90 @@ class Watch:
         return value if best is None or value < best["value"] else None
 
     def _evaluate(self, batch_size: int) -> dict[str, float]:
-        """Means over a fixed choice of held-out samples; a figure that a batch lacks is not counted for it."""
+        """Means over a fixed choice of held-out samples, weighted by the batches' sizes; a figure that a batch lacks is
+        not counted for it. Then what the family says of all of them together."""
         assert self.held_out is not None
         chosen = picks(len(self.held_out.data), self.job.run.evaluate_images)
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
-        fields, frame = list(self.held_out.data.fields), self.job.recipe.frame
-        for start in range(0, len(chosen), batch_size):
-            batch = self.held_out.centred(chosen[start : start + batch_size], fields, frame)
-            found = self.family.evaluate(to_device(batch, self.device))
+        for batch in self._batches(chosen, batch_size):
+            found = self.family.evaluate(batch)
             if not found:
                 break
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value * len(batch["index"])
                 counts[name] = counts.get(name, 0) + len(batch["index"])
-        return {name: value / counts[name] for name, value in sums.items()}
+        means = {name: value / counts[name] for name, value in sums.items()}
+        if isinstance(self.family, JudgesSet):
+            means |= self.family.judge(self._batches(chosen, batch_size))
+        return means
+
+    def _batches(self, positions: Sequence[int], size: int) -> Iterator[Batch]:
+        assert self.held_out is not None
+        fields, frame = list(self.held_out.data.fields), self.job.recipe.frame
+        for start in range(0, len(positions), size):
+            yield to_device(self.held_out.centred(positions[start : start + size], fields, frame), self.device)
 
     def _preview(self, stage: Stage, done: int) -> None:
         assert self.held_out is not None and self.tracker is not None
         data, recipe = self.held_out.data, self.job.recipe
-        positions = picks(len(data), ROWS)
-        batch = to_device(self.held_out.centred(positions, list(data.fields), recipe.frame), self.device)
+        positions = self.held_out.rows_for_sheets(ROWS, recipe.frame)
+        [batch] = self._batches(positions, len(positions))
         columns = self.family.preview(batch, torch.Generator().manual_seed(recipe.seed))
         if not columns:
             return
         cells = [[tensors.to_uint8(column[r]) for column in columns.values()] for r in range(len(positions))]
         note = "perceptual network with RANDOM weights" if self.job.weights == "random" else ""
         title = f"{stage.name}, {done * stage.batch} images"
-        sheet = sheets.sheet(cells, [data.keys[p] for p in positions], list(columns), title, note)
+        names = [f"{data.keys[p]} {self._described(batch, r)}".strip() for r, p in enumerate(positions)]
+        sheet = sheets.sheet(cells, names, list(columns), title, note)
         self.tracker.picture(f"{stage.name}-preview", sheet, done * stage.batch)
+
+    def _described(self, batch: Batch, row: int) -> str:
+        """What a sample's fields say that are no pictures: its class, its question."""
+        assert self.held_out is not None
+        found = []
+        for name, field in self.held_out.data.fields.items():
+            kind = kinds.named(field.kind)
+            if not kind.pixels:
+                found.append(str(kind.shown(batch[name][row], dict(self.facts.fields.get(name, {})))))
+        return " ".join(found)
 
 
 class Window:
-    """Means of scalars over the steps since the last `take`."""
+    """Means of scalars over the steps since the last `take`. They stay on the device until they are read: a reading a
+    step would make a GPU wait for the host."""
+
+    FULL = 100
+    """Steps that are kept unread at most."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self._unread: list[tuple[int, Mapping[str, Tensor]]] = []
 
-    def add(self, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
+    @property
+    def full(self) -> bool:
+        return len(self._unread) >= self.FULL
+
+    def add(self, step: int, scalars: Mapping[str, Tensor]) -> None:
+        self._unread.append((step, scalars))
+
+    def read(self) -> tuple[int, list[str]] | None:
+        """Fetch what is unread, in one go. Returns the first step with scalars that are not finite, and their names."""
+        flat = [value.detach() for _, scalars in self._unread for value in scalars.values()]
+        values = iter(torch.stack([v.double().to(flat[0].device) for v in flat]).tolist() if flat else [])
+        wrong: tuple[int, list[str]] | None = None
+        for step, scalars in self._unread:
+            read = {name: next(values) for name in scalars}
+            names = [name for name, value in read.items() if not math.isfinite(value)]
+            if names and wrong is None:
+                wrong = step, names
+            for name, value in read.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
+        self._unread = []
+        return wrong
 
     def take(self, group: Group) -> dict[str, float]:
         means = {name: self.sums[name] / self.counts[name] for name in self.sums}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from models import imle
 from models.common.seeds import seeded
-from models.family import Group
+from models.group import Group
 from models.imle.networks import Generator, LayerNorm, NoiseEncoder, Refinement, label_pyramid, noise_pyramid
 
 

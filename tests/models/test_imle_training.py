@@ -14,7 +14,8 @@ from torch import Tensor
 from models import imle
 from models.common.seeds import seeded
 from models.common.vgg import VGG
-from models.family import Batch, Group, Table
+from models.family import Batch, Table
+from models.group import Group
 from models.imle import IMLE, noise_seed
 from models.imle.distance import MaskedDistance
 
@@ -411,7 +412,7 @@ def test_training_uses_the_chosen_noise() -> None:
     moved, again = family(jitter=0.5), Data()
     again.tables["imle"] = data.tables["imle"]
     again.count = count
-    assert moved.update(again, 0)["loss"] != pytest.approx(scalars["loss"], rel=1e-4)
+    assert moved.update(again, 0)["loss"] != pytest.approx(float(scalars["loss"]), rel=1e-4)
 
 
 def test_training_moves_the_nearest_sample_towards_its_target() -> None:
@@ -517,7 +518,7 @@ def train(group: Group) -> dict[str, Any]:
     data = Data(group.rank, group.world)
     data.kind = torch.float64  # type: ignore[assignment]
     data.tables["imle"] = own.refresh(data, {}, no_match, 0)
-    losses = [group.mean(own.update(data, 4 * i))["loss"] for i in range(5)]
+    losses = [float(group.mean(own.update(data, 4 * i))["loss"]) for i in range(5)]
     grads = torch.cat([p.detach().reshape(-1) for p in own.generator.parameters()])
     return {"table": data.tables["imle"], "losses": losses, "weights": grads}
 

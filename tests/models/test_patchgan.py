@@ -8,7 +8,7 @@ import torch
 
 from models.common.patchgan import PatchDiscriminator, minibatch_deviation, smallest_side
 from models.common.seeds import seeded
-from models.family import Group
+from models.group import Group
 
 
 def test_published_size_and_maps() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 from models import step
 from models.common.seeds import seeded
 from models.common.vgg import VGG
-from models.family import Group
+from models.group import Group
 from models.step.networks import Generator, Mapper, StyleEncoder
 
 TINY = step.PRESETS["tiny"]

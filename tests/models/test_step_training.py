@@ -12,7 +12,8 @@ from torch import Tensor
 from models import step
 from models.common.seeds import seeded
 from models.common.vgg import VGG
-from models.family import Batch, Group, Table
+from models.family import Batch, Table
+from models.group import Group
 from models.step import StEP
 from models.step.losses import code_penalty, discriminator_loss, generator_loss, linear_decay, mapper_loss, triplet_loss
 from models.step.training import codes_found

@@ -14,7 +14,8 @@ from torch import Tensor
 from models import step
 from models.common.seeds import seeded
 from models.common.vgg import VGG
-from models.family import Batch, Group
+from models.family import Batch
+from models.group import Group
 
 STEPS, BATCH, ROWS = 5, 4, 16
 # Four channels are too few here: PixelNorm divides by the size of a pixel's features, and where the few are nearly zero

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.artifacts import pool
 
 Make = Callable[..., Callable[[Any], Any]]
-"""As in `workers.each`: called once a worker; what it returns is called for each item."""
+"""As in `pool.each`: called once a worker; what it returns is called for each item."""
 Ended = tuple[int, float]
 """(process, time at which it ended an item)."""
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from pipeline.data import decode
-from pipeline.data.samples import Entry, Field, Reader
+from pipeline.data.samples import Entry, Field, Reader, Source
 
 PHOTOGRAPHS = {
     "astronaut": "skimage/data/astronaut.png",
@@ -132,3 +133,28 @@ class Demo:
         picture, edges = photograph(name)
         chosen = edges if member == "input" else picture
         return decode.to_png(chosen[top : top + self.size, left : left + self.size])
+
+
+BUILT_IN = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is cut out of the photographs."""
+
+    size: int = 64
+    """Side of the crops, pixels."""
+    crops: int = 60
+    """Training crops a photograph."""
+    seed: int = 0
+    """Where the crops lie."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+
+def open_source(place: str, options: Options) -> Source:
+    return Demo(options.size, options.crops, options.seed)
+
+
+def read_only(place: str, options: Options) -> Reader:
+    return open_source(place, options).reader

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,25 +20,34 @@ from pipeline.data import decode, palettes
 from pipeline.data.palettes import Palette
 from pipeline.data.samples import SPLITS, Entry, Field, Reader, Source
 
-
-def open_source(options: dict[str, Any], root: str) -> Source:
-    """The source that `options` (see `jobs.shard`) describe; `root` is "demo" or a folder."""
-    if options["kind"] == "demo":
-        from pipeline.data.sources.demo import Demo
-
-        return Demo(options["size"], options["crops"], options["seed"])
-    return Folder(root, options["layout"], options["input_side"], options["val_share"], options.get("palette"))
+BUILT_IN = False
 
 
-def reader(options: dict[str, Any], root: str) -> Reader:
-    """Reads a source's files without listing it: for `jobs.verify --source`.
+@dataclass(frozen=True)
+class Options:
+    """How a folder is read."""
 
-    Raises:
-        ValueError: the options are of the demo and the place is a folder, or the other way round.
-    """
-    if (options["kind"] == "demo") != (root == "demo"):
-        raise ValueError(f"--source {root}: the data set was made from {'the demo' if root != 'demo' else 'a folder'}")
-    return open_source(options, root).reader if options["kind"] == "demo" else partial(_read, root)
+    layout: Literal["auto", "pairs", "sides", "images", "classes"] = "auto"
+    """`pairs`: input/ or labels/ beside target/ (and instances/, where there are instance maps), matched by path
+    without extension; `sides`: both in one picture; `images`: targets alone; `classes`: targets, the folder that each
+    lies in is its class; `auto`: sides where a side is given, pairs where there is a target/, else images."""
+    input_side: Literal["", "left", "right"] = ""
+    """Which half of side-by-side images is the input."""
+    val_share: float = 0.0
+    """Share of the samples moved to split val, by a hash of their names; for sources without splits of their own."""
+    palette: dict[str, Any] | None = None
+    """Inputs are label maps painted in these colours."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("palette",)
+    """Options that are part of the identity only where they are given."""
+
+
+def open_source(place: str, options: Options) -> Source:
+    return Folder(place, options)
+
+
+def read_only(place: str, options: Options) -> Reader:
+    return partial(_read, place)
 
 
 def _stem(path: str) -> str:
@@ -54,31 +64,25 @@ def _printable(path: str) -> str:
 
 
 class Folder:
-    """Images in folders, local or s3://.
+    """Images in folders, local or s3://. A sample's style label is the folder it lies in, if any."""
 
-    Layouts: "pairs" (input/ or labels/ beside target/, matched by path without extension), "sides" (both in one
-    picture, the input on `input_side`), "images" (targets alone). "auto" takes sides where a side is given, pairs where
-    there is a target/ folder, else images. A sample's style label is the folder it lies in, if any.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        layout: str = "auto",
-        input_side: str = "",
-        val_share: float = 0.0,
-        palette: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, root: str, options: Options) -> None:
         """Raises ValueError: no such folder, no image in it, or a layout that it does not have."""
-        self.root, self.input_side, self.val_share = root, input_side, val_share
-        self.palette = Palette(**palette) if palette else None
+        self.root, self.input_side, self.val_share = root, options.input_side, options.val_share
+        self.palette = Palette(**options.palette) if options.palette else None
         listing = storage.listing(root)
         self._images = {p: n for p, n in listing.items() if p.lower().endswith(decode.EXTENSIONS)}
         self.other_files = len(listing) - len(self._images)
         if not self._images:
             there = "no image in it" if listing or storage.exists(root) else "there is no such folder"
             raise ValueError(f"--source {root}: {there} (wanted files ending in {' '.join(decode.EXTENSIONS)})")
-        self.layout = self._resolve(layout)
+        self.layout = self._resolve(options.layout)
+        self.classes: tuple[str, ...] = ()
+        if self.layout == "classes":
+            labels = {_label(path) for paths in self._by_split().values() for path in paths}
+            if None in labels:
+                raise ValueError(f"--layout classes: images of {root} lie in no folder that would be their class")
+            self.classes = tuple(sorted(_printable(label) for label in labels if label))
 
     def _resolve(self, layout: str) -> str:
         parts = {path.split("/", 1)[0] for paths in self._by_split().values() for path in paths if "/" in path}
@@ -92,7 +96,7 @@ class Folder:
             raise ValueError("--palette: is for inputs, and plain images have none")
         if layout == "pairs":
             known = parts & {"input", "labels", "target"}
-            if "target" not in known or len(known) != 2 or parts - known:
+            if "target" not in known or len(known) != 2 or parts - known - {"instances"}:
                 raise ValueError(
                     f"--source {self.root}: pairs need exactly the folders target/ and input/ (or labels/), found "
                     f"{', '.join(sorted(parts)) or 'none'}"
@@ -127,7 +131,16 @@ class Folder:
             return {"input": Field("pair", side, kind, self.palette), "target": Field("pair", other)}
         if self.layout == "images":
             return {"target": Field("target")}
-        return {"input": Field("input", "", kind, self.palette), "target": Field("target")}
+        if self.layout == "classes":
+            return {"target": Field("target"), "class": Field("class", kind="class", names=self.classes)}
+        found = {"input": Field("input", "", kind, self.palette), "target": Field("target")}
+        if self._instances:
+            found["instances"] = Field("instances", kind="instances")
+        return found
+
+    @property
+    def _instances(self) -> bool:
+        return self.layout == "pairs" and any("instances" in p.split("/")[:2] for p in self._images)
 
     def samples(self) -> dict[str, list[Entry]]:
         found: dict[str, list[Entry]] = {}
@@ -149,7 +162,11 @@ class Folder:
 
     def _single(self, paths: list[str], prefix: str) -> list[Entry]:
         member = "pair" if self.layout == "sides" else "target"
-        return [self._entry({member: path}, prefix, _label(path)) for path in paths]
+        entries = [self._entry({member: path}, prefix, _label(path)) for path in paths]
+        if self.layout != "classes":
+            return entries
+        numbers = {name: str(i) for i, name in enumerate(self.classes)}
+        return [replace(e, files={**e.files, "class": numbers[e.label]}) for e in entries if e.label is not None]
 
     def _pairs(self, paths: list[str], prefix: str) -> list[Entry]:
         sides: dict[str, dict[str, list[str]]] = {}
@@ -157,12 +174,13 @@ class Folder:
             folder, _, rest = path.partition("/")
             if not rest:
                 raise ValueError(f"--source {self.root}: {_printable(prefix + path)} lies beside input/ and target/")
-            member = "target" if folder == "target" else "input"
+            member = folder if folder in ("target", "instances") else "input"
             sides.setdefault(_stem(rest), {}).setdefault(member, []).append(path)
         entries = []
         for stem in sorted(sides):
             both = sides[stem]
-            missing = [m for m in ("input", "target") if m not in both]
+            members = ("input", "target", *(["instances"] if self._instances else []))
+            missing = [m for m in members if m not in both]
             twice = [p for m in sorted(both) for p in both[m] if len(both[m]) > 1]
             problem = f"no {missing[0]} of this name" if missing else ""
             problem = f"the same name twice: {_printable(', '.join(twice))}" if twice else problem
@@ -176,6 +194,8 @@ class Folder:
 
 
 def _read(root: str, path: str, member: str) -> bytes:
+    if member == "class":
+        return path.encode()  # the listing knows it
     return storage.read(storage.join(root, path))
 
 
@@ -203,7 +223,7 @@ def images(
     Raises:
         ValueError: nothing there, or an image that cannot be decoded; the message names it.
     """
-    source, painted = Folder(folder, "images"), palettes.named(palette) if palette else None
+    source, painted = Folder(folder, Options("images")), palettes.named(palette) if palette else None
     for entries in source.samples().values():
         for entry in entries:
             path = entry.files["target"]

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import verify
 from pipeline.artifacts import artifact, storage
-from pipeline.data import damage
+from pipeline.data import damage, sources
 from pipeline.data.sources import folder
 from pipeline.data.sources.demo import Demo
 from tests.pipeline.data.test_folder import encoded, noise, write
@@ -21,7 +21,7 @@ from tests.pipeline.data.test_shards import REPOSITORY, direct
 @pytest.fixture
 def data_set(tmp_path: Path) -> Path:
     write(tmp_path / "s", *(f"train/{i}.png" for i in range(3)), "val/v 1.png")
-    source = folder.Folder(str(tmp_path / "s"))
+    source = folder.Folder(str(tmp_path / "s"), folder.Options())
     direct(tmp_path / "run/data", source, size=2)
     request = storage.read_json(str(tmp_path / "run/data/request.json"))
     request["options"]["source"] = {"kind": "folder"}
@@ -113,7 +113,7 @@ def test_a_changed_or_missing_source_is_found(data_set: Path, tmp_path: Path) ->
     assert "train/1.png: the source's bytes are not those that sample 00000001" in found[0]
     assert "val/v 1.png: cannot be read from the source" in found[1]
     with pytest.raises(ValueError, match="made from a folder"):
-        folder.reader({"kind": "folder"}, "demo")
+        sources.read_only({"kind": "folder"}, "demo")
 
 
 def test_a_checkpoint(data_set: Path) -> None:

@@ -42,7 +42,7 @@ def listed(source: samples.Source) -> dict[str, list[str]]:
 
 def test_pairs_are_matched_by_stem(tmp_path: Path) -> None:
     write(tmp_path, "input/b.png", "input/a 1.png", "target/b.jpg", "target/a 1.JPG", "input/x.y.png", "target/x.y.jpg")
-    source = folder.Folder(str(tmp_path))
+    source = folder.Folder(str(tmp_path), folder.Options())
     assert source.layout == "pairs"
     assert source.fields == {"input": Field("input"), "target": Field("target")}
     assert [e.files for e in source.samples()["train"]] == [
@@ -55,7 +55,7 @@ def test_pairs_are_matched_by_stem(tmp_path: Path) -> None:
 
 def test_pairs_with_labels_folder(tmp_path: Path) -> None:
     write(tmp_path, "train/labels/a.png", "train/target/a.jpg")
-    source = folder.Folder(str(tmp_path))
+    source = folder.Folder(str(tmp_path), folder.Options())
     assert source.fields["input"] == Field("input", "", "labels")
     assert source.samples()["train"][0].files == {"input": "train/labels/a.png", "target": "train/target/a.jpg"}
 
@@ -71,7 +71,7 @@ def test_missing_side_and_duplicate_stems_are_rows(tmp_path: Path) -> None:
         "input/d.png",
         "target/d.jpg",
     )
-    problems = {e.source: e.problem for e in folder.Folder(str(tmp_path)).samples()["train"]}
+    problems = {e.source: e.problem for e in folder.Folder(str(tmp_path), folder.Options()).samples()["train"]}
     assert problems["input/a.png"] == "no target of this name"
     assert problems["target/c.jpg"] == "no input of this name"
     assert "input/b.jpg" in problems["target/b.jpg"] and "twice" in problems["target/b.jpg"]
@@ -81,14 +81,14 @@ def test_missing_side_and_duplicate_stems_are_rows(tmp_path: Path) -> None:
 
 def test_unicode_forms_match(tmp_path: Path) -> None:
     write(tmp_path, "input/cafe\u0301.png", "target/caf\u00e9.jpg")
-    [entry] = folder.Folder(str(tmp_path)).samples()["train"]
+    [entry] = folder.Folder(str(tmp_path), folder.Options()).samples()["train"]
     assert entry.problem == "" and set(entry.files) == {"input", "target"}
 
 
 def test_name_that_is_not_utf8_is_a_row(tmp_path: Path) -> None:
     write(tmp_path, "a.png")
     (tmp_path / "b\udcff.png").write_bytes((tmp_path / "a.png").read_bytes())
-    entries = folder.Folder(str(tmp_path)).samples()["train"]
+    entries = folder.Folder(str(tmp_path), folder.Options()).samples()["train"]
     assert [e.problem for e in entries] == ["", "its name is not valid UTF-8"]
     assert entries[1].source.encode()  # can be written in an index
 
@@ -96,7 +96,7 @@ def test_name_that_is_not_utf8_is_a_row(tmp_path: Path) -> None:
 def test_splits_labels_and_other_files(tmp_path: Path) -> None:
     write(tmp_path, "train/monet/a.png", "train/photo/b.png", "val/monet/c.png", ".hidden.png", "train/.x.png")
     (tmp_path / "README.txt").write_text("about")
-    source = folder.Folder(str(tmp_path))
+    source = folder.Folder(str(tmp_path), folder.Options())
     assert listed(source) == {"train": ["train/monet/a.png", "train/photo/b.png"], "val": ["val/monet/c.png"]}
     assert [e.label for e in source.samples()["train"]] == ["monet", "photo"]
     assert source.other_files == 1
@@ -106,40 +106,40 @@ def test_splits_labels_and_other_files(tmp_path: Path) -> None:
 def test_images_beside_splits_are_an_error(tmp_path: Path) -> None:
     write(tmp_path, "train/a.png", "stray.png")
     with pytest.raises(ValueError, match=r"stray\.png.*belong to no split"):
-        folder.Folder(str(tmp_path))
+        folder.Folder(str(tmp_path), folder.Options())
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_sides(tmp_path: Path, side: str) -> None:
     write(tmp_path, "a.jpg")
-    fields = folder.Folder(str(tmp_path), input_side=side).fields
+    fields = folder.Folder(str(tmp_path), folder.Options(input_side=side)).fields
     assert fields["input"] == Field("pair", side)  # type: ignore[arg-type]
     assert fields["target"] == Field("pair", "left" if side == "right" else "right")
 
 
 def test_layout_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such folder"):
-        folder.Folder(str(tmp_path / "none"))
+        folder.Folder(str(tmp_path / "none"), folder.Options())
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="no image in it"):
-        folder.Folder(str(tmp_path))
+        folder.Folder(str(tmp_path), folder.Options())
     write(tmp_path, "target/a.png")
     with pytest.raises(ValueError, match="pairs need exactly"):
-        folder.Folder(str(tmp_path))
+        folder.Folder(str(tmp_path), folder.Options())
     with pytest.raises(ValueError, match="--input-side left or right"):
-        folder.Folder(str(tmp_path), "sides")
+        folder.Folder(str(tmp_path), folder.Options("sides"))
 
 
 def test_val_share_is_by_name_alone(tmp_path: Path) -> None:
     write(tmp_path, *(f"{i:03d}.png" for i in range(60)))
-    first = listed(folder.Folder(str(tmp_path), val_share=0.3))
+    first = listed(folder.Folder(str(tmp_path), folder.Options(val_share=0.3)))
     assert 8 <= len(first["val"]) <= 28 and len(first["train"]) + len(first["val"]) == 60
     write(tmp_path, "new.png")
-    again = listed(folder.Folder(str(tmp_path), val_share=0.3))
+    again = listed(folder.Folder(str(tmp_path), folder.Options(val_share=0.3)))
     assert set(first["val"]) <= set(again["val"]) and set(first["train"]) <= set(again["train"])
     write(tmp_path / "own", "train/a.png")
     with pytest.raises(ValueError, match="--val-share"):
-        folder.Folder(str(tmp_path / "own"), val_share=0.3).samples()
+        folder.Folder(str(tmp_path / "own"), folder.Options(val_share=0.3)).samples()
 
 
 def test_images_without_a_data_set(tmp_path: Path) -> None:

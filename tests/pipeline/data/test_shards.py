@@ -72,7 +72,7 @@ def test_tar_webdataset_and_ray_data_read_it(tmp_path: Path, ray_cluster: None) 
     import webdataset
 
     write(tmp_path / "s", "input/ä b.png", "target/ä b.jpg", "input/c.png", "target/c.jpg")
-    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s")))
+    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()))
     tar = tmp_path / "out/train/00000.tar"
     files = {
         "00000000.input.png": tmp_path / "s/input/c.png",
@@ -103,7 +103,7 @@ def test_data_set_gives_the_sources_pixels(tmp_path: Path) -> None:
         path = tmp_path / f"s/{'ab'[i % 2]}/{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(noise(6, 10, i)))
-    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), input_side="right"))
+    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options(input_side="right")))
     data = DataSet(str(tmp_path / "out"))
     assert len(data) == 10 and data.shards == [0, 1, 2]
     assert [data.shard_rows(s) for s in data.shards] == [range(4), range(4, 8), range(8, 10)]
@@ -132,19 +132,19 @@ def test_undecodable_image_names_key_and_source(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "s/a.png").read_bytes())
     data[60] ^= 0xFF  # within the pixels: the header check cannot see it
     (tmp_path / "s/b.png").write_bytes(data)
-    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s")))
+    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()))
     found = DataSet(str(tmp_path / "out"))
     assert len(found) == 2
     with pytest.raises(ValueError, match=r"sample 00000001 \(b\.png\), target: cannot be decoded"):
         found.image(1, "target")
-    direct(tmp_path / "checked", folder.Folder(str(tmp_path / "s")), decode=True)
+    direct(tmp_path / "checked", folder.Folder(str(tmp_path / "s"), folder.Options()), decode=True)
     assert len(DataSet(str(tmp_path / "checked"))) == 1
 
 
 def test_tar_or_index_that_disagree(tmp_path: Path) -> None:
     write(tmp_path / "s", "a.png", "b.png")
     root = tmp_path / "out"
-    direct(root, folder.Folder(str(tmp_path / "s")), size=1)
+    direct(root, folder.Folder(str(tmp_path / "s"), folder.Options()), size=1)
     tar, whole = root / "train/00000.tar", (root / "train/00000.tar").read_bytes()
     tar.write_bytes(whole[:-512])
     with pytest.raises(ValueError, match=r"00000\.tar has \d+ of \d+ bytes: cut short"):
@@ -172,7 +172,7 @@ def test_bad_input_becomes_rows_with_reasons(tmp_path: Path) -> None:
     for name, data in odd.items():
         (s / f"target/{name}.png").write_bytes(data)
         (s / f"input/{name}.png").write_bytes(encoded(noise(1, 1)))
-    described = direct(tmp_path / "out", folder.Folder(str(s)))
+    described = direct(tmp_path / "out", folder.Folder(str(s), folder.Options()))
     rows = [r for i in range(2) for r in shards.read_index(str(tmp_path / "out"), "train", i).to_pylist()]
     assert [r["key"] for r in rows] == [f"{i:08d}" for i in range(8)]
     found = {Path(r["source"]).stem: (r["status"], r["error"]) for r in rows}
@@ -199,7 +199,7 @@ def test_bad_input_becomes_rows_with_reasons(tmp_path: Path) -> None:
 def test_a_file_that_is_another_format_keeps_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     (tmp_path / "s/a.png").write_bytes(encoded(noise(8, 8), "JPEG"))
-    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s")))
+    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()))
     with tarfile.open(tmp_path / "out/train/00000.tar") as tar:
         assert tar.getnames() == ["00000000.target.jpg", "00000000.json"]
 
@@ -209,7 +209,7 @@ def test_resize(tmp_path: Path) -> None:
     (tmp_path / "s/target").mkdir()
     (tmp_path / "s/labels/a.png").write_bytes(encoded(noise(40, 80)[:, :, 0] // 64 * 50))
     (tmp_path / "s/target/a.png").write_bytes(encoded(noise(40, 80)))
-    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s")), resize=20)
+    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()), resize=20)
     data = DataSet(str(tmp_path / "out"))
     assert data.image(0, "target").shape == (20, 40, 3) and data.image(0, "input").shape == (20, 40)
     assert set(np.unique(data.image(0, "input"))) <= {0, 50, 100, 150}
@@ -218,7 +218,7 @@ def test_resize(tmp_path: Path) -> None:
     (tmp_path / "sides").mkdir()
     black_white = np.concatenate([np.zeros((40, 40, 3), np.uint8), np.full((40, 40, 3), 255, np.uint8)], axis=1)
     (tmp_path / "sides/a.png").write_bytes(encoded(black_white))
-    direct(tmp_path / "halves", folder.Folder(str(tmp_path / "sides"), input_side="left"), resize=10)
+    direct(tmp_path / "halves", folder.Folder(str(tmp_path / "sides"), folder.Options(input_side="left")), resize=10)
     halves = DataSet(str(tmp_path / "halves")).sample(0)
     assert (halves["input"] == 0).all() and (halves["target"] == 255).all()  # nothing bled over the seam
     assert (DataSet(str(tmp_path / "halves")).row(0)["width"], halves["input"].shape) == (10, (10, 10, 3))
@@ -228,7 +228,7 @@ def test_resize(tmp_path: Path) -> None:
 
 
 def config(source: Path | str, output: Path | str, **options: object) -> shard.Config:
-    return shard.Config(str(source), str(output), **options)  # type: ignore[arg-type]
+    return shard.Config(source=str(source), output=str(output), **options)  # type: ignore[arg-type]
 
 
 def test_same_bytes_for_one_and_three_workers(tmp_path: Path, ray_cluster: None) -> None:
@@ -370,11 +370,11 @@ def test_lease_on_s3_has_one_holder(s3: str) -> None:
 
 def test_s3_at_both_ends_gives_the_same_bytes(s3: str, tmp_path: Path) -> None:
     write(tmp_path / "s", "train/input/ä 1.png", "train/target/ä 1.jpg", "val/input/b.png", "val/target/b.jpg")
-    local = direct(tmp_path / "out", folder.Folder(str(tmp_path / "s")))
+    local = direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()))
     for path in storage.listing(str(tmp_path / "s")):
         storage.publish(f"{s3}/s/{path}", (tmp_path / "s" / path).read_bytes())
-    source = folder.Folder(f"{s3}/s")
-    assert source.samples() == folder.Folder(str(tmp_path / "s")).samples()
+    source = folder.Folder(f"{s3}/s", folder.Options())
+    assert source.samples() == folder.Folder(str(tmp_path / "s"), folder.Options()).samples()
     treatment = tars.Treatment(source.fields, readers=16)
     for split, entries in source.samples().items():
         tars.write_shard(f"{s3}/out", split, 0, 0, entries, source.reader, treatment)

@@ -31,6 +31,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 class Noise(Family):
     """Samples are noise, and it is noted how many are asked for at once."""
 
+    samplers = ("prior",)
+
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[int] = []
@@ -42,7 +44,7 @@ class Noise(Family):
 
 def test_samples_are_drawn_a_few_at_a_time_and_all_differ() -> None:
     family = Noise()
-    drawn = protocol.draw(family, torch.zeros(1, 3, 8, 8), 50, torch.Generator().manual_seed(0), "prior")
+    drawn = protocol.draw(family, {"input": torch.zeros(1, 3, 8, 8)}, 50, torch.Generator().manual_seed(0), "prior")
     assert family.asked == [20, 20, 10]
     assert len(torch.unique(drawn.flatten(1), dim=0)) == 50
 

@@ -354,12 +354,12 @@ def test_a_unit_file_that_is_lost_is_made_again(tmp_path: Path) -> None:
         return {p.name: p.read_bytes() for p in Path(plan.scratch).iterdir()}
 
     for item in items:
-        units.make(plan, centre(vectors))(item)
+        units.unit_worker(plan, centre(vectors))(item)
     wanted = bytes_of_all()
     for item in items:
         storage.remove(storage.join(plan.scratch, plan.name(item)))
         assert plan.items([0, 1, 2]) == [item]
-        units.make(plan, centre(vectors))(item)
+        units.unit_worker(plan, centre(vectors))(item)
         assert bytes_of_all() == wanted
 
 

@@ -77,7 +77,7 @@ def find(
     parts = Parts(plan, str(folder), vectors.part_rows, list(range(len(vectors.part_rows))))
     items = plan.items(parts.blocks())
     np.random.default_rng(shuffle).shuffle(items)
-    work = units.make(plan, centre(vectors))
+    work = units.unit_worker(plan, centre(vectors))
     for item in sorted(items, key=lambda item: item[0], reverse=True):  # all tiles, then all lists
         counts = work(item)
         folder_counts.append(counts)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import models
-from models.family import Group
+from models.group import Group
 from pipeline.artifacts import storage
 from pipeline.data import decode
 from pipeline.runs import checkpoint, package
@@ -84,7 +84,7 @@ def test_arrays_files_and_tables_give_the_same_samples(model_folder: str) -> Non
 
 def test_each_image_has_noise_of_its_own(model_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _load(model_folder)
-    family, seeds = model.unwrap_python_model().family, []
+    family, seeds = model.unwrap_python_model().run.family, []
     draw = family.sample
 
     def sample(x: Any, count: int, generator: torch.Generator, sampler: str) -> Any:

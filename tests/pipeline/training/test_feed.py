@@ -35,6 +35,9 @@ class Data:
     def row(self, i: int) -> dict[str, Any]:
         return {"key": self.keys[i], "label": "even" if i % 2 == 0 else "odd"}
 
+    def value(self, i: int, field: str) -> np.ndarray:
+        return self.image(i, field)
+
     def image(self, i: int, field: str) -> np.ndarray:
         self.reads += 1
         noise = np.random.default_rng(i).integers(0, 255, (self.side, self.side, 3), dtype=np.uint8)

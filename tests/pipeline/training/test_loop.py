@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import models.step
-from models.family import Draw
+from models.family import Draw, FieldSpec
 from models.step.training import StEP
 from pipeline.artifacts import storage
 from pipeline.runs import checkpoint
@@ -22,7 +22,7 @@ QUIET = Run(workers=0, threads=1, checkpoint_every=3, log_every=1, evaluate_ever
 
 
 def job(work: dict[str, str], output: Path, **changes: Any) -> Job:
-    made = Job("step", TINY, work["data"], str(output), neighbours=work["neighbours"], run=QUIET)
+    made = Job("step", TINY, work["data"], str(output), artifacts={"neighbours": work["neighbours"]}, run=QUIET)
     return replace(made, **changes)
 
 
@@ -60,7 +60,7 @@ def test_a_kill_between_checkpoints_costs_only_the_steps_since(
 ) -> None:
     update, calls = StEP.update, 0
 
-    def dies(self: StEP, draw: Draw, images: int) -> dict[str, float]:
+    def dies(self: StEP, draw: Draw, images: int) -> dict[str, torch.Tensor]:
         nonlocal calls
         calls += 1
         if calls == 6:
@@ -101,7 +101,7 @@ def test_a_run_that_saved_nothing_may_become_another(tiny_work: dict[str, str], 
 def test_label_maps_are_refused_where_pictures_are_read(
     tiny_work: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(models.step, "input_kind", lambda recipe: "labels")
+    monkeypatch.setattr(models.step, "fields", lambda recipe: {"input": FieldSpec("labels")})
     with pytest.raises(ValueError, match="its inputs are pictures, this family reads label maps"):
         fit(job(tiny_work, tmp_path))
 
@@ -124,9 +124,9 @@ def test_not_a_number_stops_the_run_with_step_name_and_checkpoint(
 ) -> None:
     update = StEP.update
 
-    def breaks(self: StEP, draw: Draw, images: int) -> dict[str, float]:
+    def breaks(self: StEP, draw: Draw, images: int) -> dict[str, torch.Tensor]:
         found = update(self, draw, images)
-        return {**found, "triplet": float("nan")} if images >= 12 else found
+        return {**found, "triplet": torch.tensor(torch.nan)} if images >= 12 else found
 
     monkeypatch.setattr(StEP, "update", breaks)
     with pytest.raises(

@@ -140,7 +140,7 @@ def test_a_killed_actors_share_is_done_again(
     work: dict[str, str], trained: Path, tmp_path: Path, ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = match.run(config(work, trained, tmp_path / "whole"))
-    make, marker = matches.make, str(tmp_path / "killed")
+    make, marker = matches.shard_matcher, str(tmp_path / "killed")
 
     def dies_once(*given: Any) -> Any:
         search = make(*given)
@@ -153,7 +153,7 @@ def test_a_killed_actors_share_is_done_again(
 
         return work
 
-    monkeypatch.setattr(matches, "make", dies_once)
+    monkeypatch.setattr(matches, "shard_matcher", dies_once)
     assert match.run(config(work, trained, tmp_path / "killed-once")) == whole
     assert Path(marker).exists()
     assert parts(tmp_path / "killed-once") == parts(tmp_path / "whole")
@@ -186,7 +186,9 @@ def test_follow_ups_resume_and_match_alike(work: dict[str, str], tmp_path: Path,
     pair = Images(data).centred([5], ("input", "target"), TINY.frame)
     for name, column in family.search(pair, [noise_seed(0, 4, 5)]).items():
         assert torch.equal(column[0], table[name][5]), name
-    further = job(work, tmp_path / "on", recipe=replace(recipe, adaptive_gamma=0.0), matches=str(tmp_path / "m"))
+    further = job(
+        work, tmp_path / "on", recipe=replace(recipe, adaptive_gamma=0.0), artifacts={"matches": str(tmp_path / "m")}
+    )
     fit(replace(further, start=begun(tmp_path / "whole")))
     assert ("all_rejected" in card["notes"]) == (kind == "projected")
     if kind == "levels":
@@ -217,7 +219,9 @@ def test_the_sheet_shows_the_samples_that_the_distances_are_of(
 
 def test_training_on_given_matches_uses_them(work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None) -> None:
     match.run(config(work, trained, tmp_path / "m"))
-    further = job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=replace(TINY, settle_images=0))
+    further = job(
+        work, tmp_path / "run", artifacts={"matches": str(tmp_path / "m")}, recipe=replace(TINY, settle_images=0)
+    )
     for start in ({}, {"crn": str(trained / "stages" / "imle.pt")}):
         with pytest.raises(
             ValueError, match=r"--matches .* are samples of the checkpoint with sha256 \w+: begin from it"
@@ -262,7 +266,9 @@ def test_starting_from_another_runs_stage(work: dict[str, str], tmp_path: Path) 
         moved = (after - before)[:, -2:].abs().max() / before[:, :-2].square().mean().sqrt()
         assert bool(moved > 3) == (stage == "crn")  # N(0, (5 r)^2); a step of Adam moves by its rate
     fit(job(work, tmp_path / "from-imle", recipe=replace(first, crn_images=0), start=start))
-    plain = evaluate.Config(str(tmp_path / "from-imle"), work["data"], str(tmp_path / "e"), "random", net="vgg19")
+    plain = evaluate.Config(
+        run=str(tmp_path / "from-imle"), data=work["data"], output=str(tmp_path / "e"), weights="random", net="vgg19"
+    )
     figures = evaluate.run(replace(plain, layers=("relu1_1",), limit=6, inputs=2, samples=2))
     assert "prior/precision_vgg_k3" in figures
 
@@ -272,7 +278,7 @@ def test_settle_searches_by_itself(work: dict[str, str], trained: Path, tmp_path
     match.run(config(work, trained, tmp_path / "m"))
     recipe = replace(TINY, imle_images=16, settle_images=16)
     with pytest.raises(Stopped):
-        further = job(work, tmp_path / "run", matches=str(tmp_path / "m"), recipe=recipe, stop_after=5)
+        further = job(work, tmp_path / "run", artifacts={"matches": str(tmp_path / "m")}, recipe=recipe, stop_after=5)
         fit(replace(further, start=begun(trained)))
     state = checkpoint.latest(str(tmp_path / "run"))
     assert state is not None and state["stage"] == "settle"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jobs import rarity as job
 from jobs import shard
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
@@ -94,22 +95,22 @@ def test_the_artifact_is_the_same_for_any_number_of_workers(tmp_path: Path, ray_
     root = make_data(tmp_path)
     cards = []
     for workers in (1, 2):
-        options = rarity.Config(data=root, output=str(tmp_path / str(workers)), classes=3, least=5, workers=workers)
-        cards.append(rarity.run(options))
-    assert cards[0] == cards[1] == rarity.run(options)
+        options = job.Config(data=root, output=str(tmp_path / str(workers)), classes=3, least=5, workers=workers)
+        cards.append(job.run(options))
+    assert cards[0] == cards[1] == job.run(options)
     assert cards[0]["notes"]["estimated"] == [True] * 3
     table, _ = rarity.load(str(tmp_path / "1"), DataSet(root))
     assert table["rarity"].shape == (9, 3) and bool((table["mask"].max(1).values == 1).all())
     area = cards[0]["notes"]["area"]
     assert table["classes"][0].tolist() == sorted(range(3), key=lambda c: -area[c])
     with pytest.raises(ValueError, match="label id 2: there are 2 classes"):
-        rarity.run(rarity.Config(data=root, output=str(tmp_path / "few"), classes=2, workers=1))
+        job.run(job.Config(data=root, output=str(tmp_path / "few"), classes=2, workers=1))
 
 
 def test_of_another_data_set_or_without_labels(tmp_path: Path, no_ray: None, tiny_work: dict[str, str]) -> None:
     root = make_data(tmp_path)
-    rarity.run(rarity.Config(data=root, output=str(tmp_path / "r"), classes=3, workers=1))
+    job.run(job.Config(data=root, output=str(tmp_path / "r"), classes=3, workers=1))
     with pytest.raises(ValueError, match="another data set or split"):
         rarity.load(str(tmp_path / "r"), DataSet(tiny_work["data"]))
     with pytest.raises(ValueError, match="its inputs are no label maps"):
-        rarity.run(rarity.Config(data=tiny_work["data"], output=str(tmp_path / "s"), classes=3))
+        job.run(job.Config(data=tiny_work["data"], output=str(tmp_path / "s"), classes=3))

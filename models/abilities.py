@@ -1,0 +1,131 @@
+"""What a trained family can be asked for, one protocol an ability.
+
+A job asks for the ability and never for the family's name: `require(family, DrawsSamples, "jobs.sample")`. A family has
+an ability by having its methods; nothing is declared. Everything here runs on one process, with the averaged weights.
+`given` is a batch with the fields that the family `reads`, and `"index"`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from models.family import Batch, Family
+
+
+@runtime_checkable
+class DrawsSamples(Protocol):
+    """draws samples"""
+
+    samplers: tuple[str, ...]
+    """Ways to draw, by name; the first is the default."""
+
+    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+        """`B count C H W` in [-1, 1]: `count` outputs for each row of `given`. `generator` is a CPU generator."""
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """reconstructs a target from its own code"""
+
+    def reconstruct(self, batch: Batch) -> Tensor:
+        """`B C H W` in [-1, 1]: the output with the target's own code."""
+
+
+@runtime_checkable
+class EncodesStyle(Protocol):
+    """encodes and decodes a style"""
+
+    def codes(self, images: Tensor) -> Tensor:
+        """`B D`: the style codes of pictures `B C H W`."""
+
+    def generate(self, given: Batch, code: Tensor) -> Tensor:
+        """`B C H W` in [-1, 1]: the output for given codes `B D`."""
+
+
+@runtime_checkable
+class GivesLikelihood(Protocol):
+    """gives a likelihood"""
+
+    def log_prob(self, batch: Batch) -> Tensor:
+        """float64 `B`: log-probability of each row's target, nats."""
+
+    def dimensions(self) -> int:
+        """Numbers of one target (C x H x W): bits per dimension = -log_prob / (dimensions ln 2)."""
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """completes a picture"""
+
+    def complete(self, batch: Batch, known: Tensor, generator: torch.Generator) -> Tensor:
+        """`B C H W` in [-1, 1]: the target with what is not `known` (bool `B H W`) drawn anew."""
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """answers questions"""
+
+    answers: tuple[str, ...]
+    """The vocabulary of answers."""
+
+    def answer(self, given: Batch) -> Tensor:
+        """float `B K`: a score for each answer of the vocabulary; the highest is the family's."""
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """embeds two fields in one space"""
+
+    embedded: tuple[str, str]
+    """The two fields, e.g. ("image", "caption"); similarity is the inner product."""
+
+    def embed(self, batch: Batch, field: str) -> Tensor:
+        """`B D`: the vectors of one of the two fields."""
+
+
+@runtime_checkable
+class JudgesSet(Protocol):
+    """judges a whole set"""
+
+    def judge(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Figures of all held-out batches together, where a mean over batches would be another number."""
+
+
+ABILITIES: tuple[type, ...] = (
+    DrawsSamples,
+    Reconstructs,
+    EncodesStyle,
+    GivesLikelihood,
+    Completes,
+    Answers,
+    Embeds,
+    JudgesSet,
+)
+
+A = TypeVar("A")
+
+
+def described(ability: type) -> str:
+    """The ability in words: "draws samples"."""
+    return (ability.__doc__ or ability.__name__).strip()
+
+
+def can(family: Family) -> list[str]:
+    """What the family can do, in words."""
+    return [described(ability) for ability in ABILITIES if isinstance(family, ability)]
+
+
+def require(family: Family, ability: type[A], job: str) -> A:
+    """The family, known to have the ability.
+
+    Raises:
+        ValueError: it has not; the message lists what it can.
+    """
+    if not isinstance(family, ability):
+        there = ", ".join(can(family)) or "nothing that a job asks for"
+        raise ValueError(f"{job} needs a family that {described(ability)}; this one: {there}")
+    return family

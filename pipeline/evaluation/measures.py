@@ -1,0 +1,250 @@
+"""What can be measured of a finished run. Each measure says which abilities and which fields it needs; those that fit
+are taken, and nothing is loaded that none of them asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.abilities import Answers, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
+from pipeline.artifacts import storage
+from pipeline.data.order import picks, rows_for_sheets
+from pipeline.data.tensors import is_blank, to_uint8
+from pipeline.evaluation import metrics, protocol
+from pipeline.evaluation.protocol import Protocol
+from pipeline.evaluation.setting import Setting, part
+from pipeline.runs import checkpoint
+from pipeline.runs.checkpoint import note
+from pipeline.runs.sampler import seeded
+from pipeline.tracking import sheets
+
+SHEET_SAMPLES, SHEET_COLUMNS = 9, 3
+
+Figures = dict[str, float | str]
+
+
+@dataclass
+class Found:
+    """Figures and pictures by name."""
+
+    figures: Figures = field(default_factory=dict)
+    sheets: dict[str, Image.Image] = field(default_factory=dict)
+
+
+class Measure(Interface):
+    """One measure."""
+
+    name: str
+    ability: type
+    """What the family must be able to do."""
+    fields: Mapping[str, str]
+    """Field -> kind that the data set must have."""
+
+    def __call__(self, setting: Setting) -> Found:
+        """Measure; pictures are made within `torch.no_grad`."""
+
+
+class Reconstruction:
+    """The output with the target's own code, at the end of each stage that trains on pictures of samples."""
+
+    name: str = "reconstruction"
+    ability: type = Reconstructs
+    fields: Mapping[str, str] = {"target": "image"}
+
+    def __call__(self, setting: Setting) -> Found:
+        found = Found()
+        for stage in setting.family.stages:
+            read = next(iter(setting.family.streams(stage.name).values())).fields
+            if not {"target", *setting.family.reads} <= set(read):
+                continue  # a stage that makes no pictures
+            if not storage.exists(checkpoint.stage_path(setting.folder, stage.name) + ".json"):
+                continue  # taken over from another run
+            there, _ = checkpoint.restore(setting.folder, stage.name)
+            assert isinstance(there, Reconstructs)
+            rebuilt = protocol.reconstruction(there, setting.pairs, setting.distances, setting.options.swaps)
+            found.figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
+        return found
+
+
+class Samples:
+    """Of each way to draw: diversity, distance to the truth, precision and recall, a sheet; where there are label maps,
+    how well a segmenter reads them back."""
+
+    name: str = "samples"
+    ability: type = DrawsSamples
+    fields: Mapping[str, str] = {"target": "image"}
+
+    def __call__(self, setting: Setting) -> Found:
+        found, family = Found(), setting.family
+        assert isinstance(family, DrawsSamples)
+        if setting.labels is not None:
+            found.figures |= setting.agreement("segmenter_{}_real", setting.pairs["target"])
+        for sampler in setting.options.samplers or family.samplers:
+            measured, one, rows = self._one(setting, family, sampler)
+            if setting.labels is not None:
+                measured |= setting.agreement("segmentation_{}", one)
+            found.figures.update({f"{sampler}/{name}": value for name, value in measured.items()})
+            if rows:
+                found.sheets[f"samples-{sampler}"] = _sheet(
+                    rows, f"Samples: {sampler}", note(dict(setting.run.described))
+                )
+        return found
+
+    @staticmethod
+    def _one(setting: Setting, family: DrawsSamples, sampler: str) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
+        """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the
+        true images; those samples (`N 3 H W`); the sheet's rows."""
+        options, pairs = setting.options, setting.pairs
+        own = Protocol(options.inputs or 20, options.samples or 10, "consecutive")
+        rule = protocol.PROTOCOLS.get(options.protocol, own)
+        chosen = picks(len(pairs["target"]), rule.inputs)
+        labels = [setting.data.labels[i] for i in chosen]
+        judged = pairs["input"] if "input" in pairs else pairs["target"]
+        shown = rows_for_sheets(options.sheet, labels, lambda i: is_blank(to_uint8(judged[chosen[i]])))
+        on_sheet = {chosen[i] for i in shown}
+        rows: list[list[np.ndarray]] = []
+
+        def drawn() -> Iterator[tuple[Tensor, Tensor]]:
+            for i in chosen:
+                generator = seeded(options.seed, sampler, str(i))
+                samples = protocol.draw(family, part(pairs, slice(i, i + 1)), rule.samples, generator, sampler)
+                if i in on_sheet:
+                    pictures = [pairs[name][i] for name in ("input", "target") if name in pairs]
+                    shown = [to_uint8(x) for x in samples[:SHEET_SAMPLES]]
+                    rows.append([*map(to_uint8, pictures), sheets.mosaic(shown, SHEET_COLUMNS)])
+                yield samples, pairs["target"][i]
+
+        means, seen = protocol.judge(drawn(), setting.distances, rule.pairs, setting.vgg)
+        mark = f"diversity_{options.protocol}-{len(chosen)}x{rule.compared}_"
+        found: Figures = {name.replace("diversity_", mark, 1): value for name, value in means.items()}
+        found["diversity_protocol"] = (
+            f"{options.protocol}: {len(chosen)} inputs x {rule.samples} samples, {rule.compared} {rule.pairs} "
+            f"pairs of each, {len(chosen) * rule.compared} in all"
+        )
+        true = protocol.features(setting.vgg, pairs["target"])
+        found[f"recall_vgg_k3_of_{rule.samples}"] = metrics.covered(true[chosen], seen)
+        one = torch.cat(
+            [
+                family.sample(batch, 1, seeded(options.seed, sampler, "one", str(i)), sampler)[:, 0]
+                for i, batch in enumerate(protocol.batches(pairs))
+            ]
+        )
+        precision, recall = metrics.precision_recall(true, protocol.features(setting.vgg, one))
+        return {**found, "precision_vgg_k3": precision, "recall_vgg_k3": recall}, one, rows
+
+
+class Likelihood:
+    """Negative log-likelihood of the held-out targets: nats an image, and bits per dimension."""
+
+    name: str = "likelihood"
+    ability: type = GivesLikelihood
+    fields: Mapping[str, str] = {"target": "image"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family = setting.family
+        assert isinstance(family, GivesLikelihood)
+        nats = -float(torch.cat([family.log_prob(batch) for batch in setting.batches()]).double().mean())
+        return Found({"nats": nats, "bits_per_dimension": nats / (family.dimensions() * math.log(2))})
+
+
+class Answering:
+    """Share of questions whose best-scored answer somebody gave; and VQA's simple rule, min(n / 3, 1) of n people."""
+
+    name: str = "answers"
+    ability: type = Answers
+    fields: Mapping[str, str] = {"answers": "answers"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, right, agreed = setting.family, list[float](), list[float]()
+        assert isinstance(family, Answers)
+        for batch in setting.batches():
+            best = family.answer(batch).argmax(1)
+            given = batch["answers"].gather(1, best[:, None].cpu())[:, 0]
+            right += (given > 0).double().tolist()
+            agreed += (given / 3).clamp(max=1).double().tolist()
+        return Found({"accuracy_any": float(np.mean(right)), "accuracy_simple_vqa": float(np.mean(agreed))})
+
+
+class Retrieval:
+    """Recall at 1, 5, 10 and median rank both ways, among the measured samples."""
+
+    name: str = "retrieval"
+    ability: type = Embeds
+    fields: Mapping[str, str] = {}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, found = setting.family, Found()
+        assert isinstance(family, Embeds)
+        sides: dict[str, list[Tensor]] = {name: [] for name in family.embedded}
+        for batch in setting.batches():
+            for name, kept in sides.items():
+                kept.append(family.embed(batch, name).double())
+        first, second = (torch.cat(sides[name]) for name in family.embedded)
+        for name, scores in ((family.embedded[1], first @ second.T), (family.embedded[0], second @ first.T)):
+            own = scores.diagonal()[:, None]
+            rank = (scores > own).sum(1) + 1
+            found.figures |= {f"recall{k}_{name}": float((rank <= k).double().mean()) for k in (1, 5, 10)}
+            found.figures[f"median_rank_{name}"] = float(rank.double().median())
+        return found
+
+
+class WholeSet:
+    """What the family itself says of the whole held-out set."""
+
+    name: str = "set"
+    ability: type = JudgesSet
+    fields: Mapping[str, str] = {}
+
+    def __call__(self, setting: Setting) -> Found:
+        assert isinstance(setting.family, JudgesSet)
+        return Found(dict(setting.family.judge(setting.batches())))
+
+
+MEASURES: tuple[Measure, ...] = (Reconstruction(), Samples(), Likelihood(), Answering(), Retrieval(), WholeSet())
+
+
+def fitting(setting: Setting) -> tuple[list[Measure], dict[str, str]]:
+    """The measures that fit the run and the data set; of the others, name -> why not."""
+    fit, why = [], {}
+    for measure in MEASURES:
+        there = {name: f.kind for name, f in setting.data.fields.items()}
+        missing = [f"{name} ({kind})" for name, kind in measure.fields.items() if there.get(name) != kind]
+        if not isinstance(setting.family, measure.ability):
+            why[measure.name] = f"the family is none that {described(measure.ability)}"
+        elif missing:
+            why[measure.name] = f"the data set has no field {', '.join(missing)}"
+        else:
+            fit.append(measure)
+    return fit, why
+
+
+def measure(setting: Setting) -> Found:
+    """All measures that fit.
+
+    Raises:
+        ValueError: none does; the message says of each why.
+    """
+    chosen, why = fitting(setting)
+    if not chosen:
+        raise ValueError("nothing to measure: " + "; ".join(f"{name}: {reason}" for name, reason in why.items()))
+    found = Found({"images": float(setting.count)})
+    with torch.no_grad():
+        for one in chosen:
+            result = one(setting)
+            found.figures |= result.figures
+            found.sheets |= result.sheets
+    return found
+
+
+def _sheet(rows: list[list[np.ndarray]], title: str, note: str) -> Image.Image:
+    side = max(rows[0][-1].shape[:2])
+    cell = side * max(1, round(320 / side))  # a whole multiple: no pixel of a mosaic is drawn wider than another
+    columns = ["input", "truth", "samples"][-len(rows[0]) :]
+    return sheets.sheet(rows, [], columns, title, note, cell)

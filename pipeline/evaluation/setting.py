@@ -1,0 +1,185 @@
+"""What the measures of one evaluation share: the run, the held-out samples, the networks; each made when first asked
+for, so that nothing is loaded that no measure wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.common.lpips import BACKBONES, Version, open_lpips
+from models.common.segmenter import Segmenter
+from models.common.vgg import VGG
+from models.family import Batch, Family, PerceptualRecipe
+from pipeline.artifacts import storage
+from pipeline.data.images import Images
+from pipeline.data.shards import DataSet
+from pipeline.evaluation import metrics, protocol, segmentation
+from pipeline.evaluation.protocol import Distances
+from pipeline.runs.sampler import Run
+from pipeline.style.weights import Weights, load_weights, of_recipe
+
+VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How the measures measure."""
+
+    weights: str = "torchvision"
+    """VGG checkpoint of the perceptual distance and of the features: path, URL, `torchvision`, or `random`."""
+    net: Literal["", "vgg16", "vgg19"] = ""
+    """Its network; none: the recipe's."""
+    layers: tuple[str, ...] = ()
+    """Its layers, where --net is given."""
+    limit: int = 200
+    """Held-out samples measured, from the first."""
+    protocol: Literal["own", "bicyclegan", "imle"] = "own"
+    """Of diversity: `bicyclegan`, 100 inputs x 20 samples, each with the next; `imle`, 100 inputs x 80 samples in 40
+    pairs; `own`, --inputs x --samples, each with the next."""
+    inputs: int = 0
+    """--protocol own: inputs; 0: 20."""
+    samples: int = 0
+    """--protocol own: samples of each; 0: 10."""
+    samplers: tuple[str, ...] = ()
+    """Ways to draw; none: all that the family has."""
+    swaps: int = 24
+    """Samples among which every code is tried on every input."""
+    sheet: int = 4
+    """Inputs on each sampler's sheet; 0: no sheet."""
+    labels: str = ""
+    """Data set with the label maps of the same photographs; none: the run's own, where its inputs are label maps."""
+    segmenter: str = ""
+    """segmenter.pt of another evaluation on the same label maps; none: trained on them, or this folder's."""
+    segmenter_steps: int = 600
+    """Batches of 16 that it is trained with; 0: no segmenter."""
+    lpips: tuple[Literal["alex", "vgg", "squeeze"], ...] = ()
+    """LPIPS networks to measure with, versions 0.0 and 0.1."""
+    lpips_weights: str = ""
+    """Folder of LPIPS' own weights: torchvision's backbone files, and the linear layers as v0.1/alex.pth."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.protocol != "own" and (self.inputs or self.samples):
+            raise ValueError(f"--protocol {self.protocol} has its own --inputs and --samples: leave them out")
+        if self.inputs < 0 or self.samples < 0 or self.samples == 1:
+            raise ValueError(f"--inputs {self.inputs}, --samples {self.samples}: give at least 1 and 2, or 0")
+        if self.sheet < 0 or self.segmenter_steps < 0 or self.limit < 1:
+            given = f"--limit {self.limit}, --sheet {self.sheet}, --segmenter-steps {self.segmenter_steps}"
+            raise ValueError(f"{given}: give at least 1, 0, 0")
+
+
+class Setting:
+    """One run on one data set."""
+
+    def __init__(self, run: Run, folder: str, data: DataSet, output: str, options: Options) -> None:
+        """`folder`: of the run; `output`: where a segmenter is kept."""
+        self.run, self.folder, self.data, self.output, self.options = run, folder, data, output, options
+        self.notes: dict[str, Any] = {}
+        """What evaluation.json says beside the figures: weights, segmenter."""
+
+    @property
+    def family(self) -> Family:
+        return self.run.family
+
+    @cached_property
+    def images(self) -> Images:
+        return self.run.images(self.data)
+
+    @property
+    def count(self) -> int:
+        """Held-out samples that are measured."""
+        return min(len(self.data), self.options.limit)
+
+    def batches(self, size: int = protocol.BATCH) -> Iterator[Batch]:
+        """All measured samples with all their fields, centred, in key order."""
+        for start in range(0, self.count, size):
+            positions = range(start, min(start + size, self.count))
+            yield self.images.centred(positions, list(self.data.fields), self.run.frame)
+
+    @cached_property
+    def pairs(self) -> Batch:
+        """The measured samples' pictures (`input`, where there is one, and `target`), and the fields that the family
+        reads: one batch."""
+        names = {"target", *self.family.reads} & set(self.data.fields)
+        found = [{n: v for n, v in b.items() if n in names or n == "index"} for b in self.batches()]
+        return {name: torch.cat([b[name] for b in found]) for name in found[0]}
+
+    @cached_property
+    def _network(self) -> tuple[VGG, Weights]:
+        recipe, options = self.family.recipe, self.options
+        if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers and not options.net:
+            found = of_recipe(options.weights, recipe)
+        else:
+            layers = options.layers or ("relu1_2", "relu2_2", "relu3_1")
+            found = load_weights(options.weights, options.net or "vgg19", layers)
+        self.notes["weights"] = str(found[1])
+        return found
+
+    @property
+    def vgg(self) -> VGG:
+        return self._network[0]
+
+    @cached_property
+    def distances(self) -> Distances:
+        """Name -> distance of two pictures, a few at a time."""
+        vgg, origin = self._network
+        found: dict[str, metrics.Distance] = {
+            "pixels_l1": metrics.pixel_distance,
+            metrics.perceptual_name(vgg, origin.identity): partial(metrics.perceptual_distance, vgg),
+        }
+        where = self.options.lpips_weights
+        for net in self.options.lpips:
+            for version in VERSIONS:
+                measure = open_lpips(net, version, f"{where}/{BACKBONES[net][0]}", f"{where}/v{version}/{net}.pth")
+                found[measure.name] = measure
+        return {name: protocol.batched(distance) for name, distance in found.items()}
+
+    @cached_property
+    def _labelled(self) -> tuple[DataSet, Tensor] | None:
+        options = self.options
+        field = self.data.fields.get("input")
+        if not options.labels and (field is None or field.kind != "labels"):
+            return None
+        data = DataSet(storage.absolute(options.labels, "--labels"), self.data.split) if options.labels else self.data
+        return data, protocol.labels_of(data, self.data, self.count, self.run.frame)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Label ids `N H W` of the measured samples; None where there are none, or without a segmenter."""
+        if not self.options.segmenter and not self.options.segmenter_steps:
+            return None
+        return self._labelled[1] if self._labelled else None
+
+    @cached_property
+    def segmenter(self) -> Segmenter:
+        """Raises ValueError: without label maps, or one of another data set was given."""
+        if self._labelled is None:
+            raise ValueError("no label maps: give --labels")
+        split, options = str(self.run.described["inputs"]["split"]), self.options
+        data = DataSet(self._labelled[0].root, split)
+        with torch.enable_grad():  # it may be trained here
+            if options.segmenter:
+                path = storage.absolute(options.segmenter, "--segmenter")
+                found, facts = segmentation.given(path, data, self.run.frame)
+            else:
+                path = storage.join(self.output, "segmenter.pt")
+                found, facts = segmentation.kept(path, data, self.run.frame, options.segmenter_steps, options.seed)
+        self.notes["segmenter"] = facts
+        return found
+
+    def agreement(self, name: str, pictures: Tensor) -> dict[str, float]:
+        """How well the segmenter reads the labels back from pictures of the measured samples."""
+        assert self.labels is not None
+        accuracy, overlap = metrics.agreement(segmentation.read_labels(self.segmenter, pictures), self.labels)
+        return {name.format("accuracy"): accuracy, name.format("miou"): overlap}
+
+
+def part(batch: Batch, positions: Sequence[int] | slice | np.ndarray | Tensor) -> Batch:
+    """Some rows of a batch."""
+    return {name: value[positions] for name, value in batch.items()}

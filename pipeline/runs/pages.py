@@ -1,0 +1,64 @@
+"""The pages that a finished run can show: samples, style transfer, a walk between two styles, the map of styles,
+answers. Each needs an ability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+from models.abilities import Answers, DrawsSamples, EncodesStyle
+from pipeline.data.order import picks
+from pipeline.data.tensors import to_tensor, to_uint8
+from pipeline.runs.sampler import Row, flatten, sample
+from pipeline.tracking import sheets
+
+Named = tuple[str, np.ndarray]
+"""A picture (uint8 `H W 3`) with its name."""
+
+
+@torch.no_grad()
+def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str, seed: int, note: str) -> Image.Image:
+    """A row an input, `count` samples each."""
+    drawn = [sample(family, row.given, row.name, count, sampler, seed) for row in rows]
+    cells = [[*row.shown, *pictures] for row, pictures in zip(rows, drawn, strict=True)]
+    inputs = ["input", *(f"input {i + 2}" for i in range(len(rows[0].shown) - 1))][: len(rows[0].shown)]
+    columns = [*inputs, *(f"{sampler} {i + 1}" for i in range(count))]
+    names = [f"{row.name}\n{row.label or ''}".strip() for row in rows]
+    return sheets.sheet(cells, names, columns, f"Samples: {sampler}", note)
+
+
+@torch.no_grad()
+def styles(
+    family: EncodesStyle, rows: Sequence[Row], given: Sequence[Named], note: str, limit: int
+) -> dict[str, Image.Image]:
+    """Transfer (rows = inputs, columns = styles), the walk between the first and the last style, the map of all."""
+    code = torch.cat([family.codes(to_tensor([image])) for _, image in given])
+    chosen = picks(len(given), limit)
+    cells: list[list[np.ndarray | None]] = [[None, *(given[i][1] for i in chosen)]]
+    for row in rows:
+        out = [family.generate(row.given, code[i : i + 1]) for i in chosen]
+        cells.append([*row.shown[:1], *(to_uint8(x[0]) for x in out)])
+    columns = ["", *(given[i][0] for i in chosen)]
+    made = {"transfer": sheets.sheet(cells, ["style", *(r.name for r in rows)], columns, "Style transfer", note)}
+    steps = np.linspace(0, 1, 9)
+    mixed = [torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None] for t in steps]
+    walk = [to_uint8(family.generate(rows[0].given, one)[0]) for one in mixed]
+    title = f"From {given[chosen[0]][0]} to {given[chosen[-1]][0]}"
+    made["interpolation"] = sheets.strip(walk, [f"{t:.2f}" for t in steps], title, note)
+    if len(given) > 2:
+        made["style-map"] = sheets.style_map(flatten(code), [image for _, image in given], "Style codes", note)
+    return made
+
+
+@torch.no_grad()
+def answers(family: Answers, rows: Sequence[Row], count: int) -> list[dict[str, object]]:
+    """Of each row its name and the `count` best answers with their scores."""
+    found: list[dict[str, object]] = []
+    for row in rows:
+        scores, places = family.answer(row.given)[0].float().sort(descending=True, stable=True)
+        best = [(family.answers[int(p)], float(s)) for s, p in zip(scores[:count], places[:count], strict=True)]
+        found.append({"row": row.name, "answers": [{"answer": a, "score": s} for a, s in best]})
+    return found
