@@ -1,7 +1,7 @@
 """Dual Attention Networks (Nam, Ha, Kim, CVPR 2017, arXiv 1611.00471): K steps of visual and textual attention.
 
 Equation numbers in words: h = tanh(W v) * tanh(W_m m), attention = softmax(W_h h), context = weighted sum. Every step
-has weights of its own. Dropout generators come last: None in evaluation.
+has weights of its own. A step's dropout masks come last: None in evaluation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from models.vqa.layers import Generator, dropout, embedding, linear, lstm, run
+from models.vqa.layers import Masks, dropout, embedding, linear, lstm, run
 
 
 class Words(nn.Module):
@@ -25,10 +25,10 @@ class Words(nn.Module):
         self.share = share
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], generator: Generator | None
+        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], masks: Masks | None
     ) -> Float[Tensor, "b t h"]:
         """0 behind each text's end."""
-        out, _, _ = run(self.lstm, dropout(self.embed(tokens), self.share, generator), lengths)
+        out, _, _ = run(self.lstm, dropout(self.embed(tokens), self.share, masks), lengths)
         forward, backward = out.chunk(2, dim=2)
         return forward + backward
 
@@ -54,11 +54,11 @@ class Attention(nn.Module):
         places: Float[Tensor, "b n w"],
         memory: Float[Tensor, "b m"],
         there: Bool[Tensor, "b n"] | None,
-        generator: Generator | None,
+        masks: Masks | None,
     ) -> tuple[Float[Tensor, "b w"], Float[Tensor, "b n"]]:
         """`there`: places that count; None: all do."""
         h = torch.tanh(self.place(places)) * torch.tanh(self.memory(memory))[:, None]  # B N H
-        scores = self.score(dropout(h, self.share, generator))[..., 0]
+        scores = self.score(dropout(h, self.share, masks))[..., 0]
         if there is not None:
             scores = scores.masked_fill(~there, -torch.inf)
         weights = scores.softmax(1)
@@ -93,10 +93,10 @@ class Steps(nn.Module):
         return u.sum(1) / lengths[:, None].to(u)  # u is 0 behind the end
 
     def look(
-        self, step: int, regions: Float[Tensor, "b n d"], memory: Float[Tensor, "b h"], generator: Generator | None
+        self, step: int, regions: Float[Tensor, "b n d"], memory: Float[Tensor, "b h"], masks: Masks | None
     ) -> tuple[Float[Tensor, "b h"], Float[Tensor, "b n"]]:
         """Step `step` (from 1): v(k) and its attention."""
-        context, weights = self.see[step - 1](regions, memory, None, generator)
+        context, weights = self.see[step - 1](regions, memory, None, masks)
         return torch.tanh(self.project[step](context)), weights
 
 
@@ -114,20 +114,20 @@ class Reasoning(Steps):
         tokens: Int[Tensor, "b t"],
         lengths: Int[Tensor, " b"],
         regions: Float[Tensor, "b n d"],
-        generator: Generator | None = None,
+        masks: Masks | None = None,
     ) -> tuple[Float[Tensor, "b a"], Maps]:
         """Scores of the answers (before softmax), and what was looked at."""
-        u, there = self.words(tokens, lengths, generator), present(tokens, lengths)
+        u, there = self.words(tokens, lengths, masks), present(tokens, lengths)
         memory = self.first_image(regions) * self.first_text(u, lengths)
         seen: list[Tensor] = []
         read: list[Tensor] = []
         for step in range(1, len(self.see) + 1):
-            v, alpha = self.look(step, regions, memory, generator)
-            text, beta = self.read[step - 1](u, memory, there, generator)
+            v, alpha = self.look(step, regions, memory, masks)
+            text, beta = self.read[step - 1](u, memory, there, masks)
             memory = memory + v * text
             seen.append(alpha)
             read.append(beta)
-        scores: Tensor = self.answer(dropout(memory, self.share, generator))
+        scores: Tensor = self.answer(dropout(memory, self.share, masks))
         return scores, Maps(torch.stack(seen, 1), torch.stack(read, 1))
 
 
@@ -136,27 +136,27 @@ class Matching(Steps):
     their similarity is S = sum over k = 0 ... K of v(k) . u(k), the inner product of the joined vectors z."""
 
     def image(
-        self, regions: Float[Tensor, "b n d"], generator: Generator | None = None
+        self, regions: Float[Tensor, "b n d"], masks: Masks | None = None
     ) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b k n"]]:
         """z_v = [v(0); ...; v(K)], and what was looked at."""
         found, maps = [self.first_image(regions)], []
         memory = found[0]
         for step in range(1, len(self.see) + 1):
-            v, weights = self.look(step, regions, memory, generator)
+            v, weights = self.look(step, regions, memory, masks)
             memory = memory + v
             found.append(v)
             maps.append(weights)
         return torch.cat(found, 1), torch.stack(maps, 1)
 
     def text(
-        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], generator: Generator | None = None
+        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], masks: Masks | None = None
     ) -> tuple[Float[Tensor, "b z"], Float[Tensor, "b k t"]]:
         """z_u = [u(0); ...; u(K)], and what was read."""
-        u, there = self.words(tokens, lengths, generator), present(tokens, lengths)
+        u, there = self.words(tokens, lengths, masks), present(tokens, lengths)
         found, maps = [self.first_text(u, lengths)], []
         memory = found[0]
         for attention in self.read:
-            text, weights = attention(u, memory, there, generator)
+            text, weights = attention(u, memory, there, masks)
             memory = memory + text
             found.append(text)
             maps.append(weights)

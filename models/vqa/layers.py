@@ -9,19 +9,28 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-Generator = torch.Generator
+
+class Masks:
+    """The dropout masks of one step, drawn on the CPU: the same on any device, and for any number of workers, since
+    each draws the whole global batch's and takes its own rows."""
+
+    def __init__(self, generator: torch.Generator, rank: int = 0, world: int = 1) -> None:
+        self.generator, self.rank, self.world = generator, rank, world
+
+    def __call__(self, x: Tensor, share: float) -> Tensor:
+        """`x` with about `share` of its numbers set to 0 and the others divided by 1 - share."""
+        rows = len(x)
+        drawn = torch.rand((rows * self.world, *x.shape[1:]), generator=self.generator)
+        kept = drawn[self.rank * rows : (self.rank + 1) * rows] >= share
+        return x * kept.to(x.device, x.dtype) / (1 - share)
 
 
-def dropout(x: Tensor, share: float, generator: Generator | None) -> Tensor:
-    """`x` with about `share` of its numbers set to 0 and the others divided by 1 - share. Masks are drawn on the CPU,
-    so that they are the same on any device; no generator: no dropout."""
-    if generator is None or not share:
-        return x
-    kept = torch.rand(x.shape, generator=generator) >= share
-    return x * kept.to(x.device, x.dtype) / (1 - share)
+def dropout(x: Tensor, share: float, masks: Masks | None) -> Tensor:
+    """No masks: no dropout."""
+    return x if masks is None or not share else masks(x, share)
 
 
-def start(net: nn.Module, generator: Generator, edge: float = 0.0) -> None:
+def start(net: nn.Module, generator: torch.Generator, edge: float = 0.0) -> None:
     """Draw all weights anew, evenly from (-edge, edge). 0: from (-1 / sqrt(n), 1 / sqrt(n)) with n the inputs of a
     linear layer, or the hidden units of an LSTM, and word vectors from N(0, 1): PyTorch's usual ones."""
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """The baselines of Antol et al. (ICCV 2015, section 5.2): a channel for the question, one for the image, a classifier.
 
-Each takes a dropout generator last: None in evaluation.
+Each takes a step's dropout masks last: None in evaluation.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.vqa.layers import Generator, dropout, embedding, linear, lstm, run
-from models.vqa.text import FIRST
+from models.vqa.layers import Masks, dropout, embedding, linear, lstm, run
+
+FIRST = 2
+"""Number of the most frequent word: 0 stands for no word, 1 for unknown ones (`models.family.KINDS`)."""
 
 
 class BagOfWords(nn.Module):
@@ -33,7 +35,7 @@ class BagOfWords(nn.Module):
         self.width = common + self.openers.numel()
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], generator: Generator | None
+        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], masks: Masks | None
     ) -> Float[Tensor, "b w"]:
         places = tokens - FIRST
         counted = (places >= 0) & (places < self.common)
@@ -58,13 +60,13 @@ class Recurrent(nn.Module):
         self.width = 2 * hidden * layers
 
     def forward(
-        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], generator: Generator | None
+        self, tokens: Int[Tensor, "b t"], lengths: Int[Tensor, " b"], masks: Masks | None
     ) -> Float[Tensor, "b w"]:
-        x = torch.tanh(dropout(self.embed(tokens), self.share, generator))
+        x = torch.tanh(dropout(self.embed(tokens), self.share, masks))
         ends: list[Tensor] = []
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.LSTM)
-            x = dropout(x, self.share if number else 0.0, generator)
+            x = dropout(x, self.share if number else 0.0, masks)
             x, hidden, cell = run(layer, x, lengths)
             ends += [cell[0], hidden[0]]
         return torch.cat(ends, 1)
@@ -88,7 +90,7 @@ class Concatenation(nn.Module):
         super().__init__()
         self.width = question + image
 
-    def forward(self, question: Tensor, image: Tensor, generator: Generator | None) -> Float[Tensor, "b w"]:
+    def forward(self, question: Tensor, image: Tensor, masks: Masks | None) -> Float[Tensor, "b w"]:
         return torch.cat([question, image], 1)
 
 
@@ -111,11 +113,11 @@ class Product(nn.Module):
         self.width = joint
 
     def forward(
-        self, question: Float[Tensor, "b q"], image: Float[Tensor, "b i"], generator: Generator | None
+        self, question: Float[Tensor, "b q"], image: Float[Tensor, "b i"], masks: Masks | None
     ) -> Float[Tensor, "b w"]:
         if self.question is not None:
-            question = torch.tanh(self.question(dropout(question, self.share, generator)))
-        return question * torch.tanh(self.image(dropout(image, self.share, generator)))
+            question = torch.tanh(self.question(dropout(question, self.share, masks)))
+        return question * torch.tanh(self.image(dropout(image, self.share, masks)))
 
 
 class Classifier(nn.Module):
@@ -129,11 +131,11 @@ class Classifier(nn.Module):
         self.out = linear(widths[-1], answers)
         self.share, self.first = share, first
 
-    def forward(self, x: Float[Tensor, "b i"], generator: Generator | None) -> Float[Tensor, "b k"]:
+    def forward(self, x: Float[Tensor, "b i"], masks: Masks | None) -> Float[Tensor, "b k"]:
         if self.first:
-            x = dropout(x, self.share, generator)
+            x = dropout(x, self.share, masks)
         for layer in self.hidden:
-            x = dropout(torch.tanh(layer(x)), self.share, generator)
+            x = dropout(torch.tanh(layer(x)), self.share, masks)
         out: Tensor = self.out(x)
         return out
 
@@ -156,14 +158,13 @@ class Answerer(nn.Module):
         tokens: Int[Tensor, "b t"],
         lengths: Int[Tensor, " b"],
         image: Float[Tensor, "b d"] | None,
-        generator: Generator | None = None,
-    ) -> Float[Tensor, "b k"]:
-        """Scores of the answers. `image` may be None where the baseline has no eyes."""
+        masks: Masks | None = None,
+    ) -> tuple[Float[Tensor, "b k"], None]:
+        """Scores of the answers (before softmax), and no attention. `image` may be None where the baseline is blind."""
         channels: list[Tensor] = []
         if self.question is not None:
-            channels.append(self.question(tokens, lengths, generator))
+            channels.append(self.question(tokens, lengths, masks))
         if self.image is not None:
             channels.append(self.image(image))
-        joined = channels[0] if self.fusion is None else self.fusion(*channels, generator)
-        out: Tensor = self.classifier(joined, generator)
-        return out
+        joined = channels[0] if self.fusion is None else self.fusion(*channels, masks)
+        return self.classifier(joined, masks), None

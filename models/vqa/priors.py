@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from models.vqa.text import top_answers
+
+def top_answers(answers: Iterable[str], count: int) -> tuple[str, ...]:
+    """The `count` most frequent of the training questions' answers, equal ones in alphabetical order.
+
+    Raises:
+        ValueError: no answers.
+    """
+    counts = Counter(answers)
+    if not counts:
+        raise ValueError("no answers to choose from")
+    return tuple(sorted(counts, key=lambda answer: (-counts[answer], answer))[:count])
 
 
 def random_answers(answers: Sequence[str], questions: int, generator: torch.Generator) -> list[str]:

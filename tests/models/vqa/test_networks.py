@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
-from models.vqa.layers import dropout, start
+from models.vqa.layers import Masks, dropout, start
 from models.vqa.networks import Answerer, BagOfWords, Classifier, Concatenation, Picture, Product, Recurrent
-from models.vqa.text import PAD, UNKNOWN
+
+PAD, UNKNOWN = 0, 1
 
 
 def _seed(number: int = 0) -> torch.Generator:
@@ -87,20 +88,27 @@ def test_an_answerer_of_both_channels() -> None:
     x = torch.tensor([[1.0, 1, 0, 1, 2]])
     for layer in net.classifier.hidden:
         x = torch.tanh(x @ layer.weight.T + layer.bias)
-    torch.testing.assert_close(net(tokens, lengths, v), x @ net.classifier.out.weight.T + net.classifier.out.bias)
+    torch.testing.assert_close(net(tokens, lengths, v)[0], x @ net.classifier.out.weight.T + net.classifier.out.bias)
     blind = Answerer(question, None, None, Classifier(3, (), 4, 0.5, True))
     start(blind, _seed())
-    assert blind(tokens, lengths, None).shape == (1, 4)
+    assert blind(tokens, lengths, None)[0].shape == (1, 4)
 
 
 def test_dropout_keeps_the_mean_and_is_the_generator_s() -> None:
     x = torch.ones(200, 500)
-    found = dropout(x, 0.5, _seed(3))
+    found = dropout(x, 0.5, Masks(_seed(3)))
     assert sorted(set(found.flatten().tolist())) == [0, 2]
     assert abs(float(found.mean()) - 1) < 4 / math.sqrt(x.numel())
-    torch.testing.assert_close(found, dropout(x, 0.5, _seed(3)), rtol=0, atol=0)
-    assert not torch.equal(found, dropout(x, 0.5, _seed(4)))
+    torch.testing.assert_close(found, dropout(x, 0.5, Masks(_seed(3))), rtol=0, atol=0)
+    assert not torch.equal(found, dropout(x, 0.5, Masks(_seed(4))))
     assert dropout(x, 0.5, None) is x
+
+
+def test_workers_take_their_rows_of_one_mask() -> None:
+    x = torch.ones(4, 3, 5)
+    whole = Masks(_seed(3))(x, 0.5)
+    parts = [Masks(_seed(3), rank, 2)(x[:2], 0.5) for rank in range(2)]
+    assert torch.equal(torch.cat(parts), whole) and 0 < float(whole.mean()) < 2
 
 
 def test_weights_and_masks_leave_the_global_random_state_alone() -> None:
@@ -108,7 +116,7 @@ def test_weights_and_masks_leave_the_global_random_state_alone() -> None:
     question = Recurrent(9, 3, 4, 2, 0.5)
     net = Answerer(question, None, None, Classifier(question.width, (5,), 4, 0.5, True))
     start(net, _seed(5))
-    net(torch.tensor([[2, 3]]), torch.tensor([2]), None, _seed(6)).sum().backward()
+    net(torch.tensor([[2, 3]]), torch.tensor([2]), None, Masks(_seed(6)))[0].sum().backward()
     assert torch.equal(before, torch.get_rng_state())
     again = Answerer(Recurrent(9, 3, 4, 2, 0.5), None, None, Classifier(question.width, (5,), 4, 0.5, True))
     start(again, _seed(5))
