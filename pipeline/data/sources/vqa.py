@@ -80,6 +80,11 @@ class Questions:
         rows = [a for _, annotations in self.splits.values() for a in annotations.values()]
         return {name: tuple(sorted({str(a[name]) for a in rows})) for name in ("question_type", "answer_type")}
 
+    @cached_property
+    def chosen(self) -> bool:
+        """Whether questions have choices."""
+        return any("multiple_choices" in q for questions, _ in self.splits.values() for q in questions)
+
     @property
     def other_files(self) -> int:
         """Images without a question."""
@@ -96,7 +101,7 @@ class Questions:
         found |= {name: Field(name, kind="class", names=names) for name, names in self.types.items()}
         if self.folder:
             found["image"] = Field("image")
-        if any("multiple_choices" in q for questions, _ in self.splits.values() for q in questions):
+        if self.chosen:
             found["choices"] = Field("choices", kind="answers")
         return found
 
@@ -121,7 +126,7 @@ class Questions:
             files["image"] = self.pictures.get(question["image_id"], "")
             if not files["image"]:
                 problem = problem or f"no image {question['image_id']}"
-        if "choices" in self.fields:
+        if self.chosen:
             files["choices"] = kinds.named("answers").write(question.get("multiple_choices", [])).decode()
         if ids[number] > 1:
             problem = "its question id occurs more than once"
