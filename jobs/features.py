@@ -17,8 +17,7 @@ from jobs import command
 from pipeline.artifacts import storage
 from pipeline.data import shards
 from pipeline.data.sharding import ShardOptions, shard
-from pipeline.style.features import FeatureOptions, Features
-from pipeline.style.weights import load_weights
+from pipeline.style.features import FeatureOptions, Features, network
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
@@ -33,7 +32,7 @@ class Config:
     output: str
     """Folder of the new data set, local or s3://."""
     weights: str = "torchvision"
-    """Path or URL of a torchvision-format checkpoint, `torchvision` (its own URL), or `random`."""
+    """Path or URL of a torchvision-format checkpoint, `torchvision` (a VGG's own URL), or `random` (VGGs)."""
     weights_sha256: str = ""
     """The file's hash, or its first digits; checked."""
     features: Annotated[FeatureOptions, tyro.conf.arg(name="")] = field(default_factory=FeatureOptions)
@@ -58,9 +57,8 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     """
     began = time.perf_counter()
     root, folder = storage.absolute(config.data, "--data"), storage.absolute(config.output, "--output")
-    o = config.features
-    net, origin = load_weights(config.weights, o.net, (o.layer,), config.weights_sha256, 0, o.preprocessing)
-    source = Features(root, list(shards.load(root)["splits"]), o, net)
+    net, origin = network(config.weights, config.features, config.weights_sha256)
+    source = Features(root, list(shards.load(root)["splits"]), config.features, net)
     options = ShardOptions(shard_size=config.shard_size)
     described, written = shard(
         folder, source, source.described(origin.identity), root, options, config.workers, config.max_bad_share

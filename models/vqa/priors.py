@@ -34,8 +34,8 @@ def prior(answers: Sequence[str]) -> str:
 
 
 def type_priors(types: Sequence[str], answers: Sequence[str]) -> dict[str, str]:
-    """Question type -> the most frequent training answer (one a question) of that type. Equally frequent ones: the
-    first in alphabetical order.
+    """Question type -> the most frequent training answer (one a question) of that type; of equally frequent ones that
+    which comes first in `answers`.
 
     Raises:
         ValueError: not one type for each answer.
@@ -45,7 +45,7 @@ def type_priors(types: Sequence[str], answers: Sequence[str]) -> dict[str, str]:
     groups: dict[str, list[str]] = {}
     for kind, answer in zip(types, answers, strict=True):
         groups.setdefault(kind, []).append(answer)
-    return {kind: prior(group) for kind, group in groups.items()}
+    return {kind: Counter(group).most_common(1)[0][0] for kind, group in groups.items()}
 
 
 def neighbours_answer(answers: Sequence[str], similarities: Sequence[float]) -> str:

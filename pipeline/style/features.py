@@ -1,26 +1,30 @@
 """Features of pictures in place of pixels: a data set -> the same samples with a grid of vectors and their mean.
 
-The network is a VGG; a layer is max-pooled by `pool`: relu5_4 of VGG-19 and 2 at 448 pixels is its last pooling,
-14 x 14 x 512 (Nam et al., CVPR 2017). It is a source like any other, so that sharding it resumes, and gives the same
-bytes for any number of workers.
+The network is a VGG or SqueezeNet 1.1. A layer is max-pooled by `pool`: relu5_4 of VGG-19 and 2 at 448 pixels is its
+last pooling, 14 x 14 x 512 (Nam et al., CVPR 2017). It is a source like any other: sharding it resumes, and gives the
+same bytes for any number of workers.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.common.vgg import VGG, Name, Preprocessing
-from models.common.vgg import channels as channels_of
+from models.common import squeezenet, vgg
+from models.common.squeezenet import SqueezeNet
+from models.common.vgg import VGG, Preprocessing
 from pipeline.data import decode, kinds
 from pipeline.data.samples import Entry, Field, Reader
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import pictures_to_tensor
+from pipeline.style.weights import Weights, load_squeezenet, load_weights
+
+Network = VGG | SqueezeNet
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class FeatureOptions:
 
     field: str = "image"
     """Field of the pictures."""
-    net: Name = "vgg19"
+    net: Literal["vgg16", "vgg19", "squeezenet1_1"] = "vgg19"
     layer: str = "relu5_4"
-    """Activations after ReLU."""
+    """Activations after ReLU; of SqueezeNet fire2 to fire9."""
     pool: int = 2
     """Max-pooled by so much, with as large steps; 1: not."""
     size: int = 448
@@ -42,16 +46,32 @@ class FeatureOptions:
     """Whether the pictures stay beside their features, for sheets."""
 
     def __post_init__(self) -> None:
-        channels_of(self.net, self.layer)
-        least = 2 ** (int(self.layer[4]) - 1) * self.pool
+        if self.net == "squeezenet1_1":
+            least = 32 * self.pool
+            if self.layer not in squeezenet.LAYERS:
+                raise ValueError(f"--layer {self.layer}: squeezenet1_1 has {', '.join(squeezenet.LAYERS)}")
+        else:
+            vgg.channels(self.net, self.layer)
+            least = 2 ** (int(self.layer[4]) - 1) * self.pool
         if self.pool < 1 or self.size < least:
             raise ValueError(
                 f"--size {self.size}, --pool {self.pool}: {self.layer} pooled needs {least} pixels or more"
             )
 
 
+def network(spec: str, options: FeatureOptions, sha256: str = "") -> tuple[Network, Weights]:
+    """The network that the options name, with the weights that `spec` names.
+
+    Raises:
+        ValueError: as `pipeline.style.weights.load_weights`.
+    """
+    if options.net == "squeezenet1_1":
+        return load_squeezenet(spec, options.layer, sha256)
+    return load_weights(spec, options.net, (options.layer,), sha256, 0, options.preprocessing)
+
+
 @torch.no_grad()
-def grid(net: VGG, pool: int, pictures: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b h w c"]:
+def grid(net: Network, pool: int, pictures: Float[Tensor, "b 3 y x"]) -> Float[Tensor, "b h w c"]:
     """The deepest layer's vectors."""
     found = list(net(pictures).values())[-1]
     return torch.nn.functional.max_pool2d(found, pool).permute(0, 2, 3, 1).contiguous()
@@ -63,7 +83,7 @@ class FeatureReader:
 
     root: str
     options: FeatureOptions
-    net: VGG
+    net: Network
     members: dict[str, str]
     """Field -> its member in the data set."""
     _data: dict[str, DataSet] = field(default_factory=dict, repr=False)
@@ -95,7 +115,7 @@ class Features:
 
     other_files = 0
 
-    def __init__(self, root: str, splits: list[str], options: FeatureOptions, net: VGG) -> None:
+    def __init__(self, root: str, splits: list[str], options: FeatureOptions, net: Network) -> None:
         """Raises ValueError: no such field of pictures, or fields of these names already."""
         self.data = {split: DataSet(root, split) for split in splits}
         self.root, self.options, self.net = root, options, net

@@ -14,7 +14,7 @@ def test_top_answers() -> None:
 
 def test_type_priors() -> None:
     found = priors.type_priors(["how many", "is", "how many", "is", "is"], ["2", "yes", "1", "no", "no"])
-    assert found == {"how many": "1", "is": "no"}
+    assert found == {"how many": "2", "is": "no"}
     with pytest.raises(ValueError, match="2 question types for 1 answers"):
         priors.type_priors(["is", "is"], ["yes"])
 
