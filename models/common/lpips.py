@@ -93,7 +93,9 @@ def _vgg() -> list[nn.Module]:
     return parts
 
 
-def _squeeze() -> list[nn.Module]:
+def squeezenet() -> list[nn.Module]:
+    """The `features` of SqueezeNet 1.1, in torchvision's order."""
+
     def pool() -> nn.Module:
         return nn.MaxPool2d(3, 2, ceil_mode=True)
 
@@ -120,7 +122,7 @@ class LPIPS(nn.Module):
         self.net, self.version = net, version
         self.name = f"uncalibrated_{net}_v{version}"
         """The metric's name: `lpips_v0.1_alex` with the official weights only."""
-        self.features = nn.Sequential(*{"alex": _alex, "vgg": _vgg, "squeeze": _squeeze}[net]())
+        self.features = nn.Sequential(*{"alex": _alex, "vgg": _vgg, "squeeze": squeezenet}[net]())
         for i, width in enumerate(WIDTHS[net]):
             self.register_buffer(f"weight{i}", torch.ones(width))
         scaled = version == "0.1"

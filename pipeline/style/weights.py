@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from models.common import vgg
+from models.common.squeezenet import SqueezeNet
 from models.family import PerceptualRecipe
 from pipeline.artifacts import storage
 
@@ -68,6 +69,19 @@ def load_weights(
             raise ValueError("--weights-sha256: random weights have no file; leave it out")
         return network.random(seed), Weights(f"random:{seed}", "", True)
     data, name = _fetch(URLS[net] if spec == "torchvision" else spec, sha256)
+    there = hashlib.sha256(data).hexdigest()
+    _compare(name, there, sha256)
+    return network.load(_state(data, name)), Weights(name, there, False)
+
+
+def load_squeezenet(spec: str, layer: str, sha256: str = "") -> tuple[SqueezeNet, Weights]:
+    """SqueezeNet 1.1 to `layer` with the weights of a torchvision-format checkpoint: a path or a URL.
+
+    Raises:
+        ValueError: as `load_weights`.
+    """
+    network = SqueezeNet(layer)
+    data, name = _fetch(spec, sha256)
     there = hashlib.sha256(data).hexdigest()
     _compare(name, there, sha256)
     return network.load(_state(data, name)), Weights(name, there, False)

@@ -20,6 +20,10 @@ PAD, UNKNOWN, FIRST = 0, 1, 2
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]", re.UNICODE)
 
 
+OPENINGS, OPENERS = 3, 100
+"""Places at the beginning of a text whose most frequent words are known, and how many of them."""
+
+
 def words(text: str) -> list[str]:
     """Lower-case words, with inner apostrophes, and single punctuation marks."""
     return _WORD.findall(text.lower())
@@ -49,10 +53,19 @@ class Tokens(Kind):
         return self.read(text.encode())
 
     def facts(self, values: Iterable[Any], named: Sequence[str]) -> dict[str, Any]:
-        counts = Counter(word for texts in values for text in texts for word in words(text))
+        """`openers`: the most frequent first, second and third words."""
+        counts: Counter[str] = Counter()
+        opening: list[Counter[str]] = [Counter() for _ in range(OPENINGS)]
+        for texts in values:
+            for text in texts:
+                found = words(text)
+                counts.update(found)
+                for counter, word in zip(opening, found, strict=False):
+                    counter[word] += 1
         # By count, then by the alphabet: the same vocabulary for the same texts in any order.
-        ranked = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-        return {"words": [word for word, _ in ranked], "counts": [count for _, count in ranked]}
+        openers = [[word for word, _ in _ranked(counter)[:OPENERS]] for counter in opening]
+        ranked = _ranked(counts)
+        return {"words": [w for w, _ in ranked], "counts": [count for _, count in ranked], "openers": openers}
 
     def batch(
         self, name: str, values: Sequence[Any], spec: FieldSpec, facts: dict[str, Any], choices: Sequence[float]
@@ -71,6 +84,10 @@ class Tokens(Kind):
     def shown(self, value: Tensor, facts: dict[str, Any]) -> np.ndarray | str:
         known = facts["words"]
         return " ".join("?" if n == UNKNOWN else known[n - FIRST] for n in value.tolist() if n != PAD)
+
+
+def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 _vocabularies: dict[int, tuple[Any, dict[str, int]]] = {}

@@ -1,0 +1,122 @@
+"""Images with several sentences each: Flickr8k's and Flickr30K's lists.
+
+    python -m jobs.shard --source captions:FOLDER/captions.txt --option images images splits 800,100,100 \
+        --output /data/flickr8k
+
+The list has a line a sentence: `NAME,SENTENCE` below a head line `image,caption`, or `NAME#0<tab>SENTENCE`. Fields:
+image, caption (all its sentences). Images without a sentence are counted; a named image that is not there is a row with
+its reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import ClassVar
+
+from pipeline.artifacts import storage
+from pipeline.data import decode, kinds
+from pipeline.data.samples import SPLITS, Entry, Field, Reader, Source
+
+BUILT_IN = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where the images are, and how the list is split."""
+
+    images: str = "images"
+    """Folder of the images, beside the list."""
+    splits: str = ""
+    """Images of train, val and test, in the list's order: 800,100,100; none: all are train."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
+
+
+def open_source(place: str, options: Options) -> Source:
+    return Captions(place, options)
+
+
+def read_only(place: str, options: Options) -> Reader:
+    return partial(_read, storage.join(place.rpartition("/")[0], options.images))
+
+
+class Captions:
+    """One list and its folder of images."""
+
+    def __init__(self, path: str, options: Options) -> None:
+        """Raises ValueError: no such file, no sentences, or splits that are not three numbers that fit."""
+        if not storage.exists(path):
+            raise ValueError(f"--source {path}: there is no such file")
+        try:
+            self.sentences = _sentences(storage.read(path).decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"--source {path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
+        if not self.sentences:
+            raise ValueError(f"--source {path}: no line NAME,SENTENCE or NAME#0<tab>SENTENCE in it")
+        self.folder = storage.join(path.rpartition("/")[0], options.images)
+        self.counts = _counts(options.splits, len(self.sentences))
+
+    @cached_property
+    def images(self) -> dict[str, int]:
+        """Name below the folder -> bytes."""
+        return {n: size for n, size in storage.listing(self.folder).items() if n.lower().endswith(decode.EXTENSIONS)}
+
+    @property
+    def other_files(self) -> int:
+        """Images without a sentence."""
+        return sum(name not in self.sentences for name in self.images)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        return {"image": Field("image"), "caption": Field("caption", kind="tokens")}
+
+    def samples(self) -> dict[str, list[Entry]]:
+        names, found, first = list(self.sentences), dict[str, list[Entry]](), 0
+        for split, count in zip(SPLITS, self.counts, strict=True):
+            if count:
+                found[split] = [self._entry(name) for name in names[first : first + count]]
+            first += count
+        return found
+
+    def _entry(self, name: str) -> Entry:
+        text = kinds.named("tokens").write(self.sentences[name]).decode()
+        problem = "" if name in self.images else "no such image"
+        return Entry(name, {"image": name, "caption": text}, None, problem, self.images.get(name, 0))
+
+    @property
+    def reader(self) -> Reader:
+        return partial(_read, self.folder)
+
+
+def _read(folder: str, path: str, member: str) -> bytes:
+    return storage.read(storage.join(folder, path)) if member == "image" else path.encode()
+
+
+def _sentences(text: str) -> dict[str, list[str]]:
+    """Image -> its sentences, in the list's order."""
+    found: dict[str, list[str]] = {}
+    if "\t" in text.partition("\n")[0]:
+        rows = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
+        pairs = [(name.rpartition("#")[0] or name, sentence) for name, sentence in rows]
+    else:
+        table = [row for row in csv.reader(io.StringIO(text)) if len(row) > 1]
+        # A comma within a sentence that is not quoted belongs to it.
+        pairs = [(row[0], ",".join(row[1:])) for row in table if row[:2] != ["image", "caption"]]
+    for name, sentence in pairs:
+        found.setdefault(name.strip(), []).append(sentence.strip())
+    return found
+
+
+def _counts(text: str, images: int) -> tuple[int, int, int]:
+    if not text:
+        return images, 0, 0
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(part.isdigit() for part in parts):
+        raise ValueError(f"--option splits {text}: wanted three numbers of images, such as 800,100,100")
+    train, val, test = map(int, parts)
+    if train + val + test > images or not train:
+        raise ValueError(f"--option splits {text}: the list has {images} images")
+    return train, val, test

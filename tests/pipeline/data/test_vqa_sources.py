@@ -1,0 +1,156 @@
+"""VQA's JSON, lists of captions and coloured shapes as sources: what they hold, and what they say of bad input."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs import shard
+from pipeline.data.shards import DataSet, facts_of, read_index
+from pipeline.data.sources import captions, shapes, vqa
+
+
+def _write(folder: Path, questions: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> vqa.Options:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "q.json").write_text(json.dumps({"questions": questions}))
+    (folder / "a.json.gz").write_bytes(gzip.compress(json.dumps({"annotations": annotations}).encode()))
+    return vqa.Options(train="q.json,a.json.gz")
+
+
+def _question(number: int, text: str = "is it?", image: int = 9, **more: Any) -> dict[str, Any]:
+    return {"question_id": number, "image_id": image, "question": text, **more}
+
+
+def _annotation(number: int, *answers: str) -> dict[str, Any]:
+    given = [{"answer": a, "answer_id": i} for i, a in enumerate(answers or ("yes",) * 10)]
+    return {"question_id": number, "answers": given, "question_type": "is it", "answer_type": "yes/no"}
+
+
+def test_questions_with_images_and_choices_become_samples(tmp_path: Path, no_ray: None) -> None:
+    root = tmp_path / "source"
+    _write(root, [_question(90, multiple_choices=["yes", "no"])], [_annotation(90, *["yes"] * 7, *["no"] * 3)])
+    (root / "pictures").mkdir()
+    for name, mode in (("COCO_train2014_000000000009.png", "CMYK"), ("COCO_train2014_000000000025.jpg", "L")):
+        image = Image.new(mode, (40, 30))
+        image.save(root / "pictures" / name, "JPEG")
+    given = {"train": "q.json,a.json.gz", "images": "pictures"}
+    output = str(tmp_path / "data")
+    shard.run(shard.Config(source=f"vqa:{root}", option=given, output=output, workers=1))
+    data = DataSet(output)
+    found = data.sample(0)
+    assert found["question"] == ["is it?"] and found["choices"] == ["yes", "no"] and found["image"].shape == (30, 40, 3)
+    assert found["answers"] == ["yes"] * 7 + ["no"] * 3
+    assert facts_of(data).fields["answer_type"]["names"] == ["yes/no"]
+    source = vqa.Questions(str(root), vqa.Options(**given))
+    assert source.without_question == ["pictures/COCO_train2014_000000000025.jpg"] and source.other_files == 1
+
+
+def test_bad_questions_are_rows_with_a_reason(tmp_path: Path, no_ray: None) -> None:
+    root = tmp_path / "source"
+    questions = [_question(1), _question(2), _question(2), _question(3, " "), _question(4, "¿Qué color es?")]
+    _write(root, questions, [_annotation(number) for number in (2, 3, 4)])
+    output = str(tmp_path / "data")
+    options = {"train": "q.json,a.json.gz"}
+    shard.run(shard.Config(source=f"vqa:{root}", option=options, output=output, workers=1, max_bad_share=1.0))
+    rows = {row["source"]: row["error"] for row in read_index(output, "train", 0).to_pylist()}
+    assert rows["question 1"] == "no annotation of this question"
+    assert rows["question 2"] == "its question id occurs more than once"
+    assert "a text without a word" in rows["question 3"]
+    assert not rows["question 4"] and DataSet(output).sample(0)["question"] == ["¿Qué color es?"]
+
+
+def test_a_question_without_its_image(tmp_path: Path) -> None:
+    _write(tmp_path, [_question(1, image=9), _question(2, image=10)], [_annotation(1), _annotation(2)])
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / "9.png")
+    source = vqa.Questions(str(tmp_path), vqa.Options(train="q.json,a.json.gz", images="pictures"))
+    assert [entry.problem for entry in source.samples()["train"]] == ["", "no image 10"]
+
+
+def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
+    options = _write(tmp_path, [_question(1)], [_annotation(7)])
+    with pytest.raises(ValueError, match=r"1 of 1 annotations in a\.json\.gz are of questions that q\.json has not"):
+        vqa.Questions(str(tmp_path), options)
+    with pytest.raises(ValueError, match="wanted QUESTIONS,ANNOTATIONS"):
+        vqa.Questions(str(tmp_path), vqa.Options(train="q.json"))
+    with pytest.raises(ValueError, match="no such file"):
+        vqa.Questions(str(tmp_path), vqa.Options(train="q.json,b.json"))
+    with pytest.raises(ValueError, match="not VQA's JSON with a list 'annotations'"):
+        vqa.Questions(str(tmp_path), vqa.Options(train="q.json,q.json"))
+    with pytest.raises(ValueError, match="name the questions' and the annotations' file"):
+        vqa.Questions(str(tmp_path), vqa.Options())
+
+
+def test_the_official_subset(real_data: Path) -> None:
+    root = real_data / "vqa_v2_subset"
+    named = {s: f"vqa_questions_{n}.gzip,vqa_annotatons_{n}.gzip" for s, n in (("val", "valid"), ("test", "test"))}
+    source = vqa.Questions(str(root), vqa.Options(**named))
+    assert {split: len(entries) for split, entries in source.samples().items()} == {"val": 8977, "test": 2962}
+    assert len(source.types["question_type"]) == 65 and not any(e.problem for e in source.samples()["test"])
+
+
+def _list(folder: Path, text: str, images: int = 3) -> str:
+    (folder / "images").mkdir()
+    for i in range(images):
+        Image.new("RGB", (8, 8)).save(folder / "images" / f"{i}.jpg")
+    (folder / "captions.txt").write_text(text)
+    return str(folder / "captions.txt")
+
+
+def test_captions_of_both_lists(tmp_path: Path) -> None:
+    for name, text in (
+        ("flickr8k", 'image,caption\n0.jpg,A dog , running .\n0.jpg,"Two, dogs"\n7.jpg,A cat\n'),
+        ("flickr30k", "0.jpg#0\tA dog , running .\n0.jpg#1\tTwo, dogs\n7.jpg#0\tA cat\n"),
+    ):
+        (tmp_path / name).mkdir()
+        source = captions.Captions(_list(tmp_path / name, text), captions.Options())
+        first, second = source.samples()["train"]
+        assert json.loads(first.files["caption"]) == ["A dog , running .", "Two, dogs"] and not first.problem
+        assert second.problem == "no such image" and source.other_files == 2
+
+
+def test_captions_are_split_in_the_lists_order(tmp_path: Path) -> None:
+    path = _list(tmp_path, "image,caption\n" + "".join(f"{i}.jpg,text\n" for i in range(3)))
+    found = captions.Captions(path, captions.Options(splits="1,1,1")).samples()
+    assert [found[s][0].source for s in ("train", "val", "test")] == ["0.jpg", "1.jpg", "2.jpg"]
+    with pytest.raises(ValueError, match="the list has 3 images"):
+        captions.Captions(path, captions.Options(splits="2,1,1"))
+    with pytest.raises(ValueError, match="wanted three numbers"):
+        captions.Captions(path, captions.Options(splits="half"))
+
+
+def test_answers_of_shapes_can_be_read_off_the_pixels() -> None:
+    for number in range(60):
+        made = shapes.scene(number, "color")
+        top, left, bottom, right = (np.array(made.box) * 64).round().astype(int)
+        middle = made.image[(top + bottom) // 2, (left + right) // 2].astype(float)
+        nearest = min(shapes.COLOURS, key=lambda c: np.abs(middle - 0.925 * np.array(shapes.COLOURS[c])).sum())
+        assert nearest == made.answer, number
+        assert 0 <= top < bottom <= 64 and 0 <= left < right <= 64
+
+
+def test_the_question_about_a_shape_alone_tells_next_to_nothing() -> None:
+    made = [shapes.scene(i, "count") for i in range(400)]
+    counts = [sum(one.answer == str(n) for one in made) for n in range(4)]
+    assert all(65 < count < 135 for count in counts)  # 100 each, 4 deviations of 8.7
+    yes = sum(shapes.scene(i, "exists").answer == "yes" for i in range(400))
+    assert 160 < yes < 240
+    assert shapes.scene(3, "shape", split="val").question  # another split has other scenes
+    assert not np.array_equal(shapes.scene(3, "shape", split="val").image, shapes.scene(3, "shape").image)
+
+
+def test_shapes_are_seeded_and_become_samples(tmp_path: Path, no_ray: None) -> None:
+    fingerprints = []
+    for name in ("a", "b"):
+        given = {"count": "8", "held_out": "4"}
+        made = shard.run(shard.Config(source="shapes", option=given, output=str(tmp_path / name), workers=1))
+        fingerprints.append(made["fingerprint"])
+    assert fingerprints[0] == fingerprints[1]
+    data = DataSet(str(tmp_path / "a"))
+    assert data.column("question_type") == [0, 1, 2, 3] * 2 and data.sample(0)["box"].shape == (4,)
+    with pytest.raises(ValueError, match="--option size 16"):
+        shapes.Shapes(shapes.Options(size=16)).samples()
