@@ -1,4 +1,4 @@
-"""The commands as a user gives them: those of the pages, the whole job on S3, kill -9, and what stops before it begins."""
+"""The commands as a user gives them: those of the pages, the whole job on S3, kill -9, what stops before it begins."""
 
 import errno
 import importlib
