@@ -1,11 +1,10 @@
-"""The main job, all of it: shard, describe and neighbours where the family needs them, train, sample, evaluate.
+"""The whole job in one folder: shard, describe and neighbours if the family needs them, train, sample, evaluate.
 
     python -m jobs.run step demo --output runs/demo
     python -m jobs.run step facades --source FOLDER --input-side right --weights vgg19.pth --output DIR
 
-The first two words are the family and its preset. Each part is skipped when its artifact is there with the same
-request; the same command goes on where an interrupted one ended. Each part is a run of its own in the tracker, below
-one parent run.
+The first two words are the family and its preset. A part is skipped if its result is there, made by the same request.
+After an interruption the same command resumes. In the tracker each part is a run of its own, below one parent run.
 """
 
 from __future__ import annotations
@@ -39,28 +38,29 @@ class Config:
     option: dict[str, str] = field(default_factory=dict)
     """NAME VALUE: options of a source of another kind."""
     layout: Literal["auto", "pairs", "sides", "images", "classes"] = "auto"
+    """What the folder holds; see jobs.shard."""
     input_side: Literal["", "left", "right"] = ""
     """Which half of side-by-side images is the input."""
     palette: str = ""
     """Inputs are label maps painted in colours; see jobs.shard."""
     resize: int = 0
-    """Shortest side, pixels; 0 keeps the source's own bytes."""
+    """Shortest side of the stored images, pixels; 0 keeps the source's own bytes."""
     crops: int = 80
     """demo: training crops per photograph."""
     val_share: float = 0.0
-    """Share of the samples held out, for sources without splits of their own."""
+    """Share of the samples moved to split val, for sources without splits of their own."""
     weights: str = "torchvision"
     """VGG checkpoint for descriptors and perceptual loss: path, URL, `torchvision`, or `random`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the descriptors."""
     near: int = 5
-    """k_c: closest images a positive is drawn from."""
+    """Closest images, from which a positive is drawn (StEP's k_c)."""
     far: int = 13
-    """k_f: furthest images a negative is drawn from."""
+    """Furthest images, from which a negative is drawn (StEP's k_f)."""
     workers: int = 2
     """Ray actors of shard, describe and neighbours."""
     count: int = 6
-    """Samples per input on the sheets."""
+    """Samples of each input on the sheets."""
     tracking: str | None = None
     """MLflow tracking URI; none: a database in the output folder. `off`: JSON lines only."""
     run: Run = field(default_factory=Run)

@@ -2,11 +2,11 @@
 
     python -m jobs.sample --run RUN --data DATASET --output DIR --count 8
     python -m jobs.sample --run RUN --inputs FOLDER --styles FOLDER --output DIR
-    python -m jobs.sample --run RUN --given class=3 --output DIR
+    python -m jobs.sample --run RUN --given class 3 --output DIR
 
-Inputs are held-out samples of a data set, a folder of images, or values given by hand; a method without an input needs
-none of them. Each picture depends on the run, the seed and its input's name alone. A run that answers questions writes
-its answers.
+Inputs are held-out samples of a data set, a folder of images, or values given by hand. A family without an input needs
+none of them. Each sample depends only on the run, the seed and the name of its input. A family that answers questions
+writes answers.json.
 """
 
 from __future__ import annotations
@@ -41,28 +41,32 @@ class Config:
     output: str
     """Folder for the pictures."""
     data: str = ""
-    """Data set whose held-out samples are the inputs."""
+    """Data set whose samples in --split are the inputs."""
     inputs: str = ""
     """Or: a folder of input images (label maps, for a run that was trained on label maps). Those that cannot be read
     are left out and named in OUTPUT/skipped.json."""
     given: dict[str, str] = field(default_factory=dict)
-    """Or: FIELD VALUE, such as `class 3`; for a run that reads classes alone, none of them: a row for each class."""
+    """Or: FIELD VALUE, such as `class 3`. If the run reads only a class and none of the three is given, each class gets
+    a row."""
     palette: str = ""
-    """The colours of --inputs that are painted label maps, as in jobs.shard; none: they hold ids."""
+    """If --inputs are painted label maps: which colour is which class, as in jobs.shard; none: their pixels are class
+    ids."""
     styles: str = ""
-    """A folder of style images; none: the targets of the inputs' data set."""
+    """A folder of style images; none: the targets of --data."""
     split: str = "val"
+    """Split of --data."""
     stage: str = ""
     """Use the weights at the end of this stage; none: the final ones."""
     count: int = 6
     """Samples per input and sampler."""
     limit: int = 6
-    """Inputs on the sheets, a fixed choice; all get their samples as files with `--files`."""
+    """Inputs shown on the sheets; the choice is fixed. `--files` is for all inputs."""
     samplers: tuple[str, ...] = ()
-    """Ways to draw; none: all that the family has."""
+    """Ways to draw samples; none: all that the family has."""
     files: bool = False
-    """Write every sample as a PNG of its own, for all inputs."""
+    """Write each sample as a PNG of its own, for all inputs."""
     seed: int = 0
+    """Root of the random numbers."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.limit < 1:

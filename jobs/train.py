@@ -2,8 +2,8 @@
 
     python -m jobs.train step facades --data DIR --neighbours DIR --output DIR --batch-size 8 --run.workers 2
 
-The first two words are the family and one of its presets; every field of the recipe is an option. The same command goes
-on where an interrupted one ended; another recipe in the same --output is refused.
+The first two words are the family and one of its presets. Every field of the recipe is an option. After an interruption
+the same command resumes. Another recipe in the same --output is refused.
 """
 
 from __future__ import annotations
@@ -66,16 +66,20 @@ class Config:
     rarity: str = ""
     """Rarity artifact (of jobs.rarity), for families that re-balance by it."""
     matches: str = ""
-    """Matches (of jobs.match), for a family that would search for them itself otherwise."""
+    """Matches (of jobs.match), for a family that otherwise searches for them itself."""
     weights: str = "random"
-    """VGG checkpoint of the perceptual loss: path, URL, or `random` (seeded, for trying things out)."""
+    """VGG checkpoint of the perceptual loss: path, URL, `torchvision` (its own URL), or `random` (seeded, to try things
+    out)."""
     split: str = "train"
+    """Split that is trained on."""
     held_out: str = "val"
+    """Split of the figures and sheets that are made while training."""
     start: dict[str, str] = field(default_factory=dict)
-    """STAGE CHECKPOINT: take a stage's weights from another run's stages/STAGE.pt in place of training it."""
+    """STAGE CHECKPOINT: do not train this stage, but take its weights from stages/STAGE.pt of another run."""
     tracking: str | None = None
     """MLflow tracking URI: sqlite:////path/mlflow.db or http://host:port; none: JSON lines only."""
     name: str = "train"
+    """Name of the run in the tracker."""
     run: Run = field(default_factory=Run)
 
 

@@ -1,7 +1,7 @@
-"""What a trained family can be asked for, one protocol an ability.
+"""What a trained family can be asked for: one protocol for each ability.
 
-A job asks for the ability and never for the family's name: `require(family, DrawsSamples, "jobs.sample")`. A family has
-an ability by having its methods; nothing is declared. Everything here runs on one process, with the averaged weights.
+A job asks for an ability, never for a family's name: `require(family, DrawsSamples, "jobs.sample")`. A family that has
+an ability's methods has the ability; nothing is declared. Everything here runs in one process, with averaged weights.
 `given` is a batch with the fields that the family `reads`, and `"index"`.
 """
 
@@ -62,7 +62,7 @@ class Completes(Protocol):
     """completes a picture"""
 
     def complete(self, batch: Batch, known: Tensor, generator: torch.Generator) -> Tensor:
-        """`B C H W` in [-1, 1]: the target with what is not `known` (bool `B H W`) drawn anew."""
+        """`B C H W` in [-1, 1]: the target with what is not `known` (bool `B H W`) drawn again."""
 
 
 @runtime_checkable

@@ -1,5 +1,5 @@
-"""What can be measured of a finished run. Each measure says which abilities and which fields it needs; those that fit
-are taken, and nothing is loaded that none of them asks for."""
+"""What can be measured of a finished run. Each measure says which ability and which fields it needs. Those that fit the
+run and the data set are taken. Nothing is loaded that none of them asks for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good, how different, how faithful: pure functions of images, features and codes.
+"""Figures of fidelity and diversity, as pure functions of images, features and codes.
 
 Images are float `B C H W` in [-1, 1]; PSNR, SSIM and pixel distances round them to the 8 bits that a saved picture has.
 A distance is a function of two such batches that gives one number a pair, `B`.

@@ -1,5 +1,5 @@
-"""The pages that a finished run can show: samples, style transfer, a walk between two styles, the map of styles,
-answers. Each needs an ability."""
+"""The sheets of a finished run: samples, style transfer, an interpolation between two styles, a map of styles, answers.
+Each needs an ability of the family."""
 
 from __future__ import annotations
 

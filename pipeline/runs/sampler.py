@@ -1,5 +1,5 @@
-"""What a finished run is asked for one row at a time: the rows (held-out samples, a folder's pictures, values given by
-hand), and samples for each of them."""
+"""Samples of a finished run, one input (row) at a time. Rows are held-out samples, the pictures of a folder, or values
+given by hand."""
 
 from __future__ import annotations
 
