@@ -1,8 +1,8 @@
 """Which modes each GAN objective keeps: a ring of 8 and a grid of 25 Gaussians, several seeds.
 
-One row an objective and set: modes captured, share of high-quality samples, reverse KL, by PacGAN's rule (2,500 samples,
-3 deviations), mean and spread (largest - smallest) over the seeds, beside what was published. A picture of the samples
-over their targets. Finished runs of `--folder` are not trained again; each is tracked below the study's own.
+One row an objective and set: modes captured, share of high-quality samples, reverse KL, by PacGAN's rule (2,500
+samples, 3 deviations), mean and spread (largest - smallest) over the seeds, beside what was published. A picture of the
+samples over their targets. Finished runs of `--folder` are not trained again; each is tracked below the study's own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ import models.gans
 from jobs import shard
 from models.gans import views
 from pipeline.artifacts import storage
-from pipeline.data import tensors
+from pipeline.data import decode, tensors
 from pipeline.data.sources.points import Modes, modes
 from pipeline.evaluation.coverage import ModeFigures, mode_figures
 from pipeline.runs import checkpoint
@@ -104,7 +103,7 @@ def _run(config: Config, root: str, tracker: Tracker) -> dict[str, Any]:
         columns = [f"seed {seed}" for seed in config.seeds]
         sheet = sheets.sheet(rows, config.objectives, columns, title, "", 192)
         tracker.picture(f"{layout}-modes", sheet, 0)
-        Path(root).joinpath(f"{layout}.png").write_bytes(_png(sheet))
+        storage.publish(storage.join(root, f"{layout}.png"), decode.to_png(np.asarray(sheet)))
     return figures
 
 
@@ -156,9 +155,3 @@ def _points(
 def _drawn(points: np.ndarray, wanted: Modes) -> np.ndarray:
     centres = torch.from_numpy(wanted.centres).float()
     return tensors.to_uint8(views.clouds(torch.from_numpy(points).float()[None], 96, centres)[0])
-
-
-def _png(picture: Any) -> bytes:
-    from pipeline.data import decode
-
-    return decode.to_png(np.asarray(picture))
