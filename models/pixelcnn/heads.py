@@ -103,7 +103,7 @@ class Mixture(nn.Module):
         """Weights B K, means B K C, log-scales B K C, coefficients B K C(C-1)/2, each with the pixels' dimensions."""
         numbers = outputs.reshape(len(outputs), self.components, -1, *outputs.shape[2:])
         sizes = [1, self.channels, self.channels, self.pairs]
-        weights, means, scales, coefficients = numbers.split(sizes, 2)
+        weights, means, scales, coefficients = torch.split(numbers, sizes, 2)
         return weights[:, :, 0], means, scales.clamp(min=LEAST_LOG_SCALE), coefficients.tanh()
 
     def _mean(self, means: Tensor, coefficients: Tensor, x: Tensor, channel: int) -> Tensor:

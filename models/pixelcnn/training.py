@@ -13,7 +13,7 @@ from models.common.seeds import seeded
 from models.family import Batch, Draw, Facts, Family, Stage, Stream
 from models.group import Group
 from models.pixelcnn.conditions import Condition, Upsampler
-from models.pixelcnn.encoder import Encoder
+from models.pixelcnn.encoder import Encoder, of_channels
 from models.pixelcnn.heads import Bernoulli, Head, Mixture, Softmax, levels_of, scaled
 from models.pixelcnn.model import Model, refuse_batch_norm
 from models.pixelcnn.networks import Gated, Plain, Sizes
@@ -232,9 +232,10 @@ class AutoEncoder(PixelCNN):
         return code
 
     def codes(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """The codes of pictures in [-1, 1]."""
+        """The codes of pictures in [-1, 1], RGB or grey."""
+        target = of_channels(images, self.recipe.channels)
         with torch.no_grad():
-            return self.given(self.averaged, {"target": images, "index": torch.arange(len(images))})
+            return self.given(self.averaged, {"target": target, "index": torch.arange(len(images))})
 
     @torch.no_grad()
     def generate(self, given: Batch, code: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
