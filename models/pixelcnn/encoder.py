@@ -9,8 +9,8 @@ from models.pixelcnn.convolutions import weights
 
 
 def of_channels(images: Float[Tensor, "b c h w"], channels: int) -> Float[Tensor, "b d h w"]:
-    """Pictures in [-1, 1] as a model of `channels` channels reads them: RGB as grey (ITU-R 601 luma, rounded to 8 bits) for
-    one of 1 channel, grey as RGB for one of 3."""
+    """Pictures in [-1, 1] as a model of `channels` channels reads them: RGB as grey (ITU-R 601 luma, rounded to 8 bits)
+    for one of 1 channel, grey as RGB for one of 3."""
     if images.shape[1] == channels:
         return images
     if channels == 3:
