@@ -8,6 +8,17 @@ from torch import Tensor, nn
 from models.pixelcnn.convolutions import weights
 
 
+def of_channels(images: Float[Tensor, "b c h w"], channels: int) -> Float[Tensor, "b d h w"]:
+    """Pictures in [-1, 1] as a model of `channels` channels reads them: RGB as grey (ITU-R 601 luma, rounded to 8 bits)
+    for one of 1 channel, grey as RGB for one of 3."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    luma = (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+    return ((luma + 1) * 127.5).round() / 127.5 - 1
+
+
 class Encoder(nn.Module):
     """Pictures -> codes: 3x3 convolutions, each but the first halving the sides and doubling the channels down to 4
     pixels or fewer, ReLUs, and a linear layer. Without batch norm, as the decoder: a code depends on its picture

@@ -47,23 +47,28 @@ class Model(nn.Module):
         outputs: Tensor = self.net(scaled(x, self.head.levels, self.dtype), condition)
         return outputs
 
-    def log_prob(self, x: Int[Tensor, "b c h w"], condition: Condition = NOTHING) -> Float[Tensor, b]:
+    def log_prob(
+        self, x: Int[Tensor, "b c h w"], condition: Condition = NOTHING, check: bool = True
+    ) -> Float[Tensor, " b"]:
         """ln p of each image, nats; `bits` makes bits per dimension of it.
 
         Args:
             x: levels 0 ... L - 1 (`heads.levels_of` makes them of pictures).
+            check: whether the levels are looked at; a GPU waits for it.
 
         Raises:
             ValueError: images or a condition that are not the model's.
         """
+        if check:
+            self.check_levels(x)
         return self.head.log_prob(self(x, condition), x.long()).sum((1, 2))
 
-    def bits(self, log_prob: Float[Tensor, b]) -> Float[Tensor, b]:
+    def bits(self, log_prob: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Nats an image -> bits per dimension: -ln p / (ln 2 C H W)."""
         return -log_prob / (math.log(2) * self.dimensions)
 
     def check(self, x: Tensor, condition: Condition) -> None:
-        """Raises ValueError where the images or the condition are not the model's."""
+        """Raises ValueError where the images' shape and type or the condition are not the model's."""
         if x.is_floating_point():
             raise ValueError(f"images: give integer levels 0-{self.head.levels - 1}, not {x.dtype}")
         if tuple(x.shape[1:]) != (self.channels, *self.size):
@@ -71,11 +76,14 @@ class Model(nn.Module):
                 f"images: {' x '.join(map(str, x.shape[1:]))} (channels, height, width), the model is of "
                 f"{self.channels} x {self.size[0]} x {self.size[1]}"
             )
+        self.check_condition(condition, len(x))
+
+    def check_levels(self, x: Tensor) -> None:
+        """Raises ValueError where a level is not one of the model's."""
         if len(x) and not 0 <= int(x.min()) <= int(x.max()) < self.head.levels:
             raise ValueError(
                 f"images: levels {int(x.min())} to {int(x.max())}, the model's are 0-{self.head.levels - 1}"
             )
-        self.check_condition(condition, len(x))
 
     def check_condition(self, condition: Condition, batch: int) -> None:
         """Raises ValueError where a condition is missing, not wanted, or of another shape."""

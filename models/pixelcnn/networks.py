@@ -145,7 +145,7 @@ class Block(nn.Module):
         self.up = Ordered(h, 2 * h, sizes.groups, generator)
 
     def forward(self, x: Float[Tensor, "b i h w"], condition: Condition) -> Float[Tensor, "b i h w"]:
-        y = self.causal(F.relu(self.down(F.relu(x))), condition)
+        y: Tensor = self.causal(F.relu(self.down(F.relu(x))), condition)
         y = self.up(F.relu(y))
         return x + y
 

@@ -50,6 +50,7 @@ def sample(
     skip: set[tuple[int, int]] = set()  # known in every image
     if known is not None and given is not None:
         model.check(given, condition)
+        model.check_levels(given)
         if known.shape != (len(x), 1, *model.size):
             raise ValueError(
                 f"completion: the known pixels' places are {tuple(known.shape)}, the images {tuple(x.shape)}"
@@ -79,13 +80,13 @@ def naive(model: Model, like: Tensor, condition: Condition) -> Naive:
     return Naive(model, condition)
 
 
-def choose(log_p: Float[Tensor, "b l"], uniform: Float[Tensor, b], temperature: float = 1.0) -> Int[Tensor, b]:
+def choose(log_p: Float[Tensor, "b l"], uniform: Float[Tensor, " b"], temperature: float = 1.0) -> Int[Tensor, " b"]:
     """The level in whose share of [0, 1) `uniform` falls, shares in the order of the levels."""
     shares = (log_p / temperature).softmax(1).cumsum(1)
     return (shares <= uniform[:, None]).sum(1).clamp(max=log_p.shape[1] - 1)
 
 
-def between(one: Float[Tensor, d], other: Float[Tensor, d], steps: int) -> Float[Tensor, "steps d"]:
+def between(one: Float[Tensor, " d"], other: Float[Tensor, " d"], steps: int) -> Float[Tensor, "steps d"]:
     """Vectors on the straight line from `one` to `other`, both included. With the same uniform numbers for all of them,
     the samples change with the condition alone."""
     t = torch.linspace(0, 1, steps, device=one.device, dtype=one.dtype)[:, None]

@@ -12,7 +12,7 @@ from models.common.seeds import seeded
 from models.family import Batch, Draw, Family, Stage, Stream
 from models.group import Group
 from models.pixelcnn.conditions import Upsampler
-from models.pixelcnn.encoder import Encoder
+from models.pixelcnn.encoder import Encoder, of_channels
 from models.pixelcnn.recipe import Config, check
 from models.pixelcnn.training import optimiser, take_step
 
@@ -73,8 +73,8 @@ class SquaredAutoEncoder(Family):
 
     @torch.no_grad()
     def codes(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """The codes of pictures in [-1, 1]."""
-        found: Tensor = self.averaged[0](images)
+        """The codes of pictures in [-1, 1], RGB or grey."""
+        found: Tensor = self.averaged[0](of_channels(images, self.recipe.channels))
         return found
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from models.common.seeds import seeded
 from models.family import Batch, Draw, Facts, Family, Stage, Stream
 from models.group import Group
 from models.pixelcnn.conditions import Condition, Upsampler
-from models.pixelcnn.encoder import Encoder
+from models.pixelcnn.encoder import Encoder, of_channels
 from models.pixelcnn.heads import Bernoulli, Head, Mixture, Softmax, levels_of, scaled
 from models.pixelcnn.model import Model, refuse_batch_norm
 from models.pixelcnn.networks import Gated, Plain, Sizes
@@ -62,9 +62,9 @@ class Conditional(nn.Module):
             return Condition(map=self.up(h))
         return Condition(vector=h) if h.ndim == 2 else Condition(map=h)
 
-    def forward(self, x: Int[Tensor, "b c h w"], h: Tensor | None) -> Float[Tensor, b]:
+    def forward(self, x: Int[Tensor, "b c h w"], h: Tensor | None) -> Float[Tensor, " b"]:
         """ln p(x | h), nats."""
-        return self.model.log_prob(x, self.condition(h))
+        return self.model.log_prob(x, self.condition(h), check=x.device.type == "cpu")
 
 
 def head_of(recipe: Config) -> Head:
@@ -131,7 +131,8 @@ class PixelCNN(Family):
         Raises:
             ValueError: values that are not those of 8 bits.
         """
-        x = levels_of(batch["target"], 256)
+        # A GPU would have to be waited for at each step: there the first step's pictures stand for all.
+        x = levels_of(batch["target"], 256, check=seen <= 0 or batch["target"].device.type == "cpu")
         if self.recipe.binarise:
             seed = self.recipe.seed
             drawn = [
@@ -147,7 +148,8 @@ class PixelCNN(Family):
         dtype = self.net.model.dtype
         if self.recipe.condition == "class":
             ids = batch["class"]
-            if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.classes:
+            looked_at = ids.device.type == "cpu" or not torch.is_grad_enabled()
+            if looked_at and len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < self.classes:
                 raise ValueError(f"class {int(ids.min())} to {int(ids.max())}: the model knows 0-{self.classes - 1}")
             return nn.functional.one_hot(ids, self.classes).to(dtype)
         if self.recipe.condition == "array":
@@ -178,7 +180,7 @@ class PixelCNN(Family):
         return self.net.model.dimensions
 
     @torch.no_grad()
-    def log_prob(self, batch: Batch) -> Float[Tensor, b]:
+    def log_prob(self, batch: Batch) -> Float[Tensor, " b"]:
         """float64: ln p of each target given its condition, nats. Binarised targets: of one drawing, by the index."""
         net = self.averaged
         x = self.levels(batch)
@@ -232,9 +234,10 @@ class AutoEncoder(PixelCNN):
         return code
 
     def codes(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        """The codes of pictures in [-1, 1]."""
+        """The codes of pictures in [-1, 1], RGB or grey."""
+        target = of_channels(images, self.recipe.channels)
         with torch.no_grad():
-            return self.given(self.averaged, {"target": images, "index": torch.arange(len(images))})
+            return self.given(self.averaged, {"target": target, "index": torch.arange(len(images))})
 
     @torch.no_grad()
     def generate(self, given: Batch, code: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:

@@ -263,6 +263,16 @@ def test_the_located_condition_differs_from_place_to_place() -> None:
     assert float(condition.map.detach().std((2, 3)).min()) > 0.01
 
 
+@pytest.mark.parametrize("name", ["own", "squared"])
+def test_codes_of_grey_pictures_in_rgb_and_of_coloured_ones(name: str) -> None:
+    family, batch = built(CONDITIONS[name]), Share(CONDITIONS[name])("pictures")
+    grey = batch["target"]
+    assert torch.allclose(family.codes(grey.expand(-1, 3, -1, -1)), family.codes(grey), atol=1e-5)
+    red = torch.full((1, 3, 8, 8), -1.0)
+    red[:, 0] = 1  # luma 0.299 x 255 = 76.2
+    assert torch.allclose(family.codes(red), family.codes(torch.full((1, 1, 8, 8), 76 / 127.5 - 1)), atol=1e-5)
+
+
 def test_averages_are_what_is_evaluated() -> None:
     family = built(TINY)
     batch = Share(TINY)("pictures")
