@@ -1,8 +1,8 @@
 """Question answering measured: the official metric, priors, questions alone, made-up shapes, captions.
 
 `--data` is a folder of VQA v2's JSON (official_metric_vectors.json beside it), `--captions` a list of Flickr captions,
-`--weights` and `--squeezenet` checkpoints for the features of pictures. What is not named is left out, with null for its
-figures.
+`--weights` and `--squeezenet` checkpoints for the features of pictures. What is not named is left out: its figures are
+null.
 """
 
 from __future__ import annotations
@@ -317,7 +317,7 @@ def both_ways(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
     return found
 
 
-def mean_features(training: list[Set], test: list[Set], words: int, ridge: float = 10.0) -> dict[str, float]:
+def mean_features(training: list[Set], test: list[Set], words: int, ridge: float = 1000.0) -> dict[str, float]:
     """The baseline: bags of words predicted from the mean of a picture's features by ridge regression, compared by
     cosine."""
 
