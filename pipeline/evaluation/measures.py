@@ -17,8 +17,9 @@ from models.abilities import Answers, DrawsSamples, Embeds, GivesLikelihood, Jud
 from models.common.seeds import seeded
 from pipeline.artifacts import storage
 from pipeline.data.order import picks, rows_for_sheets
+from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
-from pipeline.evaluation import metrics, protocol
+from pipeline.evaluation import metrics, protocol, vqa
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.setting import Setting, part
 from pipeline.runs import checkpoint
@@ -172,6 +173,44 @@ class Answering:
         return Found({"accuracy_any": float(np.mean(right)), "accuracy_simple_vqa": float(np.mean(agreed))})
 
 
+class OfficialAccuracy:
+    """The official figures, overall, by answer type and by question type where the data set has them; of questions with
+    choices the multiple-choice task too."""
+
+    name: str = "vqa"
+    ability: type = Answers
+    fields: Mapping[str, str] = {"answers": "answers"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, data = setting.family, setting.data
+        assert isinstance(family, Answers)
+        scores = torch.cat([family.answer(batch).cpu() for batch in setting.batches()])
+        truths = [
+            vqa.Truth(
+                i, tuple(data.column("answers")[i]), _class(data, "question_type", i), _class(data, "answer_type", i)
+            )
+            for i in range(setting.count)
+        ]
+        found = vqa.report({i: family.answers[int(best)] for i, best in enumerate(scores.argmax(1))}, truths)
+        figures: dict[str, float | str] = {"vqa_overall": found.overall}
+        for kind, groups in (("answer_type", found.by_answer_type), ("question_type", found.by_question_type)):
+            if kind in data.fields:
+                figures |= {f"vqa_{group}": value for group, value in groups.items()}
+        if "choices" in data.fields:
+            chosen = {}
+            for i, row in enumerate(scores.tolist()):
+                chosen[i] = vqa.choose(dict(zip(family.answers, row, strict=True)), data.column("choices")[i])
+            figures["vqa_multiple_choice"] = vqa.report(chosen, truths).overall
+        return Found(figures)
+
+
+def _class(data: DataSet, field: str, position: int) -> str:
+    """The name of a sample's class; empty where the data set has no such field."""
+    if field not in data.fields:
+        return ""
+    return data.fields[field].names[int(data.column(field)[position])]
+
+
 class Retrieval:
     """Recall at 1, 5, 10 and median rank both ways, among the measured samples."""
 
@@ -207,7 +246,15 @@ class WholeSet:
         return Found(dict(setting.family.judge(setting.batches())))
 
 
-MEASURES: tuple[Measure, ...] = (Reconstruction(), Samples(), Likelihood(), Answering(), Retrieval(), WholeSet())
+MEASURES: tuple[Measure, ...] = (
+    Reconstruction(),
+    Samples(),
+    Likelihood(),
+    Answering(),
+    OfficialAccuracy(),
+    Retrieval(),
+    WholeSet(),
+)
 
 
 def fitting(setting: Setting) -> tuple[list[Measure], dict[str, str]]:

@@ -1,0 +1,1 @@
+"""Parts of the study of question answering: samples in memory, made-up shapes, captions."""

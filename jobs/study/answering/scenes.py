@@ -1,0 +1,90 @@
+"""Made-up shapes: what the image adds to the question, and whether attention lies on the object asked about."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import models.vqa
+from jobs.study.answering.sets import Set, evened, grids, read, told, train, with_pictures
+from models.family import FieldSpec
+from models.vqa import Answerers
+from pipeline.data import decode
+from pipeline.data.sources import shapes
+from pipeline.style import features
+from pipeline.style.features import FeatureOptions
+
+SHAPE_FEATURES = FeatureOptions(layer="relu3_1", size=64)
+"""8 x 8 regions."""
+HELD_OUT = 600
+
+
+def on_object(family: Answerers, some: Set) -> tuple[float, float]:
+    """Share of the last step's attention mass within the box of the thing asked about, and the box's share of the
+    picture, which even attention would give; of questions about one thing."""
+    rows = torch.nonzero((some.batch["box"][:, 2] > 0) & (some.batch["about_one"] > 0))[:, 0]
+    with torch.no_grad():
+        maps = family.scores(some.part(rows))[1]
+    assert maps is not None
+    high, wide = some.batch["grid"].shape[1:3]
+    top, left, bottom, right = some.batch["box"][rows].T
+
+    def inside(first: Tensor, last: Tensor, cells: int) -> Tensor:
+        """Share of each cell that lies in the box, along one side: `B cells`."""
+        edges = torch.arange(cells + 1) / cells
+        return (torch.minimum(last[:, None], edges[1:]) - torch.maximum(first[:, None], edges[:-1])).clamp(0) * cells
+
+    share = inside(top, bottom, high)[:, :, None] * inside(left, right, wide)[:, None]  # B h w
+    mass = (maps.image[:, -1].reshape(-1, high, wide) * share).sum((1, 2))
+    return float(mass.mean()), float(share.mean())
+
+
+def measure(weights: str, scenes: int, passes: int, seeds: Sequence[int]) -> dict[str, Any]:
+    """The figures; `weights`: of VGG-19."""
+    source, net = shapes.Shapes(shapes.Options(scenes, HELD_OUT)), features.network(weights, SHAPE_FEATURES)[0]
+    listed, specs = source.samples(), {**models.vqa.fields(models.vqa.PRESETS["r-dan"]), "box": FieldSpec("array")}
+    del specs["grid"]
+    pictured = {
+        split: grids(net, [decode.pixels(source.reader(e.files["image"], "image")) for e in listed[split]], 2)
+        for split in ("train", "val")
+    }
+    sets: dict[str, Set] = {}
+    for split, grid in evened(pictured).items():
+        sets[split] = with_pictures(read(source, listed[split], specs, sets["train"].facts if sets else None), grid)
+        one = [e.source.rpartition("/")[2] in ("color", "shape") for e in listed[split]]
+        sets[split].batch["about_one"] = torch.tensor(one).long()
+    table: dict[str, dict[str, list[float]]] = {}
+    for name in ("lstm-q", "deeper-lstm-q-norm-i", "r-dan"):
+
+        def of_seed(seed: int, name: str = name) -> dict[str, float]:
+            # Narrower than the papers', RMSProp for all: few questions.
+            preset = replace(models.vqa.PRESETS[name], seed=seed, hidden=128, embedding=128, joint=256, mlp=(256,))
+            preset = replace(preset, optimiser="rmsprop", rate=2e-3, batch=50, clip_norm=5.0, weight_decay=0.0)
+            preset = replace(preset, dropout=0.0, drop_at=0, longest=8, questions=passes * scenes)
+            family = train(preset, sets["train"])
+            assert isinstance(family, Answerers)
+            best = family.answer(sets["val"].batch).argmax(1)
+            right = (best == sets["val"].batch["answers"].argmax(1)).double()
+            figures = {"all": 100 * float(right.mean())}
+            for number, kind in enumerate(shapes.TYPES):
+                figures[kind] = 100 * float(right[number :: len(shapes.TYPES)].mean())
+            if name == "r-dan":
+                mass, chance = on_object(family, sets["val"])
+                figures |= {"attention": mass, "attention_chance": chance}
+            return figures
+
+        table[name] = told(f"shapes, {name}", seeds, of_seed)
+    question, both, dan = (statistics.mean(row["all"]) for row in table.values())
+    return {
+        "synthetic_question": round(question, 2),
+        "synthetic_lstm_image": round(both, 2),
+        "synthetic_rdan": round(dan, 2),
+        "synthetic_image_gain": round(dan - question, 2),
+        "attention_on_object": round(statistics.mean(table["r-dan"]["attention"]), 3),
+        "attention_chance": round(statistics.mean(table["r-dan"]["attention_chance"]), 3),
+    }

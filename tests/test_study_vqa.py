@@ -1,0 +1,64 @@
+"""What the study of question answering measures with."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import models.vqa
+from jobs.study import vqa as study
+from jobs.study.answering import scenes, sentences
+from jobs.study.answering.sets import Set, evened, read, train, with_pictures
+from models.family import FieldSpec
+from models.vqa import Answerers
+from models.vqa.attention import Maps
+from pipeline.data.sources import shapes
+
+
+@pytest.fixture
+def some() -> Set:
+    source = shapes.Shapes(shapes.Options(count=8, held_out=4))
+    entries = source.samples()["train"]
+    specs = {name: FieldSpec(kind) for name, kind in (("question", "tokens"), ("answers", "answers"), ("box", "array"))}
+    found = with_pictures(read(source, entries, specs, None), torch.rand(8, 4, 4, 3))
+    found.batch["about_one"] = torch.tensor([1, 0, 0, 1] * 2)
+    return found
+
+
+def test_share_of_attention_in_the_box(some: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    family = train(replace(models.vqa.PRESETS["tiny"], questions=8), some)
+    assert isinstance(family, Answerers)
+    rows = torch.nonzero(some.batch["about_one"])[:, 0]
+    area = ((some.batch["box"][rows, 2:] - some.batch["box"][rows, :2]).prod(1)).mean()
+
+    def looking(weights: torch.Tensor) -> tuple[float, float]:
+        monkeypatch.setattr(family, "scores", lambda batch: (None, Maps(weights[:, None], weights[:, None])))
+        return scenes.on_object(family, some)
+
+    assert looking(torch.full((len(rows), 16), 1 / 16)) == pytest.approx((float(area), float(area)), rel=1e-5)
+    middle = some.batch["box"][rows].view(-1, 2, 2).mean(1)
+    cell = (middle * 4).long().clamp(0, 3)
+    onto = torch.zeros(len(rows), 16).scatter_(1, (cell[:, 0] * 4 + cell[:, 1])[:, None], 1.0)
+    assert looking(onto)[0] > 3 * looking(onto)[1]
+
+
+def test_training_is_a_function_of_the_seed(some: Set) -> None:
+    recipe = replace(models.vqa.PRESETS["tiny"], questions=12)
+    first, again, other = (train(replace(recipe, seed=seed), some).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_features_are_evened_by_the_training_split() -> None:
+    found = evened({"train": torch.full((2, 3), 8.0), "test": torch.full((2, 3), 4.0)})
+    assert float(found["train"].mean()) == pytest.approx(0.4) and float(found["test"].mean()) == pytest.approx(0.2)
+
+
+def test_both_ways_counts_any_of_an_image_s_sentences() -> None:
+    images, texts = torch.eye(3), torch.cat([torch.eye(3)[[1, 2, 0]], torch.eye(3)])  # the first of each is wrong
+    found = sentences.both_ways(images, texts, torch.arange(3).repeat(2))
+    assert found["text_recall5"] == 100 and found["image_recall1"] == pytest.approx(50)
+
+
+def test_figures_of_what_is_not_named_are_null() -> None:
+    assert study.run(study.Config()) == dict.fromkeys(study.FIGURES)
