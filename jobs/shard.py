@@ -107,7 +107,7 @@ def _tell(
         if "off_palette" in d:
             print(f"  {d['off_palette']:.2%} of the label pixels are far from every colour of the palette")
     if others:
-        print(f"{others} files of the source are no images by their names and were left out")
+        print(f"{others} files of the source belong to no sample and were left out")
     print(f"{written} shards written in {seconds:.1f} s; {root} fingerprint {described['fingerprint'][:16]}")
     if tracker is not None:
         for split, d in described["splits"].items():

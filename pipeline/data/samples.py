@@ -70,7 +70,7 @@ class Source(Protocol):
 
     @property
     def other_files(self) -> int:
-        """Files that are no images by their names; counted, not read."""
+        """Files that belong to no sample, such as those that are no images by their names; counted, not read."""
 
     def samples(self) -> dict[str, list[Entry]]:
         """Split -> entries in a fixed order. Raises ValueError where there is nothing, or no clear layout."""

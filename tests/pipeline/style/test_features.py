@@ -111,7 +111,7 @@ def test_the_whole_path_on_real_images(real_data: Path, tmp_path: Path, no_ray: 
     config = features.Config(data=str(tmp_path / "data"), output=str(tmp_path / "out"), weights=weights)
     features.run(dataclasses.replace(config, features=options))
     data = DataSet(str(tmp_path / "out"))
-    assert data.sample(0)["grid"].shape == (3, 3, 512) and len({data.sample(i)["image"].shape for i in range(20)}) > 1
+    assert data.sample(0)["grid"].shape == (3, 3, 512)
     job = Job("vqa", vqa.PRESETS["tiny"], data.root, str(tmp_path / "run"), run=Run(workers=0, threads=1))
     fit(job)
     found = evaluate.run(
