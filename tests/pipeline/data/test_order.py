@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.images import Images
-from pipeline.data.order import picks, rows_for_sheets
+from pipeline.data.order import permutation, picks, rows_for_sheets
 from pipeline.data.tensors import is_blank
 
 LABELS = ["sky"] * 40 + ["cat"] * 10 + ["cup"] * 3 + ["map"] * 47
@@ -53,6 +53,13 @@ def test_a_label_of_blanks_alone_is_left_out_until_nothing_else_is_there() -> No
     asked: list[int] = []
     rows_for_sheets(3, LABELS, lambda i: bool(asked.append(i) or blank(i)), tries=5)
     assert len(asked) == 3 * 5 + 3  # not the whole data set
+
+
+def test_only_blanks_in_a_row_end_a_label() -> None:
+    order = permutation(60, "picks").tolist()
+    blanks = {position for i, position in enumerate(order) if i % 3 != 2}  # two of three, all the way
+    rows = rows_for_sheets(20, [None] * 60, lambda i: i in blanks, tries=3)
+    assert set(rows) == set(order) - blanks
 
 
 @pytest.mark.parametrize(
