@@ -10,28 +10,29 @@ import numpy as np
 import pytest
 
 from jobs.study import gans, gans_exact
+from jobs.study.games import mixture
 from models.gans.objectives.divergences import DIVERGENCES
 from models.gans.rules import OBJECTIVES
 
 
-@pytest.mark.parametrize("name", sorted(gans_exact.PUBLISHED))
+@pytest.mark.parametrize("name", sorted(mixture.PUBLISHED))
 def test_the_mixture_gives_the_published_table(name: str) -> None:
     """All 15 numbers of f-GAN's table 3 (mean, deviation, divergence) to 0.001."""
-    assert gans_exact.optimum(name) == pytest.approx(gans_exact.PUBLISHED[name], abs=1e-3)
+    assert mixture.optimum(name) == pytest.approx(mixture.PUBLISHED[name], abs=1e-3)
 
 
 def test_the_divergences_of_two_gaussians_in_closed_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """KL(N(a, s) || N(b, t)) = log(t / s) + (s^2 + (a - b)^2) / (2 t^2) - 1/2, and the reverse."""
-    monkeypatch.setattr(gans_exact, "MEANS", (1.0, 1.0))
-    monkeypatch.setattr(gans_exact, "DEVIATIONS", (1.5, 1.5))
+    monkeypatch.setattr(mixture, "MEANS", (1.0, 1.0))
+    monkeypatch.setattr(mixture, "DEVIATIONS", (1.5, 1.5))
 
     def kl(a: float, s: float, b: float, t: float) -> float:
         return math.log(t / s) + (s**2 + (a - b) ** 2) / (2 * t**2) - 0.5
 
     for name, wanted in (("kl", kl(1, 1.5, 0, 2)), ("reverse-kl", kl(0, 2, 1, 1.5))):
-        assert gans_exact.divergence(DIVERGENCES[name], 0.0, 2.0) == pytest.approx(wanted, abs=1e-6)
+        assert mixture.divergence(DIVERGENCES[name], 0.0, 2.0) == pytest.approx(wanted, abs=1e-6)
     both = kl(1, 1.5, 0, 2) + kl(0, 2, 1, 1.5)
-    assert gans_exact.divergence(DIVERGENCES["jeffrey"], 0.0, 2.0) == pytest.approx(both, abs=1e-6)
+    assert mixture.divergence(DIVERGENCES["jeffrey"], 0.0, 2.0) == pytest.approx(both, abs=1e-6)
 
 
 def test_a_trained_critic_between_two_point_masses() -> None:

@@ -19,13 +19,13 @@ import torch
 
 import models.gans
 from jobs import shard
+from models.common.seeds import seeded
 from models.gans import views
 from pipeline.artifacts import storage
 from pipeline.data import decode, tensors
 from pipeline.data.sources.points import Modes, modes
 from pipeline.evaluation.coverage import ModeFigures, mode_figures
 from pipeline.runs import checkpoint
-from pipeline.runs.sampler import seeded
 from pipeline.tracking import sheets
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import models.gans.assembly as assembly
+import models.gans.views as views
 from models.common.average import Average
 from models.common.seeds import seeded
 from models.family import Batch, Draw, Facts, Family, Stage, Stream
-from models.gans import assembly, views
 from models.gans.figures import majority_error, sliced_wasserstein
 from models.gans.game import Game, bursts, every
 from models.gans.recipe import Config
