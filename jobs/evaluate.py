@@ -1,11 +1,15 @@
-"""How good, how different, how faithful: a run's figures on held-out samples.
+"""Measure a run on held-out samples: fidelity, diversity, and what else its family can do.
 
     python -m jobs.evaluate --run RUN --data DATASET --output DIR --weights vgg19.pth --protocol bicyclegan
 
-Every measure that fits the run and the data set is taken: reconstruction at the end of each stage that trains on
-samples; of each way to draw samples diversity, distance to the truth, precision, recall and a sheet; where there are
-label maps, how well a segmenter, trained here, reads them back; likelihood; answers; retrieval. LPIPS needs its own
-weights (`--lpips`); the perceptual distance goes by a name that says by which network.
+Every measure that fits the run and the data set is taken:
+- reconstruction, at the end of each stage that trains on samples;
+- for each way to draw samples: diversity, distance to the truth, precision, recall, and a sheet;
+- if there are label maps: how well a segmenter, trained here, reads them from the samples;
+- likelihood, answers, retrieval.
+
+The perceptual distance uses the VGG of `--weights`, and its name says which. LPIPS is measured with `--lpips`; its
+weights are in `--lpips-weights`.
 """
 
 from __future__ import annotations
@@ -38,6 +42,7 @@ class Config(Options):
     output: str
     """Folder of evaluation.json, the sheets and the segmenter."""
     split: str = "val"
+    """Split of --data."""
 
 
 def run(config: Config, tracker: Tracker | None = None) -> Figures:

@@ -8,13 +8,13 @@ resumes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from jobs import command
-from models.imle import check
+from models.abilities import SearchesNearest, require
 from pipeline.artifacts import artifact, storage
 from pipeline.artifacts.fill import Parts, Request, fill
 from pipeline.data import decode
@@ -31,7 +31,7 @@ class Config:
     """What to match, and where to."""
 
     run: str
-    """Folder of a training run of conditional IMLE."""
+    """Folder of a training run that searches for matches (conditional IMLE)."""
     data: str
     """Data set folder."""
     output: str
@@ -77,15 +77,10 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     rare = storage.absolute(config.rarity, "--rarity") if config.rarity else ""
     data = DataSet(root, config.split)
     family, given = matches.open_run(folder, path, data, config.weights, rare)
-    if config.samples and family.recipe.level_samples:
-        raise ValueError(f"--samples {config.samples}: this run searches level by level, by its own --level-samples")
-    levels = family.recipe.level_samples
-    family.recipe = replace(family.recipe, search=config.search or family.recipe.search)
-    check(family.recipe, None)
-    samples = config.samples or (0 if levels else family.recipe.samples)
+    samples = require(family, SearchesNearest, "jobs.match").search_by(config.search, config.samples)
     inputs = {**given, "checkpoint": storage.sha256_file(path)}
-    options = {"samples": samples, "step": config.step, "search": family.recipe.search}
-    options |= matches.noise_of(family.recipe)
+    how = config.search or getattr(family.recipe, "search", "exact")
+    options = {"samples": samples, "step": config.step, "search": how, **family.recipe.candidates}
     card = fill(
         output,
         "match",
@@ -102,7 +97,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     picture = matches.nearest(family, data, output, config.sheet) if config.sheet else None
     if picture is not None:
         storage.publish(storage.join(output, "nearest.png"), decode.to_png(np.asarray(picture)))
-    print(f"{len(data)} pairs matched among {samples or ' + '.join(map(str, levels))} samples each: {output}")
+    print(f"{len(data)} pairs matched among {samples or 'levels of'} samples each: {output}")
     print(", ".join(f"{name} {value:.4g}" for name, value in card["notes"].items()))
     if tracker is not None:
         tracker.scalars({f"match/{name}": value for name, value in card["notes"].items()}, 0)

@@ -1,26 +1,26 @@
-"""The main job, all of it: shard, describe and neighbours where the family needs them, train, sample, evaluate.
+"""The whole job in one folder: shard, describe and neighbours if the family needs them, train, sample, evaluate.
 
     python -m jobs.run step demo --output runs/demo
     python -m jobs.run step facades --source FOLDER --input-side right --weights vgg19.pth --output DIR
 
-The first two words are the family and its preset. Each part is skipped when its artifact is there with the same
-request; the same command goes on where an interrupted one ended. Each part is a run of its own in the tracker, below
-one parent run.
+The first two words are the family and its preset. A part is skipped if its result is there, made by the same request.
+After an interruption the same command resumes. In the tracker each part is a run of its own, below one parent run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import models
-from jobs import command, describe, evaluate, neighbours, sample, shard, train
+from jobs import command, evaluate, sample, shard, train
+from jobs.parts import MAKERS, Parts
 from models.abilities import Answers, DrawsSamples
 from models.family import PerceptualRecipe
 from pipeline.artifacts import storage
+from pipeline.data import sources
+from pipeline.runs.checkpoint import recipe_json
 from pipeline.runs.sampler import open_run
-from pipeline.style.descriptors import DescribeOptions
 from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
@@ -38,77 +38,32 @@ class Config:
     option: dict[str, str] = field(default_factory=dict)
     """NAME VALUE: options of a source of another kind."""
     layout: Literal["auto", "pairs", "sides", "images", "classes"] = "auto"
+    """What the folder holds; see jobs.shard."""
     input_side: Literal["", "left", "right"] = ""
     """Which half of side-by-side images is the input."""
     palette: str = ""
     """Inputs are label maps painted in colours; see jobs.shard."""
     resize: int = 0
-    """Shortest side, pixels; 0 keeps the source's own bytes."""
-    crops: int = 60
+    """Shortest side of the stored images, pixels; 0 keeps the source's own bytes."""
+    crops: int = 80
     """demo: training crops per photograph."""
     val_share: float = 0.0
-    """Share of the samples held out, for sources without splits of their own."""
+    """Share of the samples moved to split val, for sources without splits of their own."""
     weights: str = "torchvision"
     """VGG checkpoint for descriptors and perceptual loss: path, URL, `torchvision`, or `random`."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the descriptors."""
     near: int = 5
-    """k_c: closest images a positive is drawn from."""
+    """Closest images, from which a positive is drawn (StEP's k_c)."""
     far: int = 13
-    """k_f: furthest images a negative is drawn from."""
+    """Furthest images, from which a negative is drawn (StEP's k_f)."""
     workers: int = 2
     """Ray actors of shard, describe and neighbours."""
     count: int = 6
-    """Samples per input on the sheets."""
+    """Samples of each input on the sheets."""
     tracking: str | None = None
     """MLflow tracking URI; none: a database in the output folder. `off`: JSON lines only."""
     run: Run = field(default_factory=Run)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the parts of one whole job share."""
-
-    config: Any
-    root: str
-    uri: str | None
-    parent: Tracker
-    tags: dict[str, str]
-
-    def folder(self, name: str) -> str:
-        return storage.join(self.root, name)
-
-    def do(self, name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
-        """One job, tracked below the parent run."""
-        with Tracker(self.folder(name), self.uri, name, name, self.parent.as_parent, self.tags) as tracker:
-            tracker.parameters(asdict(options))
-            return job(options, tracker)
-
-
-def _neighbours(parts: Parts) -> str:
-    """Descriptors and the neighbour lists of them; returns the lists' folder."""
-    config, recipe = parts.config, parts.config.recipe
-    data, styles, lists = (parts.folder(name) for name in ("data", "descriptors", "neighbours"))
-    options = DescribeOptions(
-        net=recipe.perceptual_net,
-        layers=recipe.perceptual_layers,
-        preprocessing=recipe.perceptual_preprocessing,
-        pooling=recipe.perceptual_pooling,
-        precision=config.precision,
-    )
-    described = describe.Config(
-        data=data, output=styles, weights=config.weights, describe=options, workers=config.workers
-    )
-    parts.do("descriptors", describe.run, described)
-    near = neighbours.Config(
-        descriptors=styles, data=data, output=lists, near=config.near, far=config.far, workers=config.workers
-    )
-    parts.do("neighbours", neighbours.run, near)
-    return lists
-
-
-MAKERS: dict[str, Callable[[Parts], str]] = {"neighbours": _neighbours}
-"""Artifact that a stage needs -> how it is made of the data set."""
 
 
 def run(family: str, config: Any) -> dict[str, Any]:
@@ -126,21 +81,46 @@ def run(family: str, config: Any) -> dict[str, Any]:
         raise ValueError(f"{family} needs --{missing[0]}, which jobs.run does not make: make it and use jobs.train")
     if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
         of_recipe(config.weights, recipe)  # weights that cannot be had are refused before the work, not after it
+    made = _shard(config, recipe, storage.join(root, "data"))
+    _refuse_at_once(config, made, needed)
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
+        parent.parameters({**recipe_json(recipe), "source": config.source, "vgg_weights": config.weights})
+        parent.description(_description(family, config, root))
         parts = Parts(config, root, uri, parent, tags)
         data, trained = parts.folder("data"), parts.folder("train")
-        parts.do("data", shard.run, _shard(config, recipe, data))
+        described = parts.do("data", shard.run, made)
+        parent.dataset(config.source.rstrip("/").rsplit("/", 1)[-1], described["fingerprint"], data)
         artifacts = {name: MAKERS[name](parts) for name in needed}
         fit(train.job(family, _train(config, root, uri, artifacts), parent.as_parent))
         opened = open_run(trained)
         if isinstance(opened.family, DrawsSamples | Answers):
-            sheets = sample.Config(run=trained, data=data, output=parts.folder("samples"), count=config.count)
-            parts.do("samples", sample.run, sheets)
+            split = "test" if config.source == "demo" else "val"  # the demo's photographs that training never saw
+            folder = parts.folder("samples")
+            sheets = sample.Config(run=trained, data=data, output=folder, count=config.count, split=split)
+            for path in parts.do("samples", sample.run, sheets):
+                parent.file(path)
         measured = evaluate.Config(run=trained, data=data, output=parts.folder("evaluation"), weights=config.weights)
         figures: dict[str, Any] = parts.do("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
+        if parent.page:
+            print(f"In a browser: {parent.page}")
     return figures
+
+
+def _description(family: str, config: Any, root: str) -> str:
+    """Of the parent run, in Markdown; the command stands first because MLflow folds what is long."""
+    trained, data, more = (storage.join(root, name) for name in ("train", "data", "more"))
+    weights = config.weights.rsplit("/", 1)[-1]
+    return f"""**{family}** on `{config.source}`, VGG weights `{weights}`; sheets under *Artifacts*.
+
+    {command.given()}
+
+made this, goes on after an interruption, and trains longer where lengths are raised. More samples; a check of all:
+
+    python -m jobs.sample --run {trained} --data {data} --output {more} --count 12
+    python -m jobs.verify {root}
+"""
 
 
 def tracking_uri(given: str | None, root: str) -> str | None:
@@ -150,10 +130,27 @@ def tracking_uri(given: str | None, root: str) -> str | None:
     return given or f"sqlite:///{root}/mlflow.db"
 
 
+def _refuse_at_once(config: Any, made: shard.Config, needed: list[str]) -> None:
+    """What the listing of the source shows already, before hours of work.
+
+    Raises:
+        ValueError: no held-out samples, or fewer training images than neighbours wanted.
+    """
+    kind, place = sources.parse(made.source)
+    listed = sources.open_source(shard.source_options(made, kind), place).samples()
+    if not listed.get("val"):
+        raise ValueError(f"--source {made.source}: has no held-out samples (a folder val/): give --val-share 0.1")
+    most = max(config.near, config.far)
+    if "neighbours" in needed and len(listed["train"]) <= most:
+        raise ValueError(
+            f"--near {config.near} --far {config.far}: the source has {len(listed['train'])} images to train on"
+        )
+
+
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
     made: dict[str, Any] = {"option": config.option}
     if config.source == "demo":
-        made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed}
+        made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed, "held_out": "photographs"}
     else:
         made |= {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
         made |= {"val_share": config.val_share, "palette": config.palette}

@@ -2,11 +2,11 @@
 
     python -m jobs.sample --run RUN --data DATASET --output DIR --count 8
     python -m jobs.sample --run RUN --inputs FOLDER --styles FOLDER --output DIR
-    python -m jobs.sample --run RUN --given class=3 --output DIR
+    python -m jobs.sample --run RUN --given class 3 --output DIR
 
-Inputs are held-out samples of a data set, a folder of images, or values given by hand; a method without an input needs
-none of them. Each picture depends on the run, the seed and its input's name alone. A run that answers questions writes
-its answers.
+Inputs are held-out samples of a data set, a folder of images, or values given by hand. A family without an input needs
+none of them. Each sample depends only on the run, the seed and the name of its input. A family that answers questions
+writes answers.json.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from models.abilities import Answers, DrawsSamples, EncodesStyle, require
 from pipeline.artifacts import storage
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
-from pipeline.data.sources import folder
-from pipeline.runs import pages, sampler
+from pipeline.evaluation import pages
+from pipeline.runs import sampler
 from pipeline.runs.checkpoint import note
 from pipeline.runs.sampler import Row
 
@@ -41,28 +41,32 @@ class Config:
     output: str
     """Folder for the pictures."""
     data: str = ""
-    """Data set whose held-out samples are the inputs."""
+    """Data set whose samples in --split are the inputs."""
     inputs: str = ""
     """Or: a folder of input images (label maps, for a run that was trained on label maps). Those that cannot be read
     are left out and named in OUTPUT/skipped.json."""
     given: dict[str, str] = field(default_factory=dict)
-    """Or: FIELD VALUE, such as `class 3`; for a run that reads classes alone, none of them: a row for each class."""
+    """Or: FIELD VALUE, such as `class 3`. If the run reads only a class and none of the three is given, each class gets
+    a row."""
     palette: str = ""
-    """The colours of --inputs that are painted label maps, as in jobs.shard; none: they hold ids."""
+    """If --inputs are painted label maps: which colour is which class, as in jobs.shard; none: their pixels are class
+    ids."""
     styles: str = ""
-    """A folder of style images; none: the targets of the inputs' data set."""
+    """A folder of style images; none: the targets of --data."""
     split: str = "val"
+    """Split of --data."""
     stage: str = ""
     """Use the weights at the end of this stage; none: the final ones."""
     count: int = 6
     """Samples per input and sampler."""
     limit: int = 6
-    """Inputs on the sheets, a fixed choice; all get their samples as files with `--files`."""
+    """Inputs shown on the sheets; the choice is fixed. `--files` is for all inputs."""
     samplers: tuple[str, ...] = ()
-    """Ways to draw; none: all that the family has."""
+    """Ways to draw samples; none: all that the family has."""
     files: bool = False
-    """Write every sample as a PNG of its own, for all inputs."""
+    """Write each sample as a PNG of its own, for all inputs."""
     seed: int = 0
+    """Root of the random numbers."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.limit < 1:
@@ -80,7 +84,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     output = storage.absolute(config.output, "--output")
     opened = sampler.open_run(storage.absolute(config.run, "--run"), config.stage)
     rows = _rows(config, opened)
-    some = sampler.chosen(rows, config.limit)
+    some = sampler.chosen_rows(rows, config.limit)
     family, warning = opened.family, note(dict(opened.described))
     if isinstance(family, Answers):
         path = storage.join(output, "answers.json")
@@ -129,10 +133,9 @@ def _skip(config: Config, bad: Sequence[tuple[str, str]]) -> None:
             print(f"  {name}: {reason}", file=sys.stderr)
 
 
-def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[pages.Named]:
+def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[Row]:
     if config.styles:
-        found = folder.images(storage.absolute(config.styles, "--styles"))
-        return [(name, sampler.cut(opened, image)) for name, image in found]
+        return sampler.styles_of_folder(opened, storage.absolute(config.styles, "--styles"))
     if not config.data:
         return []
     return sampler.styles_of_data(opened, DataSet(storage.absolute(config.data, "--data"), config.split), most)

@@ -49,6 +49,8 @@ class Config(ShardOptions):
     """demo: training crops per photograph."""
     seed: int = 0
     """demo: where the crops lie."""
+    held_out: Literal["regions", "photographs"] = "regions"
+    """demo: a part of each photograph (split val), or also six photographs that training never sees (split test)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +75,7 @@ def source_options(config: Config, kind: str) -> dict[str, Any]:
             f"--source {kind} has its own layout and splits: leave out --layout, --input-side, --palette, --val-share"
         )
     if kind == "demo":
-        given |= {"size": config.size, "crops": config.crops, "seed": config.seed}
+        given |= {"size": config.size, "crops": config.crops, "seed": config.seed, "held_out": config.held_out}
     return sources.options(kind, given)
 
 

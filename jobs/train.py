@@ -2,17 +2,15 @@
 
     python -m jobs.train step facades --data DIR --neighbours DIR --output DIR --batch-size 8 --run.workers 2
 
-The first two words are the family and one of its presets; every field of the recipe is an option. The same command goes
-on where an interrupted one ended; another recipe in the same --output is refused.
+The first two words are the family and one of its presets. Every field of the recipe is an option. After an interruption
+the same command resumes. Another recipe in the same --output is refused.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 import models
 from jobs import command
@@ -45,9 +43,9 @@ def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
 
 
 def command_line(options: type, recipe: Any) -> Any:
-    """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values."""
-    flat: Any = Annotated[type(recipe), tyro.conf.arg(name="")]
-    recipe_field = ("recipe", flat, field(default=recipe))
+    """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values, in the
+    help a group for each stage (`command.grouped`)."""
+    recipe_field = ("recipe", command.grouped(recipe))
     return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
 
 
@@ -68,16 +66,20 @@ class Config:
     rarity: str = ""
     """Rarity artifact (of jobs.rarity), for families that re-balance by it."""
     matches: str = ""
-    """Matches (of jobs.match), for a family that would search for them itself otherwise."""
+    """Matches (of jobs.match), for a family that otherwise searches for them itself."""
     weights: str = "random"
-    """VGG checkpoint of the perceptual loss: path, URL, or `random` (seeded, for trying things out)."""
+    """VGG checkpoint of the perceptual loss: path, URL, `torchvision` (its own URL), or `random` (seeded, to try things
+    out)."""
     split: str = "train"
+    """Split that is trained on."""
     held_out: str = "val"
+    """Split of the figures and sheets that are made while training."""
     start: dict[str, str] = field(default_factory=dict)
-    """STAGE CHECKPOINT: take a stage's weights from another run's stages/STAGE.pt in place of training it."""
+    """STAGE CHECKPOINT: do not train this stage, but take its weights from stages/STAGE.pt of another run."""
     tracking: str | None = None
     """MLflow tracking URI: sqlite:////path/mlflow.db or http://host:port; none: JSON lines only."""
     name: str = "train"
+    """Name of the run in the tracker."""
     run: Run = field(default_factory=Run)
 
 

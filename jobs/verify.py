@@ -1,7 +1,7 @@
 """Find damage: python -m jobs.verify PATH checks every data set, artifact and checkpoint below PATH, byte by byte.
 
-With --source also each sample against the source's own bytes ("demo", or the folder it was sharded from). Exit code 1
-and one line for each damaged file.
+With --source each sample is also compared with the source's own bytes ("demo", or the folder that was sharded). If
+anything is damaged, the exit code is 1 and each damaged file is named on a line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Config:
     path: Annotated[str, tyro.conf.Positional]
     """A data set, an artifact, a run, or a folder of them; local or s3://."""
     source: str = ""
-    """Compare with the source too: "demo" or its folder."""
+    """Compare the samples with this source too: "demo", or the folder that was sharded."""
 
 
 def run(config: Config) -> Findings:

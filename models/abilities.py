@@ -1,19 +1,19 @@
-"""What a trained family can be asked for, one protocol an ability.
+"""What a trained family can be asked for: one protocol for each ability.
 
-A job asks for the ability and never for the family's name: `require(family, DrawsSamples, "jobs.sample")`. A family has
-an ability by having its methods; nothing is declared. Everything here runs on one process, with the averaged weights.
+A job asks for an ability, never for a family's name: `require(family, DrawsSamples, "jobs.sample")`. A family that has
+an ability's methods has the ability; nothing is declared. Everything here runs in one process, with averaged weights.
 `given` is a batch with the fields that the family `reads`, and `"index"`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from models.family import Batch, Family
+from models.family import Batch, Family, Table
 
 
 @runtime_checkable
@@ -62,7 +62,7 @@ class Completes(Protocol):
     """completes a picture"""
 
     def complete(self, batch: Batch, known: Tensor, generator: torch.Generator) -> Tensor:
-        """`B C H W` in [-1, 1]: the target with what is not `known` (bool `B H W`) drawn anew."""
+        """`B C H W` in [-1, 1]: the target with what is not `known` (bool `B H W`) drawn again."""
 
 
 @runtime_checkable
@@ -95,6 +95,29 @@ class JudgesSet(Protocol):
         """Figures of all held-out batches together, where a mean over batches would be another number."""
 
 
+@runtime_checkable
+class SearchesNearest(Protocol):
+    """searches the nearest of its samples to each target"""
+
+    def search_by(self, how: str, samples: int) -> int:
+        """Search by `how` from now on (empty: as the recipe says). Returns the number of candidates of each target:
+        `samples`, or the recipe's where that is 0; 0 for a search level by level.
+
+        Raises:
+            ValueError: no such search, or a number of samples for one that has its own.
+        """
+
+    def search_seed(self, step: int, index: int) -> int:
+        """The seed of the candidates of sample `index` in the search before step `step`."""
+
+    def search(self, batch: Batch, seeds: Sequence[int], samples: int = 0) -> Table:
+        """Of each row the nearest candidate: columns `seed`, `candidate`, `distance`, `runners_up`, `rejected`,
+        `all_rejected`."""
+
+    def found(self, batch: Batch, table: Table) -> Tensor:
+        """`B C H W` in [-1, 1]: the chosen candidates, made again from their seeds and numbers (rows of `search`)."""
+
+
 ABILITIES: tuple[type, ...] = (
     DrawsSamples,
     Reconstructs,
@@ -104,6 +127,7 @@ ABILITIES: tuple[type, ...] = (
     Answers,
     Embeds,
     JudgesSet,
+    SearchesNearest,
 )
 
 A = TypeVar("A")

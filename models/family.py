@@ -1,8 +1,8 @@
 """The contract between the loop and every family: Recipe, FieldSpec, ArtifactSpec, Facts, Stream, Stage, Family.
 
 The loop owns device, precision, ranks, clock, logging, checkpoints and resume. A family owns its networks, its
-optimisers and their alternation, and asks for data through `draw(stream)` as often as a step needs. What a trained
-family can be asked for stands in `models.abilities`.
+optimisers and their alternation, and asks for data through `draw(stream)` as often as a step needs. `models.abilities`
+says what a trained family can be asked for.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class FieldSpec:
 
 @dataclass(frozen=True)
 class ArtifactSpec:
-    """An artifact of the training set that a family uses. The family's `artifacts(recipe)` names them by their option:
-    `neighbours`, `rarity`, `matches`, `features`."""
+    """An artifact of the training set that a family uses. The family's `artifacts(recipe)` maps the option that names
+    it (`neighbours`, `rarity`, `matches`, `features`) to one of these."""
 
     purpose: str
-    """What it is for, as an error or a help text says it: "the triplets of stage encoder"."""
+    """What it is for, in the words of an error message: "the triplets of stage encoder"."""
     needed_by: tuple[str, ...] = ()
-    """Stages that cannot be trained without it; none: it may be left out."""
+    """Stages that cannot be trained without it; none: it is optional."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained. Frozen, logged, saved beside the weights; may not change on resume, but for the stages' lengths,
-    which may grow. Each family subclasses it with the paper's values as defaults."""
+    """What is trained. Frozen, logged, saved beside the weights. It may not change on resume, except that the stages'
+    lengths may grow. Each family subclasses it with the paper's values as defaults."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that are lengths."""
@@ -118,10 +118,10 @@ class Recipe:
     size: int = 256
     """Height of the training crop, pixels."""
     aspect: int = 1
-    """Its width over its height."""
+    """Width of the training crop over its height."""
     fit: Literal["cover", "stretch", "pad"] = "cover"
-    """How a picture becomes a training crop: `cover`, its shortest side is resized and the rest cut off; `stretch`,
-    both sides are resized, the aspect is not kept; `pad`, its longest side is resized and the border is mirrored."""
+    """How a picture becomes a training crop. `cover`: its shortest side is resized and the rest cut off. `stretch`:
+    both sides are resized and the aspect changes. `pad`: its longest side is resized and the rest mirrored."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -136,6 +136,12 @@ class Recipe:
         """(height, width) of a training picture, pixels."""
         return self.size, self.size * self.aspect
 
+    @property
+    def candidates(self) -> dict[str, Any]:
+        """What the candidates of a nearest-sample search are a function of, beside their seeds: part of the identity of
+        matches. Empty for families that search for none."""
+        return {}
+
 
 @dataclass(frozen=True)
 class PerceptualRecipe(Recipe):
@@ -146,9 +152,10 @@ class PerceptualRecipe(Recipe):
     perceptual_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2")
     """Its layers, activations after ReLU."""
     perceptual_preprocessing: Literal["imagenet", "caffe"] = "imagenet"
-    """What its weights were trained for: torchvision's, or the original ones' (BGR, 0-255, mean subtracted)."""
+    """Input that its weights were trained for: `imagenet`, torchvision's; `caffe`, that of the original weights (BGR,
+    0-255, mean subtracted)."""
     perceptual_pooling: Literal["max", "average"] = "max"
-    """Between its blocks."""
+    """Pooling between its blocks."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ class Family(nn.Module):
         raise NotImplementedError
 
     def parts(self, stage: str) -> tuple[str, ...]:
-        """Prefixes of the `state_dict` entries that `stage` trains first: what `--from STAGE=CHECKPOINT` takes over."""
+        """Prefixes of the `state_dict` entries that `stage` trains first: what `--start STAGE FILE` takes over."""
         raise NotImplementedError
 
     def take(self, artifact: str, table: Table) -> None:

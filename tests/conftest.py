@@ -81,6 +81,7 @@ def real_data() -> Path:
 def tiny_work(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A 16-pixel demo data set with descriptors and neighbours by a random VGG-19: what `tiny` presets train on."""
     from jobs import describe, neighbours, shard
+    from pipeline.neighbours.options import Exact
     from pipeline.style.descriptors import DescribeOptions
 
     root = tmp_path_factory.mktemp("tiny")
@@ -90,7 +91,8 @@ def tiny_work(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> di
     options = DescribeOptions(net="vgg19", layers=("relu1_2",))
     made = {"data": work["data"], "describe": options, "weights": "random", "workers": 1}
     describe.run(describe.Config(output=work["descriptors"], **made))
+    search = Exact(workers=1)
     neighbours.run(
-        neighbours.Config(data=work["data"], descriptors=work["descriptors"], output=work["neighbours"], workers=1)
+        neighbours.Config(data=work["data"], descriptors=work["descriptors"], output=work["neighbours"], search=search)
     )
     return work

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import neighbours
-from jobs.bench import __main__, style_index
+from jobs import bench, command
+from jobs.bench import style_index
 from jobs.bench.harness import scaling
+from jobs.bench.harness.vectors import low_rank
 from jobs.bench.style import codes, frontier, many, speed
 from pipeline.neighbours import units
 from pipeline.style.vectors import Vectors
@@ -120,7 +121,7 @@ def test_the_bench(
     words += ["--sample", "40", "--ratios", "500", "4000", "--crops", "120", "--many.queries", "20"]
     words += ["--many.block", "10", "--many.rows", "40", "--many.directions", "8", "--many.opened", "2"]
     words += ["--tracking", "there", "--only", "frontier", "reranked"]
-    __main__.main(words)
+    command.choose(Path(bench.__path__[0]), "", words)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0.3 < found["recall5_at_500_least"] <= found["recall5_at_500"] <= 1
     assert 0.3 < found["recall13_at_500_least"] <= found["recall13_at_500"] <= 1
@@ -137,7 +138,7 @@ def test_the_bench(
 
 
 def test_wrong_certified_lists_are_found_out(tmp_path: Path) -> None:
-    neighbours.store(neighbours.Config(n=200, d=60), str(tmp_path / "crops"))
+    low_rank(str(tmp_path / "crops"), 200, 60)
     options = many.Options(20, 10, 40, directions=(8,), opened=2)
     vectors = Vectors(str(tmp_path / "crops"))
     truth = many.exact(vectors, options, 0, {})
@@ -150,7 +151,7 @@ def test_wrong_certified_lists_are_found_out(tmp_path: Path) -> None:
 
 def test_one_list_of_a_tile_is_that_of_both(tmp_path: Path) -> None:
     options = speed.Options(n=64, d=512, block=32, rounds=1)
-    neighbours.store(neighbours.Config(n=64, d=512), str(tmp_path / "vectors"))
+    low_rank(str(tmp_path / "vectors"), 64, 512)
     assert 0 < speed.near_far(str(tmp_path), options)["near_far_ratio"] < 10
     both, near, far = (units.load_arrays(f"{tmp_path}/{n}/tile-00000.npz") for n in ("both", "near", "far"))
     assert {**near, **far}.keys() == both.keys() and not (near.keys() & far.keys()) - {"valid"}

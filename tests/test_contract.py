@@ -198,8 +198,9 @@ def test_the_package_answers_rows_of_any_kind(trained: dict[str, Path], tmp_path
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_whole_job(name: str, sources: dict[str, dict[str, Any]], tmp_path: Path, no_ray: None) -> None:
-    config = train.command_line(run.Config, models.load(name).PRESETS["tiny"])(
-        output=str(tmp_path), weights="random", tracking="off", run=QUIET, **sources[name]
+    recipe = models.load(name).PRESETS["tiny"]
+    config = train.command_line(run.Config, recipe)(
+        recipe=recipe, output=str(tmp_path), weights="random", tracking="off", run=QUIET, **sources[name]
     )
     assert run.run(name, config)["images"] >= 6
     assert (tmp_path / "evaluation" / "evaluation.json").exists() and any((tmp_path / "samples").iterdir())

@@ -1,6 +1,7 @@
-"""The commands as a user gives them: README's lines, the whole job on S3, kill -9, and what stops before it begins."""
+"""The commands as a user gives them: those of the pages, the whole job on S3, kill -9, what stops before it begins."""
 
 import errno
+import importlib
 import os
 import re
 import runpy
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,11 +33,26 @@ SMALL = (
 )
 
 
-def readme_lines(section: str = "The jobs") -> list[str]:
-    """The `python -m jobs...` lines of one of README's sections, continuation lines joined."""
-    text = (REPOSITORY / "README.md").read_text().split(f"## {section}\n")[1].split("\n## ")[0]
-    joined = text.replace("\\\n", " ")
-    return [line.split("#")[0].strip() for line in joined.splitlines() if line.strip().startswith("python -m jobs.")]
+FIRST, IMLE, MANY = "README.md", "models/imle/README.md", "pipeline/neighbours/README.md"
+PAGES = sorted(
+    str(p.relative_to(REPOSITORY))
+    for top in ("infra", "jobs", "models", "pipeline")
+    for p in (REPOSITORY / top).rglob("README.md")
+)
+LEADING = {"jobs.run": 2, "jobs.train": 2, "jobs.neighbours": 1}
+"""Words of a command before its options: family and preset, method."""
+
+
+def section(page: str, title: str = "") -> str:
+    """The text of one of a page's sections; of the whole page without a title."""
+    text = (REPOSITORY / page).read_text()
+    return text.split(f"\n## {title}\n")[1].split("\n## ")[0] if title else text
+
+
+def lines_of(page: str, title: str = "") -> list[str]:
+    """The `python -m jobs.NAME ...` lines of a page's section, continuation lines joined."""
+    joined = section(page, title).replace("\\\n", " ")
+    return [line.split("#")[0].strip() for line in joined.splitlines() if line.startswith("    python -m jobs.")]
 
 
 def photographs(folder: Path, train: int = 8) -> str:
@@ -62,7 +79,7 @@ def run_lines(
     said: pytest.CaptureFixture[str],
     pictures: int = 8,
 ) -> None:
-    """In this order; only folders and the options in `extra` (by job) are replaced."""
+    """In this order; only folders are replaced, and the options in `extra` (by job) added."""
     source = photographs(folder / "photographs", pictures)
     for line in lines:
         words = shlex.split(line.replace("PHOTOS", source).replace("vgg19.pth", f"{source}/v.pth"))
@@ -75,14 +92,34 @@ def run_lines(
             assert ended.code in (0, None), f"{line}\n{said.readouterr().err}"
 
 
-def test_readme_s_commands_run_as_they_stand(
+def test_the_six_commands_for_one_s_own_images_and_the_library(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = [line for line in readme_lines() if "jobs.run" not in line and "jobs.bench" not in line]
-    assert len(lines) == 7
-    run_lines(lines, tmp_path, {"jobs.train": SMALL, "jobs.neighbours": "--near 2 --far 3"}, monkeypatch, capsys)
+    """The first page's commands as they stand; then the library page goes on from their folders."""
+    lines = lines_of(FIRST, "Your own images")
+    assert [shlex.split(line)[2].removeprefix("jobs.") for line in lines] == [
+        *("shard", "describe", "neighbours", "train", "sample", "evaluate")
+    ]
+    run_lines(lines, tmp_path, {"jobs.train": SMALL}, monkeypatch, capsys, pictures=16)
     assert (tmp_path / "data" / "samples" / "samples-mapper.png").exists()
     assert (tmp_path / "data" / "figures" / "evaluation.json").exists()
+
+    code = section("jobs/README.md", "As a library").split("```python\n")[1].split("```")[0]
+    assert 15 <= sum(bool(line.strip()) for line in code.splitlines()) <= 25
+    source = tmp_path / "photographs"
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "photo.png")
+    for name, path in {"PHOTOS": source, "vgg19.pth": source / "v.pth", "photo.png": tmp_path / "photo.png"}.items():
+        code = code.replace(f'"{name}"', f'"{path}"')
+    parts = sorted((tmp_path / "data").glob("*/*.parquet"))
+    written = [part.stat().st_mtime_ns for part in parts]
+    found: dict[str, Any] = {}
+    exec(code.replace('"/data/', f'"{tmp_path}/data/'), found)
+    assert [part.stat().st_mtime_ns for part in parts] == written and len(written) >= 2  # nothing is made again
+    lists, samples = found["lists"], found["samples"]
+    assert len(lists) == 16 and all(len(near) == 5 for near in lists["near"])
+    assert all(place not in near for place, near in enumerate(lists["near"]))
+    assert [(x.shape, x.dtype) for x in samples] == [((16, 16, 3), np.uint8)] * 4
+    assert any((samples[0] != other).any() for other in samples[1:])
 
 
 SMALL_IMLE = (
@@ -91,20 +128,20 @@ SMALL_IMLE = (
 )
 
 
-def test_readme_s_commands_of_conditional_imle(
+def test_the_commands_of_conditional_imle(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = readme_lines("Conditional IMLE")
+    lines = lines_of(IMLE, "Usage")
     assert len(lines) == 5
     run_lines(lines, tmp_path, {"jobs.train": SMALL_IMLE}, monkeypatch, capsys)
     assert (tmp_path / "data" / "matches" / "card.json").exists()
     assert list((tmp_path / "data" / "imle" / "pictures").glob("settle-preview-*.png"))  # label maps are shown too
 
 
-def test_readme_s_commands_for_many_images(
+def test_the_commands_for_many_images(
     ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = readme_lines("Many images")
+    lines = lines_of(MANY, "Many images")
     assert len(lines) == 7
     extra = {"jobs.neighbours": "--near 2 --far 3 --workers 1", "jobs.describe": "--workers 1"}
     run_lines(lines, tmp_path, extra, monkeypatch, capsys, pictures=24)
@@ -116,30 +153,34 @@ def test_readme_s_commands_for_many_images(
     assert notes["far_most_frequent_share"] <= 0.5 and notes["certified_share"] == 1
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        line
-        for section in ("The jobs", "Many images", "Conditional IMLE", "Measured: conditional IMLE")
-        for line in readme_lines(section)
-    ],
-)
-def test_readme_s_options_exist(line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def quoted(page: str) -> list[str]:
+    """The commands within a page's text and tables that have options; `python -m` may be left out there."""
+    found = re.findall(r"`(?:python -m )?(jobs\.\w+ [^`]*--[^`]*)`", section(page))
+    return [f"python -m {' '.join(line.split())}" for line in found]
+
+
+@pytest.mark.parametrize("line", sorted({line for page in [FIRST, *PAGES] for line in lines_of(page) + quoted(page)}))
+def test_the_pages_options_exist(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each --option of the line stands in the help of its command."""
     words = shlex.split(line)
-    leading = words[3:5] if words[2] in ("jobs.run", "jobs.train") else words[3:4] if words[2] == "jobs.bench" else []
-    module = "jobs.bench.__main__" if words[2] == "jobs.bench" else words[2]
-    monkeypatch.setattr(sys, "argv", [words[2], *leading, "--help"])
-    monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if words[2] in ("jobs.bench", "jobs.study"):
+            module = importlib.import_module(f"{words[2]}.{words[3].replace('-', '_')}")
+            command.main(module.Config, module.run, module.__doc__, ["--help"])
+        else:
+            leading = [word for word in words[3 : 3 + LEADING.get(words[2], 0)] if not word.startswith("-")]
+            monkeypatch.setattr(sys, "argv", [words[2], *leading, "--help"])
+            monkeypatch.delitem(sys.modules, words[2], raising=False)
+            runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     assert ended.value.code in (0, None)
     said = capsys.readouterr().out
     for option in re.findall(r"--[a-z][\w.-]*", line):
         assert option in said, option
 
 
-TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "2", "--workers", "1"]
+TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "4", "--workers", "1"]
 
 
 @pytest.mark.slow
@@ -167,14 +208,14 @@ def test_the_whole_job_on_s3_gives_the_weights_of_the_local_one(s3: str, tmp_pat
 @pytest.mark.slow
 def test_kill_9_costs_nothing_that_was_finished(tmp_path: Path) -> None:
     """The driver, at a moment of its own; jobs.bench chaos does more of it, and kills Ray workers by turns."""
-    figures = chaos.run(chaos.Config(trials=1, kills=1, crops=2))
+    figures = chaos.run(chaos.Config(trials=1, kills=1, crops=4))
     assert figures["kills"] >= 1 and figures["files_compared"] >= 7
     assert figures["files_differ"] == 0 and figures["parts_written_twice"] == 0
 
 
 def test_an_unreachable_cluster_is_named() -> None:
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
-    line = [sys.executable, "-c", "from pipeline import workers; workers.start()"]
+    line = [sys.executable, "-c", "from pipeline.artifacts import pool; pool.start()"]
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode != 0 and "RAY_ADDRESS=127.0.0.1:1: no cluster answers there" in done.stderr
 
@@ -244,7 +285,7 @@ def test_known_truth_kinds(kind: str, wanted: tuple[int, bool, int]) -> None:
 DEAD_NODE = """
 import os, signal, threading, time
 from pathlib import Path
-from pipeline import workers
+from pipeline.artifacts import pool
 
 def make():
     return time.sleep
@@ -258,10 +299,10 @@ def raylet():
         if name == "raylet" and int(rest.split()[1]) == os.getpid():
             return int(folder.name)
 
-workers.NODE_CHECK_SECONDS = 1.0
-workers.start(cpus=1)
+pool.NODE_CHECK_SECONDS = 1.0
+pool.start(cpus=1)
 threading.Timer(5, lambda: os.kill(raylet(), signal.SIGKILL)).start()
-list(workers.each(make, [], [600], 1))
+list(pool.each(make, [], [600], 1))
 """
 
 

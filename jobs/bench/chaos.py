@@ -19,6 +19,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.bench.harness import processes
+
 COMPARED = ("data/*/*.tar", "data/*/*.parquet", "descriptors/*.parquet", "neighbours/*.parquet", "train/weights.pt")
 VICTIMS = (b"ray::_Worker", b"ray::RayTrainWorker")
 MARKERS = ("data/*/*.json", "descriptors/0*.json", "neighbours/0*.json", "train/stages/*.json")
@@ -118,7 +120,7 @@ def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) 
         os.kill(process.pid, signal.SIGKILL)
         return "the driver"
     pid = chance.choice(workers)
-    name = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode()
+    name = processes.command_line(pid).split(b"\0")[0].decode()
     os.kill(pid, signal.SIGKILL)
     return name
 
@@ -126,17 +128,7 @@ def _kill(process: subprocess.Popen[bytes], victim: str, chance: random.Random) 
 def _workers(driver: int) -> list[int]:
     """The actors of our jobs and the training workers below the driver. Not Ray's own agents: its node dies with one,
     and the driver with that."""
-    parents = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text().rsplit(")", 1)[1].split()
-            parents[int(folder.name)] = (int(fields[1]), (folder / "cmdline").read_bytes())
-        except OSError:
-            continue  # it ended meanwhile
-    below = {driver}
-    while grown := {p for p, (parent, _) in parents.items() if parent in below} - below:
-        below |= grown
-    return sorted(p for p in below if p != driver and parents[p][1].startswith(VICTIMS))
+    return [p for p in processes.tree(driver) if p != driver and processes.command_line(p).startswith(VICTIMS)]
 
 
 def _markers(folder: Path) -> dict[Path, int]:

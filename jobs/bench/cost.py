@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-from jobs import neighbours
-from jobs.bench import million
+from jobs.bench.harness.vectors import sketches
 from pipeline.artifacts import artifact
 from pipeline.neighbours import cost
+from pipeline.neighbours.options import METHODS
 from pipeline.style.vectors import Vectors
 
 
@@ -27,7 +26,7 @@ class Config:
     workers: tuple[int, ...] = (1, 10, 100, 1000)
     """Of one thread each, a core for each."""
     method: Literal["exact", "certified", "index"] = "index"
-    """As jobs.neighbours --method."""
+    """The first word of jobs.neighbours."""
     bytes: int = 86
     """Of a sketch; 0: float32 vectors of length d."""
     d: int = 43_232
@@ -51,16 +50,15 @@ def run(config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {"method": config.method, "bytes": config.bytes or 4 * config.d}
     with tempfile.TemporaryDirectory() as folder:
         source = f"{folder}/sketches"
-        made = million.Config(folder, n=20_000 if config.bytes else 200, bytes=config.bytes, d=config.d)
-        million.make(Path(source), made)
+        sketches(source, 20_000 if config.bytes else 200, config.bytes, config.d, 0)
         described = artifact.load_card(source)
         rates: cost.Rates | None = None
         print("| N | operations | read | workers: hours | memory of one of 100 workers |\n|---|---|---|---|---|")
         for rows in config.images:
             vectors, cells = Many(source, rows), []
             for workers in config.workers:
-                asked = neighbours.Config(descriptors=source, output=folder, method=config.method, workers=workers)
-                planned = neighbours.plan_of(asked, folder, vectors, {**described, "rows": rows})
+                asked = METHODS[config.method](workers=workers)
+                planned = asked.plan(vectors, folder, {**described, "rows": rows})
                 rates = rates or cost.measure(planned, vectors)
                 taken = cost.estimate(planned, vectors, workers, 1, rates=rates, cores=workers)
                 cells.append(f"{workers}: {taken.seconds / 3600:.2g}")

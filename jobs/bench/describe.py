@@ -6,18 +6,17 @@ ratio_to_bare is the median over rounds in which both sides take turns, in this 
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import torch
 import tyro
 
 from jobs import shard
+from jobs.bench.harness.processes import peak_of
+from jobs.bench.harness.turns import turns
 from models.common import vgg
 from pipeline.data import tensors
 from pipeline.data.shards import DataSet
@@ -58,7 +57,9 @@ def run(config: Config) -> dict[str, float]:
             shard.run(given)
         figures = _speed(config, folder)
         if config.memory:
-            one, ten = (_peak(config, folder, name) for name in ("one", "ten"))
+            one, ten = (
+                peak_of(_describe_all, config, f"{folder}/{name}", f"{folder}/{name}-out") for name in ("one", "ten")
+            )
             figures |= {"memory_growth_10x": ten / one - 1, "peak_mb": one / 1024}
     return figures
 
@@ -85,33 +86,19 @@ def _speed(config: Config, folder: str) -> dict[str, float]:
         for part in data.shards:
             work(part)
 
-    bare()
-    rates: dict[str, list[float]] = {"ours": [], "bare": []}
-    for number in range(config.rounds):
-        for name, side in (("ours", ours), ("bare", bare)) if number % 2 else (("bare", bare), ("ours", ours)):
-            began = time.perf_counter()
-            side()
-            rates[name].append(len(data) / (time.perf_counter() - began))
-        print(f"round {number}: {rates['ours'][-1]:.1f} images/s, bare {rates['bare'][-1]:.1f}")
-    ratio = statistics.median(a / b for a, b in zip(rates["ours"], rates["bare"], strict=True))
-    ours_rate, bare_rate = (statistics.median(rates[name]) for name in ("ours", "bare"))
-    return {"ratio_to_bare": ratio, "images_per_second": ours_rate, "bare_images_per_second": bare_rate}
+    rounds = turns({"bare": bare, "ours": ours}, config.rounds)
+    rates = {name: len(data) / statistics.median(each[name] for each in rounds) for name in ("ours", "bare")}
+    return {
+        "ratio_to_bare": statistics.median(each["bare"] / each["ours"] for each in rounds),
+        "images_per_second": rates["ours"],
+        "bare_images_per_second": rates["bare"],
+    }
 
 
-def _peak(config: Config, folder: str, name: str) -> int:
-    """KiB: the largest resident memory of a fresh process that describes the whole data set."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return int(pool.apply(_describe_all, (config, f"{folder}/{name}", f"{folder}/{name}-out")))
-
-
-def _describe_all(config: Config, root: str, folder: str) -> int:
+def _describe_all(config: Config, root: str, folder: str) -> None:
     torch.set_num_threads(config.threads)
     options = config.describe
     net, _ = load_weights(config.weights, options.net, options.layers)
     work = descriptors.shard_describer(root, "train", folder, options, net)
     for part in DataSet(root).shards:
         work(part)
-    # Not getrusage: its maximum is inherited through exec, so that a fresh process would show its parent's.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0])

@@ -12,20 +12,18 @@ Gaussian vectors; epsilon rejects about a tenth of the pool.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 import models.imle
+from jobs.bench.harness.processes import peak_of
 from jobs.bench.harness.scaling import scaling
+from jobs.bench.harness.turns import turns
 from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.family import Batch
@@ -68,12 +66,14 @@ def run(config: Config) -> dict[str, float]:
 def conditional(config: Config) -> dict[str, float]:
     """The figures of `IMLE.search`."""
     family, batch, seeds = family_of(config), pairs(config), list(range(config.pairs))
-    rounds = compare(bare(family, batch, seeds), lambda: family.search(batch, seeds), config.rounds)
-    few, many = (_peak(replace(config, samples=m)) for m in (config.samples, 10 * config.samples))
-    gains = scaling(make, [replace(config, pairs=1)], 8)
+    rounds = turns({"bare": bare(family, batch, seeds), "mine": lambda: family.search(batch, seeds)}, config.rounds)
+    few, many = (
+        peak_of(_search_one, replace(config, samples=m, pairs=1)) for m in (config.samples, 10 * config.samples)
+    )
+    gains = scaling(searcher, [replace(config, pairs=1)], 8)
     return {
-        "overhead": 1 - statistics.median(bare / search for bare, search in rounds),
-        "candidates_per_second": config.pairs * config.samples / statistics.median(search for _, search in rounds),
+        "overhead": 1 - statistics.median(each["bare"] / each["mine"] for each in rounds),
+        "candidates_per_second": config.pairs * config.samples / statistics.median(each["mine"] for each in rounds),
         "memory_growth_10x": many / few - 1,
         "peak_mb": few / 1024,
         "scaling_2_actors": gains["scaling_2"],
@@ -88,9 +88,12 @@ def unconditional(config: Config) -> dict[str, float]:
     closest = torch.cdist(pool[:500], queries).amin(dim=1)
     ratios = {}
     for name, epsilon in (("", float(closest.quantile(0.1))), ("_epsilon_0", 0.0)):
-        sides = partial(minima, queries, pool, epsilon > 0), partial(match.match, queries, pool, epsilon)
-        rounds = compare(*sides, config.rounds)
-        ratios[f"unconditional_ratio{name}"] = statistics.median(mine / bare for bare, mine in rounds)
+        sides: dict[str, Callable[[], object]] = {
+            "bare": partial(minima, queries, pool, epsilon > 0),
+            "mine": partial(match.match, queries, pool, epsilon),
+        }
+        rounds = turns(sides, config.rounds)
+        ratios[f"unconditional_ratio{name}"] = statistics.median(each["mine"] / each["bare"] for each in rounds)
     return ratios
 
 
@@ -106,22 +109,6 @@ def minima(queries: Tensor, pool: Tensor, columns: bool) -> None:
         least = torch.minimum(found, least)
         if columns:
             scores.amin(dim=0)
-
-
-def compare(bare: Callable[[], Any], mine: Callable[[], Any], rounds: int) -> list[tuple[float, float]]:
-    """Seconds (bare, mine) of each round, after one of both that is not counted; they take turns to be first."""
-    bare()
-    mine()
-    found = []
-    for number in range(rounds):
-        times = {}
-        for side in (mine, bare) if number % 2 else (bare, mine):
-            began = time.perf_counter()
-            side()
-            times[side] = time.perf_counter() - began
-        found.append((times[bare], times[mine]))
-        print(f"round {number}: bare {times[bare]:.3f} s, search {times[mine]:.3f} s", flush=True)
-    return found
 
 
 def family_of(config: Config) -> IMLE:
@@ -168,7 +155,7 @@ def bare(family: IMLE, batch: Batch, seeds: list[int]) -> Callable[[], None]:
     return computing
 
 
-def make(config: Config) -> Callable[[int], int]:
+def searcher(config: Config) -> Callable[[int], int]:
     """The kernel of the scaling figure: one pair's search, by an actor or a plain process."""
     family, batch = family_of(config), pairs(config)
 
@@ -178,13 +165,6 @@ def make(config: Config) -> Callable[[int], int]:
     return work
 
 
-def _peak(config: Config) -> int:
-    """KiB: the largest resident memory of a fresh process that searches one pair."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return int(pool.apply(_search_one, (replace(config, pairs=1),)))
-
-
-def _search_one(config: Config) -> int:
+def _search_one(config: Config) -> None:
     torch.set_num_threads(1)
-    make(config)(0)
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    searcher(config)(0)

@@ -12,16 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
 import torch
 
-from pipeline.artifacts import artifact
+from jobs.bench.harness.vectors import low_rank
 from pipeline.neighbours import lists, units
 from pipeline.neighbours.exact import Plan
 from pipeline.neighbours.lists import Parts
-from pipeline.style import descriptors
-from pipeline.style.vectors import Vectors, group_rows, schema
+from pipeline.style.vectors import Vectors
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def run(config: Config) -> dict[str, float]:
     """Returns fraction_of_gemm, the same by CPU seconds (less disturbed by others), rates, seconds, peak_mb."""
     torch.set_num_threads(config.threads)
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
-        store(config, f"{folder}/vectors")
+        low_rank(f"{folder}/vectors", config.n, config.d)
         plan = Plan(f"{folder}/vectors", f"{folder}/tiles", config.near, config.far, config.n, config.block, 16, 1)
         vectors = Vectors(plan.descriptors)
         parts = Parts(plan, f"{folder}/lists", vectors.part_rows, list(range(len(vectors.part_rows))))
@@ -101,28 +98,3 @@ def _product(config: Config) -> Callable[[], object]:
     x = torch.randn(rows, config.d, generator=torch.Generator().manual_seed(0))
     y = torch.randn(rows, config.d, generator=torch.Generator().manual_seed(1))
     return lambda: torch.matmul(x, y.T)
-
-
-def store(config: Config, folder: str) -> None:
-    """The vectors as a descriptor artifact in `folder`."""
-    artifact.begin(folder, "descriptors", descriptors.VERSION, {"vectors": "synthetic"}, {"n": config.n, "d": config.d})
-    generator = np.random.default_rng(0)
-    base = generator.normal(size=(32, config.d)).astype(np.float32)
-    scale = (1 / np.arange(1, 33)).astype(np.float32)  # a steep spectrum, as Grams have
-    form, rows = schema(config.d), group_rows(config.d)
-    starts = range(0, config.n, 256)
-    for part, start in enumerate(starts):
-
-        def groups(start: int = start) -> list[pa.Table]:
-            made = []
-            for first in range(start, min(start + 256, config.n), rows):
-                count = min(rows, start + 256 - first, config.n - first)
-                x = (generator.normal(size=(count, 32)).astype(np.float32) * scale) @ base + 5
-                x += 0.05 * generator.standard_normal(size=x.shape, dtype=np.float32)
-                x *= generator.choice([1, 3], size=(count, 1), p=[0.98, 0.02]).astype(np.float32)
-                keys, cells = [f"{first + i:08d}" for i in range(count)], [row.tobytes() for row in x]
-                made.append(pa.table([keys, cells, [None] * count], schema=form))
-            return made
-
-        artifact.publish_rows(folder, part, form, groups())
-    artifact.finish(folder, range(len(starts)), {"bad": 0})

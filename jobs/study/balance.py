@@ -16,6 +16,7 @@ import torch
 
 from pipeline.neighbours.lists import hubs
 from pipeline.search import balance
+from pipeline.search.rows import InMemory
 
 Array = np.ndarray
 
@@ -38,24 +39,11 @@ class Config:
     """CPU threads."""
 
 
-class Memory:
-    """Vectors in memory (or mapped), all of them usable."""
-
-    def __init__(self, x: Array) -> None:
-        self.x, self.dimension, self.private = x, int(x.shape[1]), np.zeros(len(x))
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        return self.x[start:stop], np.ones(stop - start, bool)
-
-
 def run(config: Config) -> dict[str, float]:
     """Figures by name; those of a cap begin with it."""
     torch.set_num_threads(config.threads)
     x = np.load(config.vectors, mmap_mode="r") if config.vectors else generated(config.n, config.d)
-    vectors, k, figures = Memory(x), config.far, {"n": float(len(x)), "d": float(x.shape[1])}
+    vectors, k, figures = InMemory(x), config.far, {"n": float(len(x)), "d": float(x.shape[1])}
     few = len(x) <= balance.SAMPLE
     rows = np.arange(len(x)) if few else np.sort(np.random.default_rng(0).permutation(len(x))[:256])
     apart = _distances(x, rows)

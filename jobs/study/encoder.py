@@ -24,19 +24,20 @@ from torch import Tensor
 
 import models.step
 from jobs import describe, neighbours, shard
+from jobs.study.harness.crops import SIZE, colour_statistics, held_out, standardised_grey
 from models.group import Group
 from models.step import StEP
 from pipeline.data import decode, tensors
 from pipeline.data.sources.demo import Demo
 from pipeline.data.tensors import to_tensor
 from pipeline.evaluation import metrics
+from pipeline.neighbours.options import Exact
 from pipeline.runs import checkpoint
 from pipeline.style.descriptors import DescribeOptions, Describer
 from pipeline.style.weights import of_recipe
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
 
-SIZE = 64
 NEAR, FAR = 5, 13
 
 
@@ -119,27 +120,6 @@ def measure(codes: Tensor | None, labels: list[str], style: Tensor, seed: int) -
     }
 
 
-def held_out(count: int) -> tuple[Tensor, list[str]]:
-    """`count` crops of each photograph's validation region, float `N 3 H W` in [-1, 1], and the photographs' names."""
-    source = Demo(size=SIZE, crops=4 * count)
-    entries = source.samples()["val"]
-    images = [decode.pixels(source.read(e.files["target"], "target")) for e in entries]
-    return to_tensor(images), [str(e.label) for e in entries]
-
-
-def standardised_grey(images: Tensor) -> Tensor:
-    """Luma (ITU-R BT.601) with mean 0 and deviation 0.5 in each crop, cut to [-1, 1], in all three channels."""
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    grey = (images * weights).sum(1, keepdim=True)
-    mean, deviation = grey.mean((2, 3), keepdim=True), grey.std((2, 3), keepdim=True).clamp_min(1e-6)
-    return (0.5 * (grey - mean) / deviation).clamp(-1, 1).expand_as(images).contiguous()
-
-
-def colour_statistics(images: Tensor) -> Tensor:
-    """`N 6`: mean and deviation of R, G and B."""
-    return torch.cat([images.mean((2, 3)), images.std((2, 3))], 1)
-
-
 def describe_all(images: Tensor, weights: str) -> Tensor:
     """Style vectors `N D` by the demo's layers."""
     recipe = models.step.PRESETS["demo"]
@@ -182,9 +162,7 @@ def _triplets(config: Config, folder: Path) -> dict[str, str]:
             data=made["data"],
             descriptors=made["descriptors"],
             output=made["neighbours"],
-            near=NEAR,
-            far=FAR,
-            far_cap=config.far_cap,
+            search=Exact(near=NEAR, far=FAR, far_cap=config.far_cap),
         )
     )
     return made

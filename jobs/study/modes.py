@@ -23,12 +23,12 @@ import torch
 
 import models.imle
 from jobs import rarity, shard
+from models.common.seeds import seeded
 from models.family import Family
 from models.imle import IMLE
 from pipeline.data import decode, tensors
 from pipeline.data.tensors import to_tensor
 from pipeline.runs import checkpoint
-from pipeline.runs.sampler import seeded
 from pipeline.tracking import sheets
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit

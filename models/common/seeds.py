@@ -5,7 +5,12 @@ import hashlib
 import torch
 
 
-def seeded(*parts: int | str) -> torch.Generator:
-    """A CPU generator whose seed is a function of `parts` alone, e.g. `seeded(recipe.seed, "mapper", step)`."""
+def seed_of(*parts: int | str) -> int:
+    """A seed (63 bits) that is a function of `parts` alone."""
     digest = hashlib.sha256(repr(parts).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def seeded(*parts: int | str) -> torch.Generator:
+    """A CPU generator whose seed is `seed_of(*parts)`, e.g. `seeded(recipe.seed, "mapper", step)`."""
+    return torch.Generator().manual_seed(seed_of(*parts))

@@ -1,7 +1,7 @@
 """Conditional IMLE: what is trained, and the presets."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from models.family import PerceptualRecipe
 from models.imle.networks import ENCODER_WIDTH
@@ -97,6 +97,10 @@ class Config(PerceptualRecipe):
     """Use min(decay, (1 + t) / (10 + t)) at step t, for short runs. Ours."""
     augment: tuple[float, ...] = (1.0,)
     """Equally likely scales before the random crop. Ours: the paper has none."""
+
+    @property
+    def candidates(self) -> dict[str, Any]:
+        return {"noise": self.noise, "frame": list(self.frame), "levels": max(1, len(self.level_samples))}
 
 
 PAPER = Config()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.common.average import Average
-from models.common.seeds import seeded
+from models.common.seeds import seed_of, seeded
 from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
 from models.group import Group
 from models.imle.distance import HALF_RANGE, PAPER_FACTORS, PIXELS, MaskedDistance
@@ -317,6 +317,24 @@ class IMLE(Family):
             "all_rejected": torch.tensor([int(one.all_rejected) for one in found]),
         }
 
+    def search_by(self, how: str, samples: int) -> int:
+        if samples and self.recipe.level_samples:
+            raise ValueError(f"--samples {samples}: this run searches level by level, by its own --level-samples")
+        if how not in ("", "exact", "projected"):
+            raise ValueError(f"--search {how}: exact or projected")
+        search: Any = how or self.recipe.search
+        self.recipe = replace(self.recipe, search=search)
+        check(self.recipe, None)
+        return samples or (0 if self.recipe.level_samples else self.recipe.samples)
+
+    def search_seed(self, step: int, index: int) -> int:
+        return noise_seed(self.recipe.seed, step, index)
+
+    @torch.no_grad()
+    def found(self, batch: Batch, table: Table) -> Tensor:
+        x = self.condition(batch["input"])
+        return self.picture(x, self.noise(table["seed"], table["candidate"], x.shape[2:])).clamp(-1, 1)
+
     # Noise and condition ---------------------------------------------------------------------------------------------
 
     def _sizes(self, size: Sequence[int]) -> list[tuple[int, ...]]:
@@ -404,8 +422,7 @@ def _normal(shape: Iterable[int], *parts: int | str) -> Tensor:
 
 def noise_seed(seed: int, step: int, index: int, time: int = 0) -> int:
     """The seed of all candidates of sample `index`, searched at `step`; `time`: how often it came before in the set."""
-    digest = hashlib.sha256(repr((seed, "noise", step, index, time)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return seed_of(seed, "noise", step, index, time)
 
 
 def check(recipe: Config, perceptual: nn.Module | None) -> None:

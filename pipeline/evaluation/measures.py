@@ -1,5 +1,5 @@
-"""What can be measured of a finished run. Each measure says which abilities and which fields it needs; those that fit
-are taken, and nothing is loaded that none of them asks for."""
+"""What can be measured of a finished run. Each measure says which ability and which fields it needs. Those that fit the
+run and the data set are taken. Nothing is loaded that none of them asks for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.abilities import Answers, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
+from models.common.seeds import seeded
 from pipeline.artifacts import storage
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.tensors import is_blank, to_uint8
@@ -22,7 +23,6 @@ from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.setting import Setting, part
 from pipeline.runs import checkpoint
 from pipeline.runs.checkpoint import note
-from pipeline.runs.sampler import seeded
 from pipeline.tracking import sheets
 
 SHEET_SAMPLES, SHEET_COLUMNS = 9, 3

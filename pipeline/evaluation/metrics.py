@@ -1,4 +1,4 @@
-"""How good, how different, how faithful: pure functions of images, features and codes.
+"""Figures of fidelity and diversity, as pure functions of images, features and codes.
 
 Images are float `B C H W` in [-1, 1]; PSNR, SSIM and pixel distances round them to the 8 bits that a saved picture has.
 A distance is a function of two such batches that gives one number a pair, `B`.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy.stats
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
@@ -244,13 +245,7 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
         raise ValueError(f"wanted two lists of one length, 2 or more, got {len(x)} and {len(y)}")
     if x.min() == x.max() or y.min() == y.max():
         raise ValueError("rank correlation of a list whose values are all equal")
-    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
-
-
-def _ranks(x: np.ndarray) -> np.ndarray:
-    _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2.0)[place])
+    return float(scipy.stats.spearmanr(x, y).statistic)
 
 
 def own_label_share(vectors: Tensor, labels: Sequence[str], k: int = 5) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """What a run's evaluation measures, over held-out pairs: reconstruction, and the samples of one input after the other.
 
-Samples of one input are in memory at a time, and go through a distance's network a few at a time.
+Only the samples of one input are in memory at a time. They go through a distance's network a few at a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Can the labels be read back from a picture? A segmenter trained on the data set's own pairs, photograph to labels.
 
-It is trained on the training split and measured on held-out photographs first: that is what samples are compared with,
-for it reads neither perfectly. Its weights are kept with the fingerprint of the data set, and read for no other.
+It is trained on the training split. It does not read photographs perfectly either, so it is measured on held-out
+photographs first, and samples are compared with that. Its weights are saved with the fingerprint of the data set and
+are refused for another one.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What the measures of one evaluation share: the run, the held-out samples, the networks; each made when first asked
-for, so that nothing is loaded that no measure wants."""
+"""What the measures of one evaluation share: the run, the held-out samples, the networks. Each is made when a measure
+first asks for it, so nothing is loaded in vain."""
 
 from __future__ import annotations
 
@@ -34,35 +34,37 @@ class Options:
     weights: str = "torchvision"
     """VGG checkpoint of the perceptual distance and of the features: path, URL, `torchvision`, or `random`."""
     net: Literal["", "vgg16", "vgg19"] = ""
-    """Its network; none: the recipe's."""
+    """That network; none: the recipe's, or VGG-19 if the recipe has none."""
     layers: tuple[str, ...] = ()
-    """Its layers, where --net is given."""
+    """Its layers, if --net is given; none: relu1_2, relu2_2, relu3_1."""
     limit: int = 200
-    """Held-out samples measured, from the first."""
+    """Held-out samples that are measured, at most: the first ones."""
     protocol: Literal["own", "bicyclegan", "imle"] = "own"
-    """Of diversity: `bicyclegan`, 100 inputs x 20 samples, each with the next; `imle`, 100 inputs x 80 samples in 40
-    pairs; `own`, --inputs x --samples, each with the next."""
+    """How diversity is measured. `bicyclegan`: 100 inputs x 20 samples, each compared with the next. `imle`: 100 inputs
+    x 80 samples, compared in 40 pairs. `own`: --inputs x --samples, each compared with the next."""
     inputs: int = 0
-    """--protocol own: inputs; 0: 20."""
+    """For `--protocol own`: number of inputs; 0: 20."""
     samples: int = 0
-    """--protocol own: samples of each; 0: 10."""
+    """For `--protocol own`: samples of each input; 0: 10."""
     samplers: tuple[str, ...] = ()
-    """Ways to draw; none: all that the family has."""
+    """Ways to draw samples; none: all that the family has."""
     swaps: int = 24
-    """Samples among which every code is tried on every input."""
+    """Held-out samples whose style codes are exchanged: each code is tried on each input."""
     sheet: int = 4
     """Inputs on each sampler's sheet; 0: no sheet."""
     labels: str = ""
-    """Data set with the label maps of the same photographs; none: the run's own, where its inputs are label maps."""
+    """Data set of the same photographs with their label maps; none: --data, if its inputs are label maps."""
     segmenter: str = ""
-    """segmenter.pt of another evaluation on the same label maps; none: trained on them, or this folder's."""
+    """segmenter.pt of another evaluation on the same label maps; none: the one in --output, trained now if it is not
+    there yet."""
     segmenter_steps: int = 600
-    """Batches of 16 that it is trained with; 0: no segmenter."""
+    """Batches of 16 that the segmenter is trained with; 0: no segmenter."""
     lpips: tuple[Literal["alex", "vgg", "squeeze"], ...] = ()
     """LPIPS networks to measure with, versions 0.0 and 0.1."""
     lpips_weights: str = ""
-    """Folder of LPIPS' own weights: torchvision's backbone files, and the linear layers as v0.1/alex.pth."""
+    """Folder of the LPIPS weights: torchvision's backbone files, and the linear layers as v0.1/alex.pth."""
     seed: int = 0
+    """Root of the random numbers."""
 
     def __post_init__(self) -> None:
         if self.protocol != "own" and (self.inputs or self.samples):

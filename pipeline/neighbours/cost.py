@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +24,7 @@ import faiss
 import numpy as np
 import ray
 import torch
+from pydantic import ByteSize
 
 from pipeline.neighbours.units import Plan, Units
 from pipeline.search import best, bounds
@@ -76,28 +76,9 @@ class Estimate:
     seconds: float
 
 
-def size(text: str, option: str = "--memory") -> int:
-    """`4GiB`, `500 MB`, `1e9` -> bytes.
-
-    Raises:
-        ValueError: not a size.
-    """
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
-    if not match:
-        raise ValueError(f"{option} {text}: give a size such as 4GiB or 500MB")
-    number, unit, binary = match.groups()
-    if not 0 < float(number) < 1e15:
-        raise ValueError(f"{option} {text}: give a size such as 4GiB or 500MB")
-    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
-
-
 def text(number: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:
-            return f"{number:.3g} {unit}"
-        number /= 1024
-    return f"{number:.3g} TiB"
+    """Bytes for people: 1.5 KiB."""
+    return ByteSize(number).human_readable(separator=" ")
 
 
 def worker_bytes(plan: Plan, rows: Vectors) -> int:

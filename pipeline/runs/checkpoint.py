@@ -1,9 +1,9 @@
-"""Checkpoints: everything a run needs to go on, published whole, with the recipe beside the weights.
+"""Checkpoints: everything that a run needs to resume, with the recipe beside the weights.
 
     FOLDER/recipe.json            family and recipe; a resumed run must match it
     FOLDER/checkpoints/N.pt       state after N steps of the whole run, then N.json (its sha256, stage, images)
     FOLDER/stages/NAME.pt, .json  the same at the end of each stage; kept
-    FOLDER/best.json              stage -> the checkpoint with its lowest held-out figure so far; these are kept too
+    FOLDER/best.json              stage -> the checkpoint with the lowest held-out figure so far; kept too
 
 Weights are serialised to memory first: torch.save's bytes depend on the name of the file it writes to.
 """

@@ -3,7 +3,7 @@
     model = mlflow.pyfunc.load_model("models:/variegate-facades/1")   # anywhere the project is installed
     model.predict(images, params={"count": 4, "sampler": "mapper", "seed": 0})
 
-What `images` may be, and what comes back, stands in pipeline.runs.serving.
+`pipeline.runs.serving` says what `images` may be, and what comes back.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What a finished run is asked for one row at a time: the rows (held-out samples, a folder's pictures, values given by
-hand), and samples for each of them."""
+"""Samples of a finished run, one input (row) at a time. Rows are held-out samples, the pictures of a folder, or values
+given by hand."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 
 import models
 from models.abilities import DrawsSamples
+from models.common.seeds import seeded
 from models.family import Batch, Facts, Family, FieldSpec
 from pipeline.artifacts import storage
 from pipeline.data import kinds
@@ -73,12 +73,6 @@ class Row:
     """Its style label: rows of a sheet cover several."""
 
 
-def seeded(seed: int, *words: str) -> torch.Generator:
-    """A CPU generator that depends on the seed and the words alone."""
-    hashed = hashlib.sha256("\x1f".join([str(seed), *words]).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(hashed[:8], "little") >> 1)
-
-
 @torch.no_grad()
 def sample(
     family: DrawsSamples, given: Batch, name: str, count: int, sampler: str = "", seed: int = 0
@@ -101,7 +95,7 @@ def of_image(run: Run, image: np.ndarray, name: str = "", field: str = "input") 
     return Row(name, {"index": torch.zeros(1, dtype=torch.int64), **given}, (piece,))
 
 
-def chosen(rows: Sequence[Row], count: int) -> list[Row]:
+def chosen_rows(rows: Sequence[Row], count: int) -> list[Row]:
     """`count` rows for a sheet: not blank, their labels in turn."""
     pictures = [row.shown[0] if row.shown else None for row in rows]
 
@@ -186,12 +180,19 @@ def rows_of_values(run: Run, values: Mapping[str, str], count: int) -> list[Row]
     return found
 
 
-def styles_of_data(run: Run, data: DataSet, most: int) -> list[tuple[str, np.ndarray]]:
-    """Name and picture (uint8 `H W 3`, cut to the frame) of the targets of at most `most` samples."""
+def styles_of_data(run: Run, data: DataSet, most: int) -> list[Row]:
+    """The targets of at most `most` samples, as rows of one picture."""
     if "target" not in data.fields:
         return []
     images = Images.of(data, run.family.recipe, run.specs, run.facts)
-    return [(data.keys[p], images.cut(p, "target", run.frame)) for p in picks(len(data), most)]
+    every = picks(len(data), most)
+    return [Row(data.keys[p], {}, (images.cut(p, "target", run.frame),), label=data.labels[p]) for p in every]
+
+
+def styles_of_folder(run: Run, path: str) -> list[Row]:
+    """The pictures of a folder, as rows of one picture."""
+    found = folder.images(path)
+    return [Row(name, {}, (cut(run, image),), label=name.rpartition("/")[0]) for name, image in found]
 
 
 def flatten(codes: torch.Tensor) -> np.ndarray:

@@ -1,12 +1,14 @@
-"""What a packaged run answers: pictures or values in, samples or answers out.
+"""What a packaged run takes and gives: pictures or values in, samples or answers out.
 
-For a family that reads one picture, the input is a DataFrame with a column `image` (base64 of PNG or JPEG files: what
-the REST server gets), a list of such strings or of file bytes, or a uint8 array `N H W 3`. For others it is a DataFrame
-with a column for each field that the family reads (a class, a question; an `image` column as above), or a list of such
-dictionaries; for a family without an input, a number of rows.
+Input:
+- for a family that reads one picture: a DataFrame with a column `image` (PNG or JPEG files in base64, as the REST
+  server gets them), a list of such strings or of file bytes, or a uint8 array `N H W 3`;
+- for other families: a DataFrame with a column for each field that the family reads (a class, a question, a picture as
+  above), or a list of such dictionaries;
+- for a family without an input: the number of rows.
 
-An array gives an array `N count S S 3`; anything else gives one list of base64 PNG strings a row. S is the recipe's
-size. A run that answers questions gives a list of answers a row, the best first.
+Output: for an array, an array `N count S S 3`, S being the recipe's size. Otherwise, for each row a list of PNG files
+in base64. A run that answers questions gives a list of answers for each row, the best first.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 
 from models.abilities import Answers, DrawsSamples, require
+from models.common.seeds import seeded
 from models.family import Batch
 from pipeline.data import decode, kinds
 from pipeline.data.tensors import to_uint8
@@ -62,8 +65,7 @@ class Server:
     def _draw(
         self, family: DrawsSamples, given: Batch, content: bytes, count: int, seed: int, way: str
     ) -> list[np.ndarray]:
-        mark = hashlib.sha256(f"{seed}/{way}/".encode() + content).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(mark[:8], "little") >> 1)
+        generator = seeded(seed, way, hashlib.sha256(content).hexdigest())
         with torch.no_grad():
             return [to_uint8(x) for x in family.sample(given, count, generator, way)[0]]
 

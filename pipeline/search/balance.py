@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from pipeline.search import auction, bounds
+from pipeline.search.rows import Rows
 
 Array = np.ndarray
 
@@ -47,21 +47,6 @@ MARGIN = 16
 """Candidates beyond k."""
 CHUNK = 4096
 """Numbers of a vector rounded at a time."""
-
-
-class Rows(Protocol):
-    """Vectors that are read a run at a time, as `vectors.Vectors`."""
-
-    dimension: int
-
-    @property
-    def private(self) -> Array:
-        """float64 N: what a row adds to its squared distance to any other."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        """(float32 n D, valid bool n)."""
 
 
 def limit_of(rows: int, k: int, cap: float) -> int:

@@ -1,7 +1,7 @@
 """The k best rows of some queries while blocks of others stream past: float32 products nominate, float64 differences
 decide. `sign` is 1 for the nearest, -1 for the furthest; ties go to the lower position.
 
-With the bounds of pipeline.search, L = sign (a + b - 2 x.y) - kappa (a + b) is not above sign times the true squared
+With the bounds of `bounds`, L = sign (a + b - 2 x.y) - kappa (a + b) is not above sign times the true squared
 distance, and L + 2 kappa (a + b) not below it; here kappa is twice as wide, which covers the roundings of what is
 compared. A row with L above a query's k-th smallest upper bound so far is not in its list.
 """
@@ -16,7 +16,7 @@ import torch
 from pipeline.search import bounds
 from pipeline.search.best import Best
 from pipeline.search.bounds import Array
-from pipeline.style.vectors import Vectors
+from pipeline.search.rows import GroupedRows
 
 QUERIES = 2048
 """Queries of one product."""
@@ -29,7 +29,7 @@ class Queries:
 
     def __init__(self, x: Array, own: Array, centre: Array, private: Array) -> None:
         """x: float32 n d. own: int64 n, their positions, left out of their lists. centre: float32 d, any. private:
-        float64 N, of all rows (`Vectors.private`)."""
+        float64 N, of all rows (`rows.Rows.private`)."""
         self.x, self.own, self.centre, self.private = x, own, centre, private[own]
         self.centred = x - centre
         self.squares = squares(x, centre) + self.private
@@ -109,14 +109,14 @@ def queries_and_places(rows: Rows, own: Array) -> tuple[torch.Tensor, torch.Tens
     return torch.from_numpy(there), torch.from_numpy(places)
 
 
-def blocks(vectors: Vectors, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
+def blocks(vectors: GroupedRows, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Array, Array]]:
     """(first position, float32 n d, valid bool n) of every row group in order; of those within start and stop."""
     for first, last in vectors.bounds:
         if first >= start and last <= (len(vectors) if stop is None else stop):
             yield (first, *vectors.rows(first, last))
 
 
-def exhaustive(vectors: Vectors, own: Array, k: int, sign: int, centre: Array) -> Best:
+def exhaustive(vectors: GroupedRows, own: Array, k: int, sign: int, centre: Array) -> Best:
     """The exact lists of the rows at `own` (int64, ascending), from one pass over all rows."""
     queries = Queries(vectors.take(own)[0], own, centre, vectors.private)
     best, every = Best(len(own), k, sign), np.arange(len(own))

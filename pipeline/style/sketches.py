@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ import torch
 
 from pipeline.artifacts import artifact
 from pipeline.artifacts.scratch import Scratch
+from pipeline.search.rows import Rows
 from pipeline.style.codec import COSINE, MOST_BITS, Codec, codec_for, codec_of
 
 Array = np.ndarray
@@ -102,18 +103,6 @@ class Fitted:
 
 class NoDirections(ValueError):
     """Fewer than 16 rows, or rows that are all equal."""
-
-
-class Rows(Protocol):
-    """What a sketch is fitted to: `vectors.Vectors`, or an array in such clothes."""
-
-    dimension: int
-
-    def __len__(self) -> int: ...
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        """(float32 n D, valid bool n)."""
-        ...
 
 
 def fit(rows: Rows, valid: Array, options: SketchOptions) -> tuple[Sketch, dict[str, Any]]:

@@ -95,6 +95,14 @@ class Tracker:
         return self._sender.run_id if self._sender else None
 
     @property
+    def page(self) -> str | None:
+        """How to look at this run in MLflow; None without it, or while its server has not been reached."""
+        sender = self._sender
+        if sender is None or sender.run_id is None or sender.experiment is None:
+            return None
+        return sending.page(sender.uri, sender.experiment, sender.run_id)
+
+    @property
     def as_parent(self) -> str:
         """What a nested run's `parent` should be: the run id, or the folder while there is none."""
         return self.run_id or storage.absolute(self.folder, "parent")
@@ -157,6 +165,10 @@ class Tracker:
     def tags(self, values: Mapping[str, str]) -> None:
         """Set tags on the run, for example which weights were used."""
         self._write({"event": "tags", "tags": dict(values)})
+
+    def description(self, text: str) -> None:
+        """What stands at the top of the run's page in MLflow, in Markdown."""
+        self.tags({"mlflow.note.content": text})
 
     def close(self, status: str = "FINISHED", wait: float = 20.0) -> None:
         """End the run (FINISHED, FAILED or KILLED), sending what is left; a server that is away is waited for `wait`

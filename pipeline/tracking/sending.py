@@ -28,6 +28,9 @@ BATCH = 1000
 """MLflow's limit of metrics in a request."""
 VALUE = 6000
 """MLflow's limit of a parameter's length."""
+KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
+"""Experiment tag by which MLflow 3 tells experiments that train models from those of GenAI. The pages of 3.17 choose
+their view by the address first, then by what the browser remembers: hence `page`."""
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"}
 """Answers that another attempt would not change."""
 
@@ -74,6 +77,7 @@ class Sender:
             bare(uri), {"run_id": None, "sent": self.about["start"]}
         )
         self.run_id: str | None = server["run_id"]
+        self.experiment: str | None = server.get("experiment")
         self.sent: int = server["sent"]
         self.refused: list[str] = []
         self.failure: BaseException | None = None
@@ -159,7 +163,13 @@ class Sender:
                 return False
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "variegate")
         experiment = client.get_experiment_by_name(name)
-        number = experiment.experiment_id if experiment else client.create_experiment(name, _artifacts(self.uri))
+        if experiment:
+            number = experiment.experiment_id
+            if KIND not in experiment.tags:  # made by another program, or by an earlier version
+                client.set_experiment_tag(number, KIND, TRAINING)
+        else:
+            number = client.create_experiment(name, _artifacts(self.uri), {KIND: TRAINING})
+        self.experiment = number
         # A creation that timed out may have been carried out: look for it by our own mark.
         there = client.search_runs([number], f"tags.`variegate.id` = '{about['id']}'")
         if there:
@@ -179,7 +189,11 @@ class Sender:
 
     def _note(self) -> None:
         """Write down how far we are: what is before `sent` is never sent again."""
-        self.about["servers"][bare(self.uri)] = {"run_id": self.run_id, "sent": self.sent}
+        self.about["servers"][bare(self.uri)] = {
+            "run_id": self.run_id,
+            "sent": self.sent,
+            "experiment": self.experiment,
+        }
         storage.publish_json(str(self.folder / "run.json"), self.about)
 
     def _send_some(self) -> bool:
@@ -322,6 +336,14 @@ _EVENTS: dict[str, Callable[[Sender, Line], None]] = {
     "model": Sender._model,
     "status": Sender._status,
 }
+
+
+def page(uri: str, experiment: str, run_id: str) -> str:
+    """How to look at a run: the address of its page in the training view, behind the command that serves a database."""
+    path = f"#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    if urlsplit(uri).scheme in ("http", "https"):
+        return f"{bare(uri).rstrip('/')}/{path}"
+    return f"mlflow ui --backend-store-uri {bare(uri)}, then http://127.0.0.1:5000/{path}"
 
 
 def run_of(folder: str, uri: str) -> str | None:

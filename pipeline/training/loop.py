@@ -90,7 +90,11 @@ def _fit_on_ray(job: Job, folder: str) -> None:
     threads = job.run.threads or max(1, (os.cpu_count() or 1) // job.run.workers)
     trainer = TorchTrainer(
         _work_on_ray,
-        train_loop_config={"job": replace(job, run=replace(job.run, threads=threads))},
+        # The recipe as JSON: Ray's own processes need not know the family's module.
+        train_loop_config={
+            "job": replace(job, recipe=None, run=replace(job.run, threads=threads)),
+            "recipe": checkpoint.recipe_json(job.recipe),
+        },
         scaling_config=ScalingConfig(
             num_workers=job.run.workers, use_gpu=job.run.gpu, resources_per_worker={"CPU": threads}
         ),
@@ -190,7 +194,8 @@ def _work_on_ray(config: dict[str, Any]) -> tuple[str, str] | None:
     But only what ends all workers alike: one that returned while another waits for it would leave that waiting.
     """
     try:
-        work(config["job"])
+        recipe = checkpoint.recipe_from(models.load(config["job"].family).Config, config["recipe"])
+        work(replace(config["job"], recipe=recipe))
     except (ConnectionError, TimeoutError):
         raise
     except tuple(FINAL.values()) as error:

@@ -20,8 +20,9 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from models.family import Table
-from models.imle import IMLE, Config, noise_seed
+import models
+from models.abilities import SearchesNearest, require
+from models.family import Family, PerceptualRecipe, Recipe, Table
 from pipeline.artifacts import artifact, storage
 from pipeline.data import tensors
 from pipeline.data.images import Images
@@ -39,20 +40,19 @@ CENTRE = (1.0, 0.5, 0.5)
 """Where the pictures are cut: (scale, top, left)."""
 
 
-def open_run(run: str, path: str, data: DataSet, weights: str, rare: str) -> tuple[IMLE, dict[str, str]]:
+def open_run(run: str, path: str, data: DataSet, weights: str, rare: str) -> tuple[Family, dict[str, str]]:
     """The family of the run in folder `run` with the weights of its checkpoint `path`, and what it was trained on by
     content: data set, split, VGG weights (`weights`: path, URL, ...), rarity (`rare`: the artifact's folder, or empty).
 
     Raises:
-        ValueError: no run of conditional IMLE, or weights, data or rarity that are not the run's.
+        ValueError: a run that searches for no matches, or weights, data or rarity that are not the run's.
     """
     facts = storage.read_json(storage.join(run, "recipe.json"))
-    if facts["family"] != "imle":
-        raise ValueError(f"--run {run} is of family {facts['family']}: matches are conditional IMLE's")
-    recipe = checkpoint.recipe_from(Config, facts["recipe"])
+    module = models.load(facts["family"])
+    recipe = checkpoint.recipe_from(module.Config, facts["recipe"])
     net, table = None, None
     given = {"dataset": data.fingerprint, "split": data.split, "weights": "", "rarity": ""}
-    if recipe.perceptual_layers:
+    if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
         net, origin = of_recipe(weights, recipe)
         given["weights"] = origin.identity
     if rare:
@@ -65,17 +65,17 @@ def open_run(run: str, path: str, data: DataSet, weights: str, rare: str) -> tup
                 f"--{option}: the run in {run} was trained with {wanted or 'none'}, not with {value or 'none'}"
             )
     family, _ = checkpoint.revive(run, path, net)
-    assert isinstance(family, IMLE)
     if table is not None:
         family.take("rarity", table)
     return family, given
 
 
 def shard_matcher(
-    family: IMLE, root: str, split: str, folder: str, samples: int, step: int
+    family: Family, root: str, split: str, folder: str, samples: int, step: int
 ) -> Callable[[int], dict[str, Any]]:
     """For `pool.each`: match one shard of the data set `root` among `samples` candidates each, publish its part,
     return counts and seconds. `step`: part of the noise's seeds."""
+    searching = require(family, SearchesNearest, "jobs.match")
     data = DataSet(root, split)
     images = Images(data, 0)
 
@@ -95,28 +95,21 @@ def shard_matcher(
     def one(i: int) -> Table:
         batch = images.centred([i], ("input", "target"), family.recipe.frame)
         try:
-            return family.search(batch, [noise_seed(family.recipe.seed, step, i)], samples)
+            return searching.search(batch, [searching.search_seed(step, i)], samples)
         except FloatingPointError as error:
             raise FloatingPointError(f"sample {data.keys[i]}: {error}") from error
 
     return work
 
 
-def noise_of(recipe: Config) -> dict[str, Any]:
-    """What candidates are a function of, beside seed and number: part of an artifact's identity."""
-    return {"noise": recipe.noise, "frame": list(recipe.frame), "levels": max(1, len(recipe.level_samples))}
-
-
-def load(folder: str, data: DataSet, recipe: Config) -> tuple[Table, artifact.Card]:
-    """Rows by position, as `IMLE.refresh` gives them: index, crop and `COLUMNS`; and the card.
+def load(folder: str, data: DataSet, recipe: Recipe) -> tuple[Table, artifact.Card]:
+    """Rows by position, as a `refresh` gives them: index, crop and `COLUMNS`; and the card.
 
     Raises:
         ValueError: not finished, damaged, of another data set, of other noise than the recipe's, or without some keys.
     """
-    if not isinstance(recipe, Config):
-        raise ValueError(f"--matches {folder}: this family has no use for it")
     card = artifact.load_card(folder, "matches")
-    for name, value in noise_of(recipe).items():
+    for name, value in recipe.candidates.items():
         if card["options"][name] != value:
             raise ValueError(f"--matches {folder} are of {name} {card['options'][name]}, this run's is {value}")
     if card["inputs"]["dataset"] != data.fingerprint or card["inputs"]["split"] != data.split:
@@ -132,15 +125,14 @@ def load(folder: str, data: DataSet, recipe: Config) -> tuple[Table, artifact.Ca
 
 
 @torch.no_grad()
-def nearest(family: IMLE, data: DataSet, output: str, count: int) -> Image.Image:
+def nearest(family: Family, data: DataSet, output: str, count: int) -> Image.Image:
     """Of `count` pairs: input, target and the nearest sample, made again from the noise that the match names."""
+    searching = require(family, SearchesNearest, "jobs.match")
     table, card = load(output, data, family.recipe)
     images, rows, names = Images(data), [], []
     for i in picks(len(data), count):
         pair = images.centred([i], ("input", "target"), family.recipe.frame)
-        x = family.condition(pair["input"])
-        z = family.noise(table["seed"][i : i + 1], table["candidate"][i : i + 1], x.shape[2:])
-        sample = family.picture(x, z).clamp(-1, 1)
+        sample = searching.found(pair, {name: column[i : i + 1] for name, column in table.items()})
         rows.append([tensors.to_uint8(each[0]) for each in (pair["input"], pair["target"], sample)])
         names.append(f"{data.keys[i]}\ndistance {float(table['distance'][i]):.4g}")
     return sheets.sheet(rows, names, ["input", "target", "nearest sample"], "Nearest samples", note(card))

@@ -209,14 +209,23 @@ def test_learning_rates() -> None:
         assert all(o.param_groups[0]["lr"] == pytest.approx(wanted) for o in own.optimisers.values())
 
 
-def test_averages_follow_the_steps() -> None:
+@pytest.mark.parametrize(
+    ("stage", "moving", "decay"), [("encoder", "e", 0.0), ("generator", "g", 0.999), ("finetune", "ge", 0.999)]
+)
+def test_averages_follow_the_steps(stage: str, moving: str, decay: float) -> None:
+    """In stage encoder the average is E itself."""
     own, data = family(), Data()
-    before = own.average_generator.net.decoder.rgb.weight.clone()
-    own.enter("generator")
+    nets = {"g": (own.generator, own.average_generator.net), "e": (own.encoder, own.average_encoder.net)}
+    before = {name: [p.clone() for p in average.parameters()] for name, (_, average) in nets.items()}
+    own.enter(stage)
     own.update(data, 0)
-    raw = own.generator.decoder.rgb.weight.detach()
-    torch.testing.assert_close(own.average_generator.net.decoder.rgb.weight, 0.999 * before + 0.001 * raw)
-    assert not torch.equal(raw, before)
+    for name, (raw, average) in nets.items():
+        moved = 0.0
+        for was, now, weight in zip(before[name], average.parameters(), raw.parameters(), strict=True):
+            wanted = decay * was + (1 - decay) * weight.detach()
+            torch.testing.assert_close(now, wanted, rtol=1e-5, atol=1e-8)
+            moved += float((weight.detach() - was).abs().sum())
+        assert (moved > 0) == (name in moving)
 
 
 # Mapper --------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ RELU3_1 = ("relu1_2", "relu2_2", "relu3_1")
 def pictures(source: str) -> list[Array]:
     """`demo`, a folder (searched to its depths), or `FOLDER:left` / `FOLDER:right` where pictures lie side by side."""
     if source == "demo":
-        return [photograph(name)[0] for name in PHOTOGRAPHS]
+        return [photograph(name) for name in PHOTOGRAPHS]
     folder, _, side = source.partition(":")
     paths = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in decode.EXTENSIONS)
     if not paths:

@@ -13,6 +13,9 @@ import torch
 from jobs.bench.style import codes
 from jobs.bench.style.sets import Sets
 from models.common import vgg
+from pipeline.neighbours.options import Certified
+from pipeline.neighbours.run import Search
+from pipeline.search.rows import InMemory
 from pipeline.style import sketches
 from pipeline.style.sketches import SketchOptions
 from pipeline.style.vectors import Vectors
@@ -47,22 +50,14 @@ class Point(NamedTuple):
     """Share of the true 5 closest among the 50 closest by the codes."""
 
 
-class Joined:
-    """Rows of several artifacts, one after the other, in memory: what `sketches.principal` takes."""
-
-    def __init__(self, parts: list[Vectors]) -> None:
-        self.dimension = parts[0].dimension
-        self.x = np.empty((sum(map(len, parts)), self.dimension), np.float32)
-        start = 0
-        for part in parts:
-            part.rows(0, len(part), out=self.x[start:])
-            start += len(part)
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        return self.x[start:stop], np.ones(stop - start, bool)
+def joined(parts: list[Vectors]) -> Array:
+    """float32 N D: the rows of several artifacts, one after the other."""
+    x = np.empty((sum(map(len, parts)), parts[0].dimension), np.float32)
+    start = 0
+    for part in parts:
+        part.rows(0, len(part), out=x[start:])
+        start += len(part)
+    return x
 
 
 def squared(v: Array, private: Array | float = 0.0) -> Array:
@@ -102,7 +97,8 @@ class Truth:
 
 def points(sets: Sets, name: str, ratios: tuple[int, ...] = RATIOS) -> Iterator[Point]:
     """All codes measured on the set `name`, fitted on the others."""
-    fit = Joined([sets.fitted(other) for other in sets.names if other != name])
+    others = [sets.fitted(other) for other in sets.names if other != name]
+    fit = InMemory(joined(others))
     sizes = {ratio: 4 * fit.dimension // ratio for ratio in ratios}
     options = SketchOptions(bytes=max(sizes.values()), rows=len(fit), seed=sets.seed)
     valid = np.ones(len(fit), bool)
@@ -195,12 +191,10 @@ def plot(found: list[Point], note: str) -> bytes:
 
 
 def certified_share(sets: Sets, name: str) -> float:
-    """Share of the rows that jobs.neighbours compares for the set's exact lists, by `--method certified`."""
+    """Share of the rows that jobs.neighbours compares for the set's exact lists (`certified`)."""
     import tempfile
-
-    from jobs import neighbours
 
     vectors = sets.measured(name)
     with tempfile.TemporaryDirectory() as folder:
-        config = neighbours.Config(vectors.folder, folder, near=NEAR, far=FAR, method="certified", workers=1)
-        return float(neighbours.run(config)["notes"]["compared_share"])
+        card = Search(vectors.folder, folder, Certified(near=NEAR, far=FAR, workers=1)).run()
+        return float(card["notes"]["compared_share"])

@@ -14,6 +14,7 @@ import torch
 from jobs.bench import neighbours
 from jobs.bench.harness.scaling import scaling
 from jobs.bench.harness.turns import turns
+from jobs.bench.harness.vectors import low_rank
 from jobs.bench.style import crops
 from jobs.bench.style.sets import Sets
 from pipeline.data import tensors
@@ -61,7 +62,7 @@ def figures(sets: Sets, options: Options, seed: int) -> dict[str, float]:
     )
     found = {name: gemm[name] for name in ("fraction_of_gemm", "fraction_by_cpu_time", "gflops", "gemm_gflops")}
     with tempfile.TemporaryDirectory(dir=sets.folder) as folder:
-        neighbours.store(neighbours.Config(options.n, options.d), f"{folder}/vectors")
+        low_rank(f"{folder}/vectors", options.n, options.d)
         found |= near_far(folder, options)
         found |= workers(folder, options)
     return found | sketch_cost(sets, options, seed)

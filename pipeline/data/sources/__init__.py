@@ -1,7 +1,8 @@
 """Where samples come from, one file a source; finding the files is the whole registry.
 
 A source's file has `Options` (a frozen dataclass), `open_source(place, options)`, `read_only(place, options)` (reads
-files without listing them, for comparing a data set with its source), and `BUILT_IN`: whether it needs no place.
+files without listing them, for comparing a data set with its source), and `BUILT_IN`: whether it needs no place. Where
+its bytes changed since, it has a `VERSION` and an option of that name, 1 where it was not written down.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
         ValueError: an option that the source has not, or a value that is none.
     """
     made = load(kind).Options
+    if hasattr(load(kind), "VERSION"):
+        given = {"version": load(kind).VERSION, **given}
     if unknown := given.keys() - made.__dataclass_fields__.keys():
         there = ", ".join(made.__dataclass_fields__) or "none"
         raise ValueError(f"--option {min(unknown)}: source {kind} has no such option, only {there}")
@@ -84,7 +87,7 @@ def read_only(described: dict[str, Any], place: str) -> Reader:
         ValueError: the data set was made from a built-in source and the place is a folder, or the other way round.
     """
     module = load(described["kind"])
-    if (place == described["kind"]) != module.BUILT_IN:
+    if (place in names()) != module.BUILT_IN:
         made = described["kind"] if module.BUILT_IN else "a folder"
         raise ValueError(f"--source {place}: the data set was made from {made}")
     reader: Reader = module.read_only(place, _options(module, described))

@@ -1,4 +1,5 @@
-"""The demo source: crops of the photographs that scikit-image and scikit-learn ship, with edge maps as inputs.
+"""The demo source: crops of the photographs that scikit-image, scikit-learn and matplotlib ship. Targets are in colour,
+inputs are the same crops in grey.
 
 No download: the files lie in the installed packages. The photograph's name is a known style label. Training crops come
 from the first 70 % of each photograph's longer side, validation crops from the rest: no pixel is in both.
@@ -11,9 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
+from PIL import Image
 
 from pipeline.data import decode
 from pipeline.data.samples import Entry, Field, Reader, Source
@@ -38,36 +40,56 @@ PHOTOGRAPHS = {
 }
 """Name -> file within the installed packages."""
 
+HOPPER = {"hopper": "matplotlib/mpl-data/sample_data/grace_hopper.jpg"}
+SEEN = ("astronaut", "china", "flower", "hubble", "ihc", "motorcycle", "retina", "rocket")
+"""With `held_out="photographs"`: what training sees, all in colour."""
+UNSEEN = ("brick", "camera", "chelsea", "coffee", "coins", "hopper")
+"""And the photographs of split test; brick, camera and coins never had a colour."""
+
+VERSION = 2
+"""Of what the options give; the inputs of version 1 were edges."""
 TRAIN_SHARE = 0.7
 VAL_CROPS = 0.25
 """Validation crops per training crop."""
+SMALLEST, ALMOST_WHOLE = 0.25, 0.75
+"""Smallest side of a crop, as a share of the photograph's shorter side, with `held_out="photographs"`: of training and
+validation, of test."""
+PLAIN = 12.0
+"""Deviation of a crop's grey levels (of 255) below which another one is drawn: skies, dark corners."""
+TRIES = 50
+
+Place = tuple[int, ...]
+"""Top, left, and the side of a square where it is not the source's size; pixels."""
 
 
 def _file(name: str) -> Path:
-    package, _, rest = PHOTOGRAPHS[name].partition("/")
+    package, _, rest = (PHOTOGRAPHS | HOPPER)[name].partition("/")
     found = find_spec(package)
     path = Path(str(found.origin)).parent / rest if found else Path(rest)
     if not path.is_file():
         raise ValueError(
-            f"--source demo: {PHOTOGRAPHS[name]} is not there; install scikit-image and scikit-learn from their wheels"
+            f"--source demo: {package}/{rest} is not there; install scikit-image, scikit-learn and matplotlib "
+            "from their wheels"
         )
     return path
 
 
-@lru_cache(maxsize=len(PHOTOGRAPHS))
-def photograph(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """RGB uint8 H W 3 and its edges uint8 H W, black on white (Canny on the whole picture: no edge at crop borders)."""
-    from skimage.color import rgb2gray
-    from skimage.feature import canny
+@lru_cache(maxsize=len(PHOTOGRAPHS) + len(HOPPER))
+def photograph(name: str) -> np.ndarray:
+    """RGB uint8 H W 3."""
+    return decode.pixels(_file(name).read_bytes())
 
-    picture = decode.pixels(_file(name).read_bytes())
-    edges = canny(rgb2gray(picture), sigma=1.5)
-    return picture, np.where(edges, 0, 255).astype(np.uint8)
+
+def grey(picture: np.ndarray) -> np.ndarray:
+    """uint8 H W 3 -> its luma (ITU-R BT.601) in all three channels."""
+    return np.repeat(np.asarray(Image.fromarray(picture).convert("L"))[..., None], 3, 2)
 
 
 def region(shape: tuple[int, ...], split: str) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right of the part of a picture H W ... that `split` may take crops from."""
+    """Top, left, bottom, right of the part of a picture H W ... that `split` may take crops from; `test`: all of it."""
     height, width = shape[:2]
+    if split == "test":
+        return (0, 0, height, width)
     if width >= height:
         cut = int(width * TRAIN_SHARE)
         return (0, 0, height, cut) if split == "train" else (0, cut, height, width)
@@ -77,11 +99,17 @@ def region(shape: tuple[int, ...], split: str) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True)
 class Demo:
-    """Crops `size` x `size`, `crops` a photograph for training, a quarter as many for validation."""
+    """Crops `size` x `size`, `crops` a photograph for training, a quarter as many for validation.
+
+    `held_out`: "regions", squares of that size of all of scikit-image's and scikit-learn's photographs; "photographs",
+    squares from a quarter of the photograph to all of it, shrunk, of those in `SEEN`, plain ones passed over, and a
+    split test of almost whole photographs in `UNSEEN`, as many of each as for validation.
+    """
 
     size: int = 64
     crops: int = 60
     seed: int = 0
+    held_out: Literal["regions", "photographs"] = "regions"
     other_files: int = 0
 
     @property
@@ -94,45 +122,84 @@ class Demo:
         Raises:
             ValueError: a crop does not fit in the validation region, or there are fewer places than crops wanted.
         """
+        few = max(1, round(self.crops * VAL_CROPS))
+        if self.held_out == "regions":
+            wanted = {"train": (tuple(PHOTOGRAPHS), self.crops), "val": (tuple(PHOTOGRAPHS), few)}
+        else:
+            wanted = {"train": (SEEN, self.crops), "val": (SEEN, few), "test": (UNSEEN, few)}
+        draw = self._places if self.held_out == "regions" else self._views
         found: dict[str, list[Entry]] = {}
-        for split, count in (("train", self.crops), ("val", max(1, round(self.crops * VAL_CROPS)))):
-            places = {name: self._places(name, split, count) for name in PHOTOGRAPHS}
+        for split, (names, count) in wanted.items():
+            places = {name: ["-".join(map(str, place)) for place in draw(name, split, count)] for name in names}
             found[split] = [
-                Entry(
-                    f"{name}/{split}-{top}-{left}",
-                    {"input": f"{name}/{top}-{left}", "target": f"{name}/{top}-{left}"},
-                    name,
-                )
+                Entry(f"{name}/{split}-{place}", dict.fromkeys(("input", "target"), f"{name}/{place}"), name)
                 for i in range(count)
-                for name in PHOTOGRAPHS
-                for top, left in [places[name][i]]
+                for name in names
+                for place in [places[name][i]]
             ]
         return found
 
-    def _places(self, name: str, split: str, count: int) -> list[tuple[int, int]]:
-        top, left, bottom, right = region(photograph(name)[0].shape, split)
+    def _places(self, name: str, split: str, count: int) -> list[Place]:
+        """Top, left of squares of `size`, no place twice."""
+        top, left, bottom, right = region(photograph(name).shape, split)
         rows, columns = bottom - top - self.size + 1, right - left - self.size + 1
         if self.size < 8 or rows < 1 or columns < 1 or rows * columns < count:
-            raise ValueError(
-                f"--size {self.size} --crops {self.crops}: the {split} part of {name} is "
-                f"{right - left} x {bottom - top} pixels; choose a size of at least 8 that fits"
-            )
-        seed = hashlib.sha256(f"{self.seed}/{name}/{split}".encode()).digest()[:8]
-        generator = np.random.default_rng(int.from_bytes(seed))
-        chosen = generator.choice(rows * columns, size=count, replace=False)
+            raise self._too_large(name, split)
+        chosen = self._generator(name, split).choice(rows * columns, size=count, replace=False)
         return [(top + int(c) // columns, left + int(c) % columns) for c in chosen]
+
+    def _views(self, name: str, split: str, count: int) -> list[Place]:
+        """Squares of many sizes, the logarithm of the side uniform."""
+        picture = photograph(name)
+        top, left, bottom, right = region(picture.shape, split)
+        shorter, most = min(picture.shape[:2]), min(bottom - top, right - left)
+        least = max(self.size, round(shorter * (ALMOST_WHOLE if split == "test" else SMALLEST)))
+        if self.size < 8 or least > most:
+            raise self._too_large(name, split)
+        generator, levels = self._generator(name, split), grey(picture)[..., 0]
+
+        def draw() -> Place:
+            side = int(least * (most / least) ** generator.random())
+            y, x = (int(generator.integers(room - side + 1)) for room in (bottom - top, right - left))
+            return top + y, left + x, side
+
+        def plain(place: Place) -> bool:
+            y, x, side = place
+            return bool(levels[y : y + side, x : x + side].std() < PLAIN)
+
+        def shown() -> Place:
+            place = draw()
+            for _ in range(TRIES):
+                if not plain(place):
+                    break
+                place = draw()
+            return place
+
+        return [shown() for _ in range(count)]
+
+    def _generator(self, name: str, split: str) -> np.random.Generator:
+        seed = hashlib.sha256(f"{self.seed}/{name}/{split}".encode()).digest()[:8]
+        return np.random.default_rng(int.from_bytes(seed))
+
+    def _too_large(self, name: str, split: str) -> ValueError:
+        top, left, bottom, right = region(photograph(name).shape, split)
+        return ValueError(
+            f"--size {self.size} --crops {self.crops}: the {split} part of {name} is {right - left} x {bottom - top} "
+            "pixels; choose a size of at least 8 that fits"
+        )
 
     @property
     def reader(self) -> Reader:
         return self.read
 
     def read(self, path: str, member: str) -> bytes:
-        """The crop's PNG: `path` is photograph/top-left."""
+        """The crop's PNG: `path` is photograph/top-left, or photograph/top-left-side where it is shrunk to `size`."""
         name, _, place = path.partition("/")
-        top, left = (int(part) for part in place.split("-"))
-        picture, edges = photograph(name)
-        chosen = edges if member == "input" else picture
-        return decode.to_png(chosen[top : top + self.size, left : left + self.size])
+        top, left, side = (*map(int, place.split("-")), self.size)[:3]
+        crop = photograph(name)[top : top + side, left : left + side]
+        if side != self.size:
+            crop = decode.stretch(crop, self.size, self.size, nearest=False)
+        return decode.to_png(grey(crop) if member == "input" else crop)
 
 
 BUILT_IN = True
@@ -148,12 +215,22 @@ class Options:
     """Training crops a photograph."""
     seed: int = 0
     """Where the crops lie."""
+    held_out: Literal["regions", "photographs"] = "regions"
+    """A part of each photograph (split val), or also six photographs that training never sees (split test)."""
+    version: int = 1
+    """Of the source; set by itself. 1: before it was written down."""
 
     ADDED: ClassVar[tuple[str, ...]] = ()
 
 
 def open_source(place: str, options: Options) -> Source:
-    return Demo(options.size, options.crops, options.seed)
+    """Raises ValueError: options of another version."""
+    if options.version != VERSION:
+        raise ValueError(
+            f"--source demo: the data set is of the demo's version {options.version}, whose inputs were edges; this is "
+            f"version {VERSION}, whose inputs are grey: shard it into another folder"
+        )
+    return Demo(options.size, options.crops, options.seed, options.held_out)
 
 
 def read_only(place: str, options: Options) -> Reader:

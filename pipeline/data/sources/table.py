@@ -3,8 +3,9 @@
     python -m jobs.shard --source table:FOLDER/samples.csv --option fields photo=image,kind=class,question=tokens
 
 A column of pictures or arrays (`image`, `labels`, `instances`, `array`) holds paths, relative to the table's folder;
-columns of other kinds hold the values: a class's name or number (empty: none), a text, in JSON lines and Parquet also
-lists (several captions, ten answers). Columns `split` (train, val, test) and `label` are understood.
+columns of other kinds hold the values themselves: a class's name or number (empty: none), or a text. In JSON lines and
+Parquet the value may also be a list (several captions, ten answers). Two more columns have a meaning: `split` (train,
+val or test) and `label` (the style label).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from jobs import verify
 from pipeline.artifacts import artifact, storage
 from pipeline.data import damage, sources
 from pipeline.data.sources import folder
-from pipeline.data.sources.demo import Demo
+from pipeline.data.sources.demo import VERSION, Demo
 from tests.pipeline.data.test_folder import encoded, noise, write
 from tests.pipeline.data.test_shards import REPOSITORY, direct
 
@@ -154,7 +154,8 @@ def test_the_command(data_set: Path, tmp_path: Path) -> None:
 def test_the_demo_is_compared_with_its_photographs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     direct(tmp_path / "demo", Demo(16, 2), size=20)
     request = storage.read_json(str(tmp_path / "demo/request.json"))
-    request["options"]["source"] = {"kind": "demo", "size": 16, "crops": 2, "seed": 0}
+    source = {"kind": "demo", "version": VERSION, "size": 16, "crops": 2, "seed": 0, "held_out": "regions"}
+    request["options"]["source"] = source
     described = storage.read_json(str(tmp_path / "demo/dataset.json"))
     storage.publish_json(str(tmp_path / "demo/request.json"), request)
     storage.publish_json(str(tmp_path / "demo/dataset.json"), {**described, "request": artifact.digest(request)})

@@ -88,6 +88,8 @@ def test_a_data_set_s_rows_are_judged_by_its_inputs() -> None:
             step = np.arange(256).reshape(16, 16, 1).repeat(3, 2) * drawn
             return step.astype(np.uint8)
 
+        value = image
+
     data = Data()
     data.fields = dict.fromkeys(data.fields, SimpleNamespace(kind="image"))
     assert all(r % 2 == 0 for r in Images(data).rows_for_sheets(9, (16, 16)))  # type: ignore[arg-type]

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import neighbours
 from pipeline.artifacts import artifact, pool
 from pipeline.neighbours import certified, lists
+from pipeline.neighbours.options import METHODS, Certified, Exact
+from pipeline.neighbours.run import Search
 from pipeline.style import descriptors
 from pipeline.style.vectors import Vectors, schema
 from tests.pipeline.neighbours.test_lists import naive, same
@@ -76,9 +77,9 @@ KINDS = {
 
 
 def found(source: str, folder: Path, **changes: Any) -> tuple[dict[str, Array], dict[str, Any]]:
-    options = {"method": "certified", "directions": 24, "near": 5, "far": 13, "workers": 1, **changes}
-    card = neighbours.run(neighbours.Config(descriptors=source, output=str(folder), **options))
-    return lists.read_lists(str(folder), card["parts"], options["near"], options["far"])[1], card["notes"]
+    options = Certified(**{"directions": 24, "workers": 1, **changes})
+    card = Search(source, str(folder), options).run()
+    return lists.read_lists(str(folder), card["parts"], options.near, options.far)[1], card["notes"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +115,7 @@ def test_same_bytes_as_the_exact_search_for_any_workers_and_blocks(
     found(source, tmp_path / "two", workers=2, block=64)
     monkeypatch.setattr(pool, "each", inline)
     found(source, tmp_path / "one", block=200)
-    neighbours.run(neighbours.Config(descriptors=source, output=str(tmp_path / "exact"), workers=1))
+    Search(source, str(tmp_path / "exact"), Exact(workers=1)).run()
 
     def parts(name: str) -> list[bytes]:
         return [p.read_bytes() for p in sorted((tmp_path / name).glob("*.parquet"))]
@@ -152,17 +153,14 @@ def test_vectors_that_are_no_numbers_are_refused(method: str, value: float, tmp_
     x[7, 3] = value
     source = store(tmp_path / "d", x, np.ones(60, bool))
     with pytest.raises(ValueError, match="not finite"), np.errstate(all="ignore"):
-        found(source, tmp_path / "n", method=method)
+        Search(source, str(tmp_path / "n"), METHODS[method](workers=1)).run()
 
 
-def test_options_of_another_method_and_an_edited_card_are_refused(tmp_path: Path, no_ray: None) -> None:
+def test_another_request_and_an_edited_card_are_refused(tmp_path: Path, no_ray: None) -> None:
     source = store(tmp_path / "d", like_grams(60), np.ones(60, bool))
-    for option, value in (("rerank", source), ("index", "Flat"), ("probes", 4)):
-        with pytest.raises(ValueError, match=f"--{option} .*: goes with --method index alone"):
-            found(source, tmp_path / "n", **{option: value})
     found(source, tmp_path / "n")
     with pytest.raises(ValueError, match="holds another neighbours"):  # before it is done in earnest
-        found(source, tmp_path / "n", near=4, dry_run=True)
+        Search(source, str(tmp_path / "n"), Certified(near=4)).check()
     path = tmp_path / "d" / "card.json"
     path.write_text(path.read_text().replace('"bad": 0', '"bad": 1'))
     with pytest.raises(ValueError, match=r"card\.json is damaged or was edited"):
@@ -175,7 +173,8 @@ def test_vectors_whose_squares_underflow(tmp_path: Path, no_ray: None, exponent:
     source, valid = store(tmp_path / "d", x, np.ones(120, bool)), np.ones(120, bool)
     wanted = naive(x, valid, 5, 13)
     for method in ("exact", "certified", "index"):
-        neighbours.run(neighbours.Config(source, str(tmp_path / method), method=method, workers=1, directions=8))  # type: ignore[arg-type]
+        given = {"directions": 8} if method == "certified" else {}
+        Search(source, str(tmp_path / method), METHODS[method](workers=1, **given)).run()
         found = vars(lists.load(str(tmp_path / method)))
         for name in ("near", "far") if method != "index" else ("far",):
             np.testing.assert_array_equal(found[name], wanted[name])

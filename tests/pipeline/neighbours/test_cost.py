@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ByteSize
+from tyro.conf import CascadeSubcommandArgs
 
-from jobs import neighbours
+from jobs import command, neighbours
 from pipeline.artifacts import artifact
 from pipeline.neighbours import certified, cost
+from pipeline.neighbours.options import METHODS, Certified, Exact, Index, Options, plan_within
+from pipeline.neighbours.run import Search
 from pipeline.neighbours.units import Units
 from pipeline.style.vectors import Vectors
 from tests.pipeline.neighbours.test_certified import like_grams, store
@@ -24,28 +28,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> str:
     return store(tmp_path_factory.mktemp("plan") / "d", like_grams(160), np.ones(160, bool))
 
 
-def config(source: str, folder: Path, **changes: Any) -> neighbours.Config:
-    return neighbours.Config(descriptors=source, output=str(folder), **{"workers": 1, **changes})
-
-
-def planned(config: neighbours.Config) -> Any:
-    return neighbours.plan_within(
-        config, config.output, Vectors(config.descriptors), artifact.load_card(config.descriptors)
-    )
+def planned(source: str, folder: Path, options: Options) -> Any:
+    return plan_within(options, Vectors(source), str(folder), artifact.load_card(source))
 
 
 def test_sizes() -> None:
-    assert cost.size("4GiB") == 4 << 30 and cost.size("500 MB") == 500_000_000 and cost.size("1.5k") == 1500
-    assert cost.size("12") == 12 and cost.size("1e9") == 10**9
-    for wrong in ("", "4 GiB of it", "four", "-1GB", "1e400GiB"):
-        with pytest.raises(ValueError, match=r"--memory .*4GiB"):
-            cost.size(wrong)
-    assert cost.text(1536) == "1.5 KiB" and cost.text(3 << 30) == "3 GiB"
+    assert cost.text(1536) == "1.5 KiB" and cost.text(3 << 30) == "3.0 GiB"
 
 
 def test_operations_and_seconds_of_the_exact_search_are_counted(source: str, tmp_path: Path) -> None:
-    vectors, given = Vectors(source), config(source, tmp_path / "n", block=50)
-    made = planned(given)
+    vectors, made = Vectors(source), planned(source, tmp_path / "n", Exact(block=50, workers=1))
     found = cost.estimate(made, vectors, 1, 1, rates=RATES)
     n, d, blocks, lists = 160, 300, 4, 18
     assert found.operations == 2 * n * n * d + 2 * n * n + 3 * 1.2 * n * lists * d
@@ -76,31 +68,35 @@ def test_blocks_shrink_until_memory_is_kept(source: str, tmp_path: Path, monkeyp
     monkeypatch.setattr(certified, "ROWS", 8)
     monkeypatch.setattr(certified, "QUERIES", 8)
     vectors = Vectors(source)
-    for method in ("exact", "certified"):
-        whole = config(source, tmp_path / "n", method=method, directions=8)
-        free = cost.peak_bytes(planned(whole), vectors, 1)
+    for whole in (Exact(workers=1), Certified(workers=1, directions=8)):
+
+        def plan(options: Options) -> Any:
+            return planned(source, tmp_path / "n", options)
+
+        free = cost.peak_bytes(plan(whole), vectors, 1)
         limit = free - 4000
-        kept = planned(replace(whole, memory=str(limit)))
-        assert kept.block < planned(whole).block and cost.peak_bytes(kept, vectors, 1) <= limit
-        with pytest.raises(ValueError, match=r"--memory 1KiB: .* are needed with blocks of 1 rows"):
-            planned(replace(whole, memory="1KiB"))
+        kept = plan(replace(whole, memory=ByteSize(limit)))
+        assert kept.block < plan(whole).block and cost.peak_bytes(kept, vectors, 1) <= limit
+        with pytest.raises(ValueError, match=r"--memory 1.0 KiB: .* are needed with blocks of 1 rows"):
+            plan(replace(whole, memory=ByteSize(1024)))
         with pytest.raises(ValueError, match=r"blocks of 100 rows .* smaller blocks"):
-            planned(replace(whole, memory="1KiB", block=100))
+            plan(replace(whole, memory=ByteSize(1024), block=100))
 
 
 def test_a_dry_run_says_it_and_writes_nothing(
     source: str, tmp_path: Path, no_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for method in ("exact", "certified", "index"):
-        neighbours.run(config(source, tmp_path / "n", method=method, dry_run=True, memory="64GiB"))
+    for method in METHODS:
+        line = [method, "--descriptors", source, "--output", str(tmp_path / "n"), "--dry-run", "--memory", "64GiB"]
+        command.main(CascadeSubcommandArgs[neighbours.Config], neighbours.run, "", line)
         said = capsys.readouterr().out
-        assert said.startswith(f"plan: {method} search of 160 images in") and "of 64GiB" in said
+        assert said.startswith(f"plan: {method} search of 160 images in") and "of 64.0 GiB" in said
     assert not (tmp_path / "n").exists()
 
 
 def test_memory_does_not_change_a_byte(source: str, tmp_path: Path, no_ray: None) -> None:
-    neighbours.run(config(source, tmp_path / "a"))
-    neighbours.run(config(source, tmp_path / "b", memory="32GiB", block=33))
+    Search(source, str(tmp_path / "a"), Exact(workers=1)).run()
+    Search(source, str(tmp_path / "b"), Exact(workers=1, memory=ByteSize(32 << 30), block=33)).run()
     names = [p.name for p in sorted((tmp_path / "a").iterdir()) if p.suffix == ".parquet" or p.name == "card.json"]
     assert len(names) == 5
     for name in names:
@@ -108,7 +104,7 @@ def test_memory_does_not_change_a_byte(source: str, tmp_path: Path, no_ray: None
 
 
 def test_rates_are_measured_where_the_search_is_long(source: str, tmp_path: Path) -> None:
-    vectors, made = Vectors(source), planned(config(source, tmp_path / "n", method="index", block=1024))
+    vectors, made = Vectors(source), planned(source, tmp_path / "n", Index(block=1024, workers=1))
     rates = cost.measure(made, vectors, at_once=2)
     assert 1e8 < rates.products < 1e13 and 1e6 < rates.scores < 1e11 and 1e6 < rates.pairs < 1e11
     assert 1e6 < rates.scan < 1e12 and 1e2 < rates.rows < 1e9

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import neighbours
 from pipeline.artifacts import artifact, pool, storage
 from pipeline.neighbours import index, shell, units
 from pipeline.neighbours.lists import SCHEMA, _lists, centre, read_lists
+from pipeline.neighbours.options import Index
+from pipeline.neighbours.run import Search
 from pipeline.search import recall, scanning
 from pipeline.search.best import Best
 from pipeline.search.scanning import Queries, Rows
@@ -92,10 +93,9 @@ def one_outlier(count: int) -> np.ndarray:
 
 def find(source: str, output: Path, **changes: Any) -> Lists:
     """The job, by index with all lists probed, without Ray where the fixture says so."""
-    given = {"index": "IVF8,Flat", "probes": 8, "method": "index", "workers": 1, **changes}
-    config = neighbours.Config(descriptors=source, output=str(output), **given)
-    card = neighbours.run(config)
-    return read_lists(str(output), card["parts"], config.near, config.far)[1]
+    options = Index(**{"index": "IVF8,Flat", "probes": 8, "workers": 1, **changes})
+    card = Search(source, str(output), options).run()
+    return read_lists(str(output), card["parts"], options.near, options.far)[1]
 
 
 def published(folder: Path) -> dict[str, bytes]:
@@ -335,19 +335,17 @@ def test_stopped_anywhere_it_goes_on_and_trains_once(
 @pytest.mark.parametrize("cap", [0.0, 0.5])
 def test_an_index_that_cannot_be_trained_leaves_the_folder_to_another(tmp_path: Path, no_ray: None, cap: float) -> None:
     source = store(tmp_path / "d", spread(120))
-    config = neighbours.Config(source, str(tmp_path / "n"), method="index", index="PQ4", far_cap=cap, workers=1)
+    options = Index(index="PQ4", far_cap=cap, workers=1)
     with pytest.raises(ValueError, match="--index PQ4: FAISS cannot train it on 120 vectors"):
-        neighbours.run(config)
-    assert neighbours.run(replace(config, index="Flat"))["rows"] == 120
+        Search(source, str(tmp_path / "n"), options).run()
+    assert Search(source, str(tmp_path / "n"), replace(options, index="Flat")).run()["rows"] == 120
 
 
 def test_a_unit_file_that_is_lost_is_made_again(tmp_path: Path) -> None:
     source = store(tmp_path / "d", spread(2100))
     vectors = Vectors(source)
-    config = neighbours.Config(
-        source, str(tmp_path / "n"), method="index", index="IVF8,Flat", block=1024, recall_sample=50
-    )
-    plan = neighbours.plan_of(config, str(tmp_path / "n"), vectors, artifact.load_card(source))
+    options = Index(index="IVF8,Flat", block=1024, recall_sample=50)
+    plan = options.plan(vectors, str(tmp_path / "n"), artifact.load_card(source))
     items = plan.items([0, 1, 2])
 
     def bytes_of_all() -> dict[str, bytes]:
@@ -412,11 +410,11 @@ def test_what_cannot_be_is_said(tmp_path: Path, no_ray: None) -> None:
     with pytest.raises(ValueError, match="--index PQ7: FAISS makes no such index"):
         find(source, tmp_path / "n", index="PQ7")
     with pytest.raises(ValueError, match=r"--output s3://x/y: .*maps its files"):
-        neighbours.run(neighbours.Config(source, "s3://x/y", method="index"))
+        Search(source, "s3://x/y", Index())
     with pytest.raises(ValueError, match="--candidates 3: give at least --near 5"):
-        neighbours.Config(source, "x", method="index", candidates=3)
-    with pytest.raises(ValueError, match="--block 1000: with --method index give a multiple of 1024"):
-        neighbours.Config(source, "x", method="index", block=1000)
+        Index(candidates=3)
+    with pytest.raises(ValueError, match="--block 1000: give a multiple of 1024"):
+        Index(block=1000)
     assert not (tmp_path / "n").exists()
 
 

@@ -20,6 +20,7 @@ from pipeline.artifacts import artifact, pool
 from pipeline.neighbours import exact, units
 from pipeline.neighbours.exact import Plan, Worker
 from pipeline.neighbours.lists import Parts, centre, hubs, load, read_lists, same_label
+from pipeline.neighbours.options import Exact
 from pipeline.search import best, bounds
 from pipeline.search.best import Candidates
 from pipeline.style import descriptors
@@ -260,9 +261,9 @@ class Made:
             options = DescribeOptions("vgg16", LAYERS)
             describe.run(describe.Config(self.data, self.described, "random", describe=options, workers=1))
 
-    def config(self, output: Path, **changes: Any) -> neighbours.Config:
-        given = {"descriptors": self.described, "near": 3, "far": 4, "workers": 1, **changes}
-        return neighbours.Config(data=self.data, output=str(output), **given)
+    def config(self, output: Path, descriptors: str = "", **changes: Any) -> neighbours.Config:
+        search = Exact(**{"near": 3, "far": 4, "workers": 1, **changes})
+        return neighbours.Config(descriptors or self.described, str(output), search, self.data)
 
 
 @pytest.fixture(scope="module")

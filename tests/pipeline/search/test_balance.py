@@ -16,26 +16,10 @@ from pipeline.neighbours.lists import hubs, load
 from pipeline.search import balance
 from pipeline.search.auction import EPSILON, Lists, auction, bound
 from pipeline.search.balance import balanced, limit_of
+from pipeline.search.rows import InMemory
 from tests.pipeline.neighbours.test_lists import Made, part_bytes
 
 Array = np.ndarray
-
-
-class Held:
-    """Vectors in memory."""
-
-    def __init__(self, x: Array, valid: Array | None = None) -> None:
-        self.x, self.dimension = x.astype(np.float32), x.shape[1]
-        self.valid = np.ones(len(x), bool) if valid is None else valid
-        self.private = np.zeros(len(x))
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        x = self.x[start:stop].copy()
-        x[~self.valid[start:stop]] = 0
-        return x, self.valid[start:stop].copy()
 
 
 def with_hubs(n: int, seed: int = 0, dimension: int = 12) -> Array:
@@ -88,7 +72,7 @@ def test_total_distance_is_the_optimum_within_epsilon(n: int, k: int, cap: float
         x = with_hubs(n, seed)
         apart = np.sqrt(squares(x))
         limit = limit_of(n, k, cap)
-        far, distance = balanced(Held(x), k, cap, block=16)
+        far, distance = balanced(InMemory(x), k, cap, block=16)
         check(x, far, distance, k, cap)
         best, total = optimum(apart, k, limit), float(np.sqrt(distance).sum())
         allowed = EPSILON * float(np.take_along_axis(apart, raw(apart, k), 1).sum())
@@ -105,7 +89,7 @@ def test_the_greedy_cap_misses_that_tolerance() -> None:
 def test_a_cap_of_1_gives_the_raw_lists() -> None:
     x = with_hubs(90)
     x[7] = x[70] = x[33]
-    far, distance = balanced(Held(x), 13, 1.0)
+    far, distance = balanced(InMemory(x), 13, 1.0)
     check(x, far, distance, 13, 1.0)
     np.testing.assert_array_equal(far, raw(squares(x), 13))
     assert hubs(far)["far_most_frequent_share"] > 0.9
@@ -115,21 +99,21 @@ def test_a_cap_of_1_gives_the_raw_lists() -> None:
 def test_what_a_row_has_to_itself_counts(cap: float) -> None:
     """The same as with one coordinate more for each row."""
     x, own = with_hubs(80), np.random.default_rng(1).uniform(0, 3, 80)
-    held = Held(x)
+    held = InMemory(x)
     held.private = own.astype(np.float32).astype(np.float64) ** 2
     far, distance = balanced(held, 6, cap)
-    wide_far, wide = balanced(Held(np.hstack([x, np.diag(own)])), 6, cap)
+    wide_far, wide = balanced(InMemory(np.hstack([x, np.diag(own)]).astype(np.float32)), 6, cap)
     np.testing.assert_array_equal(far, wide_far)
     np.testing.assert_allclose(distance, wide, rtol=1e-9)
-    assert (balanced(Held(x), 6, cap)[0] != far).any()
+    assert (balanced(InMemory(x), 6, cap)[0] != far).any()
 
 
 @pytest.mark.parametrize("cap", [0.2, 0.5, 1.0])
 def test_equal_points_and_one_far_outlier(cap: float) -> None:
     x = np.ones((30, 4), np.float32)
-    check(x, *balanced(Held(x), 4, cap), 4, cap)
+    check(x, *balanced(InMemory(x), 4, cap), 4, cap)
     x[11] = 1000
-    far, distance = balanced(Held(x), 4, cap)
+    far, distance = balanced(InMemory(x), 4, cap)
     check(x, far, distance, 4, cap)
     # Whoever may have the outlier has it: no place for it is left empty.
     assert (far == 11).sum() == min(29, limit_of(30, 4, cap))
@@ -138,7 +122,7 @@ def test_equal_points_and_one_far_outlier(cap: float) -> None:
 @pytest.mark.parametrize("n", [14, 15, 16])
 def test_hardly_more_rows_than_a_list_is_long(n: int) -> None:
     x = with_hubs(n)
-    far, distance = balanced(Held(x), 13, 13 / n + 1e-9)
+    far, distance = balanced(InMemory(x), 13, 13 / n + 1e-9)
     check(x, far, distance, 13, 13 / n + 1e-9)
     assert (np.bincount(far.ravel()) == 13).all()
 
@@ -148,9 +132,9 @@ def test_rows_without_a_vector_change_nothing_for_the_others() -> None:
     valid = np.ones(50, bool)
     valid[[0, 17, 49]] = False
     x[17] = 1e6  # what a row without a vector holds is not looked at
-    far, distance = balanced(Held(x, valid), 5, 0.2, block=8)
+    far, distance = balanced(InMemory(x, valid), 5, 0.2, block=8)
     check(x, far, distance, 5, 0.2, valid)
-    alone, apart = balanced(Held(x[valid]), 5, 0.2)
+    alone, apart = balanced(InMemory(x[valid]), 5, 0.2)
     np.testing.assert_array_equal(far[valid], np.flatnonzero(valid)[alone])
     np.testing.assert_array_equal(distance[valid], apart)
 
@@ -164,7 +148,7 @@ def sampled(patch: pytest.MonkeyPatch, entries: int, least: int = 40) -> None:
 def test_bytes_do_not_depend_on_blocks(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sampled(monkeypatch, entries)
     x = with_hubs(300, dimension=40)
-    seen = {tuple(v.tobytes() for v in balanced(Held(x), 5, 0.1, block=b)) for b in (1, 7, 64, 1000)}
+    seen = {tuple(v.tobytes() for v in balanced(InMemory(x), 5, 0.1, block=b)) for b in (1, 7, 64, 1000)}
     assert len(seen) == 1
 
 
@@ -172,9 +156,9 @@ def test_bytes_do_not_depend_on_blocks(entries: int, monkeypatch: pytest.MonkeyP
 def test_prices_of_a_sample_serve_all_rows(cap: float, monkeypatch: pytest.MonkeyPatch) -> None:
     x = with_hubs(600)
     limit, apart = limit_of(600, 5, cap), np.sqrt(squares(x))
-    best = np.sqrt(balanced(Held(x), 5, cap)[1]).sum()
+    best = np.sqrt(balanced(InMemory(x), 5, cap)[1]).sum()
     sampled(monkeypatch, 200 * 400)  # about 200 rows
-    far, distance = balanced(Held(x), 5, cap, block=100)
+    far, distance = balanced(InMemory(x), 5, cap, block=100)
     check(x, far, distance, 5, cap)
     total = np.sqrt(distance).sum()
     assert 0.985 * best < total < best * (1 + EPSILON)
@@ -187,7 +171,7 @@ def test_a_pool_that_misses_much_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = generator.normal(size=(400, 3)).astype(np.float32)
     x[:100, 0] += 100
     x[100:120, 0] -= 40
-    best = np.sqrt(balanced(Held(x), 4, 0.2)[1]).sum()
+    best = np.sqrt(balanced(InMemory(x), 4, 0.2)[1]).sum()
     sizes: list[int] = []
     outside = balance._outside
 
@@ -198,7 +182,7 @@ def test_a_pool_that_misses_much_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(balance, "_outside", noted)
     monkeypatch.setattr(balance, "LEAST", 1)
     monkeypatch.setattr(balance, "POOL", 1)
-    far, distance = balanced(Held(x), 4, 0.2)
+    far, distance = balanced(InMemory(x), 4, 0.2)
     check(x, far, distance, 4, 0.2)
     assert len(sizes) > 1 and sizes[0] == 20
     assert np.sqrt(distance).sum() > (1 - balance.TOLERANCE - EPSILON) * best
@@ -226,12 +210,12 @@ def test_a_row_that_finds_only_what_it_has_trades(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Lists, "swap", noted)
     for seed in range(5):
         x = with_hubs(16, seed)
-        check(x, *balanced(Held(x), 5, 5 / 16), 5, 5 / 16)
+        check(x, *balanced(InMemory(x), 5, 5 / 16), 5, 5 / 16)
     assert sum(stuck) > 0
 
 
 def test_what_cannot_be_kept() -> None:
-    x = Held(with_hubs(40))
+    x = InMemory(with_hubs(40))
     with pytest.raises(ValueError, match=r"--far-cap 0.1: 40 images, .* at most 4 lists, .* 40 lists of 5; .* 0.125"):
         balanced(x, 5, 0.1)
     assert limit_of(40, 5, 0.125) == 5 and limit_of(100, 5, 0.29) == 29  # 0.29 x 100 is 28.99... in float64

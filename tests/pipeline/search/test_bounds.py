@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import pipeline.search.match as matching
 from pipeline.search import bounds
 from pipeline.search.match import Bounds, match
 from pipeline.training import trainer
@@ -31,7 +32,7 @@ def naive(queries: Tensor, pool: Tensor, epsilon: float = 0.0) -> dict[str, Any]
     }
 
 
-def same(found: match.Matched, wanted: dict[str, Any]) -> None:
+def same(found: matching.Matched, wanted: dict[str, Any]) -> None:
     assert found.index.dtype == torch.int64 and found.index.tolist() == wanted["index"]
     assert found.distance.dtype == torch.float64
     np.testing.assert_allclose(found.distance.numpy(), wanted["distance"], rtol=1e-12, atol=0)
@@ -217,9 +218,9 @@ def test_nothing_depends_on_autocast_blocks_or_what_is_kept(monkeypatch: pytest.
         with torch.autocast("cpu", torch.bfloat16):
             same(match(x, y, epsilon), wanted)
         for block, scores, kept in ((7, 1 << 24, 4), (1024, 500, 4), (1024, 1, 1), (1, 1 << 24, 400)):
-            monkeypatch.setattr(match, "BLOCK", block)
-            monkeypatch.setattr(match, "SCORES", scores)
-            monkeypatch.setattr(match, "KEPT", kept)
+            monkeypatch.setattr(matching, "BLOCK", block)
+            monkeypatch.setattr(matching, "SCORES", scores)
+            monkeypatch.setattr(matching, "KEPT", kept)
             same(match(x, y, epsilon), wanted)
         monkeypatch.undo()
 

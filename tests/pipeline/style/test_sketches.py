@@ -13,6 +13,8 @@ from PIL import Image
 from jobs import describe, neighbours, shard, sketch
 from pipeline.artifacts import pool
 from pipeline.neighbours.lists import load
+from pipeline.neighbours.options import METHODS
+from pipeline.search.rows import InMemory
 from pipeline.style import sketches
 from pipeline.style.codec import MOST_BITS, Codec, allot
 from pipeline.style.descriptors import DescribeOptions
@@ -20,19 +22,6 @@ from pipeline.style.sketches import Sketch, SketchOptions
 from pipeline.style.vectors import Vectors
 
 Array = np.ndarray
-
-
-class Held:
-    """An array in the clothes of `Vectors`."""
-
-    def __init__(self, x: Array) -> None:
-        self.x, self.dimension = x, x.shape[1]
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def rows(self, start: int, stop: int) -> tuple[Array, Array]:
-        return self.x[start:stop].copy(), np.ones(stop - start, bool)
 
 
 def like_grams(count: int, dimension: int = 500, seed: int = 0) -> Array:
@@ -45,7 +34,7 @@ def like_grams(count: int, dimension: int = 500, seed: int = 0) -> Array:
 
 
 def fitted(x: Array, **options: Any) -> Sketch:
-    return sketches.fit(Held(x), np.ones(len(x), bool), SketchOptions(**options))[0]
+    return sketches.fit(InMemory(x), np.ones(len(x), bool), SketchOptions(**options))[0]
 
 
 def closest(apart: Array, k: int) -> Array:
@@ -72,7 +61,7 @@ def test_directions_are_the_principal_ones() -> None:
     x = like_grams(400)
     path_rows, k = 300, 12
     chosen = np.random.default_rng(0).permutation(400)[:path_rows]  # as fit chooses: three quarters of all
-    made = sketches.fit(Held(x), np.ones(400, bool), SketchOptions(components=k))[0]
+    made = sketches.fit(InMemory(x), np.ones(400, bool), SketchOptions(components=k))[0]
     centred = x[chosen].astype(np.float64) - x[chosen].astype(np.float64).mean(0)
     _, _, v = np.linalg.svd(centred, full_matrices=False)
     np.testing.assert_allclose(made.mean, x[chosen].astype(np.float64).mean(0), rtol=1e-5)
@@ -221,14 +210,13 @@ def test_codes_of_the_job_are_those_of_the_vectors(made: Path, tmp_path: Path, n
 def test_neighbours_of_codes_are_those_of_the_estimated_distance(
     made: Path, tmp_path: Path, no_ray: None, method: Any
 ) -> None:
+    given: dict[str, Any] = {"exact": {"block": 7}, "certified": {"block": 7, "directions": 8}}.get(method, {})
+    search: Any = METHODS[method](workers=1, **given)
     config = neighbours.Config(
         data=str(made / "data"),
         descriptors=str(made / "rough codes"),
         output=str(tmp_path / "n"),
-        method=method,
-        workers=1,
-        block=1024 if method == "index" else 7,
-        directions=8,
+        search=search,
     )
     neighbours.run(config)
     found, vectors = load(str(tmp_path / "n")), Vectors(str(made / "rough codes"))

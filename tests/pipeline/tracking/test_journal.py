@@ -34,6 +34,7 @@ class Server:
         self.metrics: dict[str, list[tuple[str, int, float, int]]] = defaultdict(list)
         self.pictures: list[tuple[str, int, int]] = []
         self.calls: list[str] = []
+        self.experiment: dict[str, str] = {}
 
     def _ask(self, name: str) -> None:
         self.calls.append(name)
@@ -47,7 +48,11 @@ class Server:
 
     def get_experiment_by_name(self, name: str) -> Any:
         self._ask("experiment")
-        return SimpleNamespace(experiment_id="1")
+        return SimpleNamespace(experiment_id="1", tags=self.experiment)
+
+    def set_experiment_tag(self, experiment: str, key: str, value: str) -> None:
+        self._ask("experiment tag")
+        self.experiment[key] = value
 
     def search_runs(self, experiments: list[str], query: str) -> list[Any]:
         self._ask("search")
@@ -251,6 +256,30 @@ def test_not_resuming_begins_a_new_run(tmp_path: Path, server: Server) -> None:
     assert [m[2] for m in server.metrics["run1"]] == [2.0]
 
 
+@pytest.mark.parametrize("there", [{}, {"mlflow.experimentKind": "genai_development"}])
+def test_an_experiment_opens_on_its_training_view(tmp_path: Path, server: Server, there: dict[str, str]) -> None:
+    """MLflow 3 shows the GenAI view of an experiment without a kind. A kind that somebody chose is kept."""
+    server.experiment = dict(there)
+    Tracker(str(tmp_path / "r"), URI, "run", "r").close()
+    assert server.experiment == (there or {"mlflow.experimentKind": "custom_model_development"})
+
+
+def test_the_page_of_a_run_holds_no_password(tmp_path: Path, server: Server) -> None:
+    with Tracker(str(tmp_path / "off"), None, "run", "r") as off:
+        assert off.page is None
+    server.down = True
+    tracker = Tracker(str(tmp_path / "r"), "http://me:secret@host:5000/", "run", "r")
+    assert tracker.page is None
+    server.down = False
+    _until(lambda: tracker.run_id is not None)
+    wanted = "http://host:5000/#/experiments/1/runs/run0?workflowType=machine_learning"
+    assert tracker.page == wanted
+    tracker.close()
+    again = Tracker(str(tmp_path / "r"), "http://me:secret@host:5000/", "run", "r")
+    assert again.page == wanted
+    again.close()
+
+
 def test_nested_runs(tmp_path: Path, server: Server) -> None:
     parent = Tracker(str(tmp_path / "p"), URI, "run", "p", tags={"weights": "random"})
     Tracker(str(tmp_path / "c"), URI, "train", "c", parent=parent.run_id).close()
@@ -318,6 +347,7 @@ def test_sqlite_holds_all_that_was_recorded(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "card.json").write_text("{}")
     with Tracker(str(tmp_path / "run"), uri, "train", "facades") as tracker:
         tracker.parameters({"layers": "x" * 7000})
+        tracker.description("**Made by** `jobs.train`")
         tracker.scalars({"loss": 0.25, "odd": float("nan")}, 16)
         tracker.picture("samples/mapper", Image.new("RGB", (8, 8), (255, 0, 0)), 16)
         tracker.file(str(tmp_path / "card.json"), "cards")
@@ -326,6 +356,10 @@ def test_sqlite_holds_all_that_was_recorded(tmp_path: Path, monkeypatch: pytest.
     client = sending.connect(uri)
     run = client.get_run(tracker.run_id)
     assert run.info.status == "FINISHED"
+    where = f"#/experiments/{run.info.experiment_id}/runs/{tracker.run_id}?workflowType=machine_learning"
+    assert tracker.page == f"mlflow ui --backend-store-uri {uri}, then http://127.0.0.1:5000/{where}"
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert run.data.tags["mlflow.note.content"] == "**Made by** `jobs.train`"
     assert len(run.data.params["layers"]) == 6000
     assert run.data.metrics["loss"] == 0.25
     assert run.data.metrics["odd"] != run.data.metrics["odd"]

@@ -200,9 +200,9 @@ def test_the_sheet_shows_the_samples_that_the_distances_are_of(
     work: dict[str, str], trained: Path, tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: dict[str, Any] = {}
-    monkeypatch.setattr(match.pictures, "to_uint8", lambda x: x)
+    monkeypatch.setattr(matches.tensors, "to_uint8", lambda x: x)
     page = Image.new("RGB", (8, 8))
-    monkeypatch.setattr(match.pictures, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
+    monkeypatch.setattr(matches.sheets, "sheet", lambda rows, names, *_: shown.update(rows=rows, names=names) or page)
     match.run(config(work, trained, tmp_path / "m", sheet=5))
     data = DataSet(work["data"])
     table, _ = matches.load(str(tmp_path / "m"), data, TINY)
@@ -350,3 +350,37 @@ def test_not_a_number_names_the_sample(
     monkeypatch.setattr(IMLE, "search", breaks)
     with pytest.raises(FloatingPointError, match="sample 00000000: "):
         match.run(config(work, trained, tmp_path / "m"))
+
+
+def test_matches_end_with_their_stage(work: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        fit(job(work, tmp_path, stop_after=9))  # the first step of stage settle
+    state = checkpoint.latest(str(tmp_path))
+    assert state is not None and state["stage"] == "settle"
+    assert set(state["tables"]) == {"settle"}  # of stage imle nothing is left
+    done = checkpoint.load(str(tmp_path / "stages" / "imle.pt"))
+    assert done["tables"] == {}
+
+
+@pytest.mark.parametrize("adaptive", [0.0, 0.02])
+@pytest.mark.parametrize("searches", [0, 1])
+def test_a_run_asked_to_stop_within_a_search_goes_on_from_before_it(
+    searches: int, adaptive: float, work: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(TINY, adaptive_gamma=adaptive, adaptive_staleness=0, settle_images=0)
+    fit(job(work, tmp_path / "whole", recipe=recipe))
+    search, seen = IMLE.search, 0
+
+    def stops(self: IMLE, batch: Any, *args: Any, **kw: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == searches * 2 + 2:  # two batches a search of eight pairs: within the first or the second search
+            storage.publish(str(tmp_path / "run" / "stop"), b"")
+        return search(self, batch, *args, **kw)
+
+    monkeypatch.setattr(IMLE, "search", stops)
+    with pytest.raises(Stopped, match=f"stopped at step {searches * TINY.refresh_steps};"):
+        fit(job(work, tmp_path / "run", recipe=recipe))
+    monkeypatch.undo()
+    fit(job(work, tmp_path / "run", recipe=recipe))
+    assert (tmp_path / "run" / "weights.pt").read_bytes() == (tmp_path / "whole" / "weights.pt").read_bytes()

@@ -1,5 +1,5 @@
-"""The pages that a finished run can show: samples, style transfer, a walk between two styles, the map of styles,
-answers. Each needs an ability."""
+"""The sheets of a finished run: samples, style transfer, an interpolation between two styles, a map of styles, answers.
+Each needs an ability of the family."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import torch
 from PIL import Image
 
 from models.abilities import Answers, DrawsSamples, EncodesStyle
-from pipeline.data.order import picks
 from pipeline.data.tensors import to_tensor, to_uint8
-from pipeline.runs.sampler import Row, flatten, sample
+from pipeline.runs.sampler import Row, chosen_rows, flatten, sample
 from pipeline.tracking import sheets
-
-Named = tuple[str, np.ndarray]
-"""A picture (uint8 `H W 3`) with its name."""
 
 
 @torch.no_grad()
@@ -32,24 +28,26 @@ def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str,
 
 @torch.no_grad()
 def styles(
-    family: EncodesStyle, rows: Sequence[Row], given: Sequence[Named], note: str, limit: int
+    family: EncodesStyle, rows: Sequence[Row], given: Sequence[Row], note: str, limit: int
 ) -> dict[str, Image.Image]:
-    """Transfer (rows = inputs, columns = styles), the walk between the first and the last style, the map of all."""
-    code = torch.cat([family.codes(to_tensor([image])) for _, image in given])
-    chosen = picks(len(given), limit)
-    cells: list[list[np.ndarray | None]] = [[None, *(given[i][1] for i in chosen)]]
+    """Transfer (rows = inputs, columns = `limit` of the given styles), the walk from the first of these to the last,
+    the map of all. A style is a row with one picture."""
+    chosen = chosen_rows(given, limit)
+    code = {row.name: family.codes(to_tensor([row.shown[0]])) for row in given}
+    cells: list[list[np.ndarray | None]] = [[None, *(style.shown[0] for style in chosen)]]
     for row in rows:
-        out = [family.generate(row.given, code[i : i + 1]) for i in chosen]
+        out = [family.generate(row.given, code[style.name]) for style in chosen]
         cells.append([*row.shown[:1], *(to_uint8(x[0]) for x in out)])
-    columns = ["", *(given[i][0] for i in chosen)]
+    columns = ["", *(style.name for style in chosen)]
     made = {"transfer": sheets.sheet(cells, ["style", *(r.name for r in rows)], columns, "Style transfer", note)}
     steps = np.linspace(0, 1, 9)
-    mixed = [torch.lerp(code[chosen[0]], code[chosen[-1]], float(t))[None] for t in steps]
-    walk = [to_uint8(family.generate(rows[0].given, one)[0]) for one in mixed]
-    title = f"From {given[chosen[0]][0]} to {given[chosen[-1]][0]}"
+    ends = code[chosen[0].name], code[chosen[-1].name]
+    walk = [to_uint8(family.generate(rows[0].given, torch.lerp(*ends, float(t)))[0]) for t in steps]
+    title = f"From {chosen[0].name} to {chosen[-1].name}"
     made["interpolation"] = sheets.strip(walk, [f"{t:.2f}" for t in steps], title, note)
     if len(given) > 2:
-        made["style-map"] = sheets.style_map(flatten(code), [image for _, image in given], "Style codes", note)
+        points = flatten(torch.cat([code[row.name] for row in given]))
+        made["style-map"] = sheets.style_map(points, [row.shown[0] for row in given], "Style codes", note)
     return made
 
 

@@ -1,0 +1,58 @@
+"""What a whole job (jobs.run) is put together from: its parts, and the artifacts that a family's stages need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs import describe, neighbours
+from pipeline.artifacts import storage
+from pipeline.neighbours.options import Exact
+from pipeline.style.descriptors import DescribeOptions
+from pipeline.tracking.journal import Tracker
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the parts of one whole job share."""
+
+    config: Any
+    root: str
+    uri: str | None
+    parent: Tracker
+    tags: dict[str, str]
+
+    def folder(self, name: str) -> str:
+        return storage.join(self.root, name)
+
+    def do(self, name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
+        """One job, tracked below the parent run."""
+        with Tracker(self.folder(name), self.uri, name, name, self.parent.as_parent, self.tags) as tracker:
+            tracker.parameters(asdict(options))
+            return job(options, tracker)
+
+
+def _neighbours(parts: Parts) -> str:
+    """Descriptors and the neighbour lists of them; returns the lists' folder."""
+    config, recipe = parts.config, parts.config.recipe
+    data, styles, lists = (parts.folder(name) for name in ("data", "descriptors", "neighbours"))
+    options = DescribeOptions(
+        net=recipe.perceptual_net,
+        layers=recipe.perceptual_layers,
+        preprocessing=recipe.perceptual_preprocessing,
+        pooling=recipe.perceptual_pooling,
+        precision=config.precision,
+    )
+    described = describe.Config(
+        data=data, output=styles, weights=config.weights, describe=options, workers=config.workers
+    )
+    parts.do("descriptors", describe.run, described)
+    search = Exact(near=config.near, far=config.far, workers=config.workers)
+    near = neighbours.Config(descriptors=styles, data=data, output=lists, search=search)
+    parts.do("neighbours", neighbours.run, near)
+    return lists
+
+
+MAKERS: dict[str, Callable[[Parts], str]] = {"neighbours": _neighbours}
+"""Artifact that a stage needs -> how it is made of the data set."""

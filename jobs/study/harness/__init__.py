@@ -1,0 +1,1 @@
+"""What the studies measure on."""

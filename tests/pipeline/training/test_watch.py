@@ -1,0 +1,103 @@
+"""What a run reports: means over held-out batches of uneven sizes, scalars read late, the first that is not finite."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from models.family import Batch
+from models.group import Group
+from pipeline.data.order import picks
+from pipeline.training.job import Job, Run
+from pipeline.training.watch import Watch, Window
+
+
+class Data:
+    fields: ClassVar[dict[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return 5
+
+
+class Five:
+    """Five held-out samples whose value is their position."""
+
+    data = Data()
+
+    def centred(self, positions: Any, fields: Any, frame: Any) -> Batch:
+        return {"index": torch.tensor(list(positions))}
+
+
+class Mean:
+    """Its figure is a batch's mean; `even` only where there is an even position."""
+
+    recipe = SimpleNamespace(frame=(8, 8))
+
+    def evaluate(self, batch: Batch) -> dict[str, float]:
+        index = batch["index"].double()
+        found = {"position": float(index.mean())}
+        even = index[index % 2 == 0]
+        return {**found, "even": float(len(even))} if len(even) == len(index) else found
+
+
+def test_held_out_means_are_weighted_by_the_batches_sizes(tmp_path: Path) -> None:
+    job = Job("x", SimpleNamespace(frame=(8, 8)), "", str(tmp_path), run=Run(evaluate_images=5))
+    watch = Watch.__new__(Watch)
+    watch.job, watch.family, watch.device = job, Mean(), torch.device("cpu")  # type: ignore[assignment]
+    watch.held_out = Five()  # type: ignore[assignment]
+    assert picks(5, 5) == [0, 1, 2, 3, 4]
+    found = watch._evaluate(2)  # batches (0, 1), (2, 3), (4): a mean of means would be 2.33
+    assert found["position"] == 2.0
+    assert found["even"] == 1.0  # of the last batch alone
+
+
+def test_scalars_are_read_in_one_go_and_averaged_by_step() -> None:
+    window = Window()
+    window.add(0, {"a": torch.tensor(1.0), "b": torch.tensor(10.0, dtype=torch.float64)})
+    window.add(1, {"a": torch.tensor(2.0)})
+    assert window.read() is None and not window.full
+    window.add(2, {"a": torch.tensor(6.0)})
+    assert window.read() is None
+    assert window.take(Group()) == {"a": 3.0, "b": 10.0}
+    assert window.take(Group()) == {}
+
+
+def test_the_first_step_that_is_not_finite_is_named() -> None:
+    window = Window()
+    for step, value in enumerate([1.0, float("inf"), float("nan"), 1.0]):
+        window.add(step, {"fine": torch.tensor(0.0), "loss": torch.tensor(value)})
+    assert window.read() == (1, ["loss"])
+
+
+def test_what_is_unread_is_bounded() -> None:
+    window = Window()
+    for step in range(Window.FULL):
+        assert not window.full
+        window.add(step, {"loss": torch.tensor(0.0)})
+    assert window.full
+
+
+@pytest.mark.parametrize("log_every", [1, 50])
+def test_not_a_number_is_found_before_anything_is_saved(
+    log_every: int, tiny_work: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scalars may lie unread for many steps: a checkpoint reads them first."""
+    import models.imle
+    from models.imle.training import IMLE
+    from pipeline.runs import checkpoint
+    from pipeline.training.loop import fit
+
+    update = IMLE.update
+
+    def breaks(self: IMLE, draw: Any, images: int) -> dict[str, torch.Tensor]:
+        found = update(self, draw, images)
+        return {**found, "loss": torch.tensor(torch.nan)} if images == 16 else found
+
+    monkeypatch.setattr(IMLE, "update", breaks)
+    run = Run(workers=0, threads=1, checkpoint_every=3, log_every=log_every, evaluate_every=100)
+    job = Job("imle", models.imle.PRESETS["tiny"], tiny_work["data"], str(tmp_path), run=run)
+    with pytest.raises(FloatingPointError, match=r"not finite at step 4 of stage imle: loss\. Last.*000000003\.pt"):
+        fit(job)
+    assert checkpoint.steps(str(tmp_path)) == [3]

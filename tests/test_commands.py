@@ -1,0 +1,118 @@
+"""The list of commands, what an unknown word gets, and long help in groups."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+import models
+from jobs import __main__ as menu
+from jobs import command, run, train
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def test_every_job_is_listed_once_with_a_line() -> None:
+    jobs = {p.stem for p in (REPOSITORY / "jobs").glob("[!_]*.py") if '__name__ == "__main__"' in p.read_text()}
+    jobs |= {p.parent.name for p in (REPOSITORY / "jobs").glob("*/__main__.py")}
+    listed = [name for commands in menu.COMMANDS.values() for name in commands]
+    assert sorted(listed) == sorted(jobs)
+    lines = menu.listing().splitlines()
+    for name in listed:
+        [line] = [line for line in lines if re.match(rf"  {name} ", line)]
+        assert 20 < len(line) <= 100
+
+
+def test_the_list_needs_no_torch() -> None:
+    """It answers within a second: nothing heavy is imported for it."""
+    check = "import sys; from jobs import __main__ as m; m.main([]); assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0 and "  shard " in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("shrad", "no command 'shrad': did you mean shard?"),
+        ("xyz", "no command 'xyz': choose one of shard, describe"),
+        ("bench style_indx", "no bench 'style-indx': did you mean style-index?"),
+        ("study encodr", "no study 'encodr': did you mean encoder?"),
+    ],
+)
+def test_an_unknown_word_names_the_nearest(words: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        menu.main(words.split())
+    assert ended.value.code == 2 and hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["bench", "study"])
+def test_benches_and_studies_are_listed_with_their_first_lines(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    menu.main([kind])
+    said = capsys.readouterr().out
+    for path in (REPOSITORY / "jobs" / kind).glob("[!_]*.py"):
+        first = path.read_text().split('"""')[1].splitlines()[0]
+        assert re.search(rf"  {path.stem.replace('_', '-')} +{re.escape(first)}", said), path
+
+
+def test_a_command_of_the_script_is_the_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["variegate"])
+    monkeypatch.delitem(sys.modules, "jobs.verify", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        menu.main(["verify", "--help"])
+    assert ended.value.code in (0, None)
+    assert "usage: python -m jobs.verify" in capsys.readouterr().out
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    assert EntryPoint("variegate", scripts["variegate"], "console_scripts").load() is menu.main
+
+
+def option_groups(said: str) -> dict[str, str]:
+    """Option -> title of the box it stands in."""
+    found, title = {}, ""
+    for line in said.splitlines():
+        if match := re.match(r"(?:╭─)? ((?:\w+ )?options)\b", line):
+            title = match[1]
+        elif match := re.match(r"[│ ] +(--[a-z][\w.-]*)", line):
+            found[match[1]] = title
+    return found
+
+
+def test_the_help_of_a_recipe_is_in_groups_with_its_docstrings(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = train.preset("step", "demo")
+    with pytest.raises(SystemExit):
+        tyro.cli(train.command_line(run.Config, recipe), args=["--help"])
+    said = capsys.readouterr().out
+    group = option_groups(said)
+    wanted = {"--encoder-images": "encoder options", "--finetune-constant": "finetune options"}
+    wanted |= {"--mapper-epochs": "mapper options", "--perceptual-net": "perceptual options"}
+    wanted |= {"--size": "recipe options", "--code-weight": "recipe options", "--code": "recipe options"}
+    wanted |= {"--run.workers": "run options", "--source": "options"}
+    assert {option: group.get(option) for option in wanted} == wanted
+    assert "Entries of the style code z." in said and "Root of every random generator" in said  # inherited too
+    assert "(default: 8)" in said and "if used" not in said
+    titles = list(group.values())
+    assert max(titles.count(title) for title in set(titles)) <= 22
+
+
+@pytest.mark.parametrize("family", models.names())
+def test_grouped_options_give_the_preset_and_what_is_changed(family: str) -> None:
+    for recipe in models.load(family).PRESETS.values():
+        kind: Any = train.command_line(run.Config, recipe)
+        assert tyro.cli(kind, args=["--output", "x"]).recipe == recipe
+        changed = tyro.cli(kind, args=["--output", "x", "--seed", "7", "--perceptual-pairs", "9"]).recipe
+        assert (changed.seed, changed.perceptual_pairs) == (7, 9) and type(changed) is type(recipe)
+        assert {n for n, v in vars(recipe).items() if v != getattr(changed, n)} <= {"seed", "perceptual_pairs"}
+
+
+def test_the_command_to_give_again_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["prog.py", "--tracking", "https://me:secret@host:5000/x", "--output=s3://key:secret@bucket/a b", "a@b"]
+    monkeypatch.setattr(sys, "argv", words)
+    given = command.given()
+    assert "secret" not in given and given.endswith("--tracking https://host:5000/x '--output=s3://bucket/a b' a@b")
