@@ -16,6 +16,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "describe": "compute each image's style descriptor (Gram matrices of a VGG)",
         "sketch": "fit small codes to style descriptors, or code them",
         "rarity": "how rare each class's colour is in each labelled image",
+        "features": "compute features of each image for families that read them in place of pixels",
         "verify": "check data sets, artifacts and checkpoints byte by byte",
     },
     "Neighbours": {
@@ -29,6 +30,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Use": {
         "sample": "draw many plausible images for each input, as sheets or files",
+        "likelihood": "log-probability of every sample, as a table",
         "evaluate": "measure fidelity and diversity on held-out samples",
     },
     "Proofs": {

@@ -52,8 +52,8 @@ class Config:
     """The job fails, after finishing its count, when more of the images cannot be described."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1 or self.threads < 1:
-            raise ValueError(f"--workers {self.workers}, --threads {self.threads}: give at least 1")
+        if self.workers < 0 or self.threads < 1:
+            raise ValueError(f"--workers {self.workers}, --threads {self.threads}: give at least 0, 1")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:

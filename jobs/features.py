@@ -45,8 +45,8 @@ class Config:
     """The job fails, after finishing its count, when more of the samples are bad."""
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ValueError(f"--workers {self.workers}: give at least 1")
+        if self.workers < 0:
+            raise ValueError(f"--workers {self.workers}: give at least 0")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:

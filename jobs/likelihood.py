@@ -41,11 +41,11 @@ class Config:
     batch: int = 32
     """Samples that go through the network at once; may change the last bits."""
     workers: int = 2
-    """Ray actors; does not change a byte."""
+    """Ray actors; does not change a byte. 0: in this process."""
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or self.workers < 1:
-            raise ValueError(f"--batch {self.batch}, --workers {self.workers}: give at least 1")
+        if self.batch < 1 or self.workers < 0:
+            raise ValueError(f"--batch {self.batch}, --workers {self.workers}: give at least 1, 0")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:

@@ -53,14 +53,14 @@ class Config:
     sheet: int = 16
     """Pairs on nearest.png, a fixed choice: input, target and the nearest sample found; 0: no sheet."""
     workers: int = 2
-    """Ray actors; does not change a byte."""
+    """Ray actors; does not change a byte. 0: in this process."""
     threads: int = 1
     """CPU threads of each actor."""
 
     def __post_init__(self) -> None:
-        if self.samples < 0 or self.sheet < 0 or self.workers < 1 or self.threads < 1:
+        if self.samples < 0 or self.sheet < 0 or self.workers < 0 or self.threads < 1:
             given = f"--samples {self.samples}, --sheet {self.sheet}"
-            raise ValueError(f"{given}, --workers {self.workers}, --threads {self.threads}: at least 0, 0, 1, 1")
+            raise ValueError(f"{given}, --workers {self.workers}, --threads {self.threads}: at least 0, 0, 0, 1")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:

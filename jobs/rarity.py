@@ -35,11 +35,11 @@ class Config:
     least: int = rarity.LEAST
     """Pictures that have a class, from which on its colours' density is estimated."""
     workers: int = 2
-    """Ray actors; does not change a byte."""
+    """Ray actors; does not change a byte. 0: in this process."""
 
     def __post_init__(self) -> None:
-        if self.classes < 1 or self.workers < 1:
-            raise ValueError(f"--classes {self.classes}, --workers {self.workers}: give at least 1")
+        if self.classes < 1 or self.workers < 0:
+            raise ValueError(f"--classes {self.classes}, --workers {self.workers}: give at least 0, 0")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:

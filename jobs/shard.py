@@ -40,7 +40,7 @@ class Config(ShardOptions):
     val_share: float = 0.0
     """Share of the samples moved to split val, by a hash of their names; for sources without splits of their own."""
     workers: int = 2
-    """Ray workers; does not change a byte."""
+    """Ray workers; does not change a byte. 0: in this process."""
     max_bad_share: float = 0.01
     """The job fails, after finishing its count, when more of the samples are bad."""
     size: int = 64
@@ -54,9 +54,9 @@ class Config(ShardOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option in ("workers", "crops"):
-            if getattr(self, option) < 1:
-                raise ValueError(f"--{option} {getattr(self, option)}: give at least 1")
+        for option, least in (("workers", 0), ("crops", 1)):
+            if getattr(self, option) < least:
+                raise ValueError(f"--{option} {getattr(self, option)}: give at least {least}")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"--max-bad-share {self.max_bad_share}: give a share between 0 and 1")
 

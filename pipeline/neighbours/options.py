@@ -31,15 +31,17 @@ class Options:
     memory: ByteSize | None = None
     """Most that all processes of the search may hold together (8GiB, 500MB): blocks are made to fit; none: no limit."""
     workers: int = 2
-    """Ray actors."""
+    """Ray actors; 0: in this process."""
 
     method: ClassVar[str]
     block_step: ClassVar[int] = 1
     """Blocks are multiples of it."""
 
     def __post_init__(self) -> None:
-        self._least(1, "near", "far", "workers")
+        self._least(1, "near", "far")
         self._least(0, "block")
+        if self.workers < 0:
+            raise ValueError(f"--workers {self.workers}: give 0 (in this process) or more")
         if self.memory is not None and self.memory < 1:
             raise ValueError(f"--memory {int(self.memory)}: give a size such as 4GiB or 500MB")
         if not 0 <= self.far_cap <= 1:
@@ -50,6 +52,11 @@ class Options:
             if (value := getattr(self, option)) < least:
                 chosen = "0 (chosen for you) or more" if least == 0 else f"at least {least}"
                 raise ValueError(f"--{option.replace('_', '-')} {value}: give {chosen}")
+
+    @property
+    def at_once(self) -> int:
+        """Processes that work at the same time."""
+        return max(1, self.workers)
 
     @property
     def capped(self) -> bool:
@@ -101,7 +108,7 @@ class Exact(Options):
 
     def plan(self, vectors: Vectors, folder: str, described: artifact.Card) -> Plan:
         device = "cuda" if self.gpus else "cpu"
-        asked = vectors, folder, self.near, self.far, self.block, self.workers
+        asked = vectors, folder, self.near, self.far, self.block, self.at_once
         return exact.plan(*asked, self.spans, self.margin, device)
 
 
@@ -127,7 +134,7 @@ class Certified(Options):
     def plan(self, vectors: Vectors, folder: str, described: artifact.Card) -> Plan:
         """Raises ValueError where `folder` is on an object store."""
         self._local(folder)
-        return certified.plan(vectors, folder, self.near, self.far, self.block, self.workers, self.directions)
+        return certified.plan(vectors, folder, self.near, self.far, self.block, self.at_once, self.directions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +172,7 @@ class Index(Options):
         self._local(folder)
         rerank = storage.absolute(self.rerank, "--rerank") if self.rerank else ""
         usable = described["rows"] - described["notes"]["bad"]
-        asked = vectors, folder, self.near, self.far, self.block, self.workers, usable
+        asked = vectors, folder, self.near, self.far, self.block, self.at_once, usable
         return index.plan(*asked, self.index, self.probes, self.candidates, rerank, self.recall_sample)
 
 
@@ -182,7 +189,7 @@ def plan_within(options: Options, vectors: Vectors, folder: str, described: arti
     if options.memory is None:
         return found
     step = options.block_step
-    while (peak := cost.peak_bytes(found, vectors, options.workers, capping)) > options.memory:
+    while (peak := cost.peak_bytes(found, vectors, options.at_once, capping)) > options.memory:
         smaller = max(step, found.block // 2 // step * step)
         if options.block or smaller == found.block:
             raise ValueError(

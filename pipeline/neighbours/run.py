@@ -68,13 +68,13 @@ class Search:
     def foretell(self) -> cost.Estimate:
         """Print what the search will take, all of it (where it goes on, less is left)."""
         threads, _ = self.options.actor
-        found = cost.estimate(self.plan, self.vectors, self.options.workers, threads, self._capping_bytes)
+        found = cost.estimate(self.plan, self.vectors, self.options.at_once, threads, self._capping_bytes)
         limit = "" if self.options.memory is None else f" of {cost.text(self.options.memory)}"
         print(
             f"plan: {self.options.method} search of {self.plan.rows} images in {len(self.plan.blocks)} blocks of "
             f"{self.plan.block}: {found.operations:.2g} operations, reads {cost.text(found.read)}, writes "
             f"{cost.text(found.written)}, holds at most {cost.text(found.peak)}{limit}, "
-            f"about {found.seconds:.0f} s with {self.options.workers} workers of {threads} threads",
+            f"about {found.seconds:.0f} s with {self.options.at_once} workers of {threads} threads",
             flush=True,
         )
         return found
