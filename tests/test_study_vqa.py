@@ -32,8 +32,10 @@ def test_share_of_attention_in_the_box(some: Set, monkeypatch: pytest.MonkeyPatc
     area = ((some.batch["box"][rows, 2:] - some.batch["box"][rows, :2]).prod(1)).mean()
 
     def looking(weights: torch.Tensor) -> tuple[float, float]:
+        """(share in the box, by chance) of one step."""
         monkeypatch.setattr(family, "scores", lambda batch: (None, Maps(weights[:, None], weights[:, None])))
-        return scenes.on_object(family, some)
+        [share], chance = scenes.on_object(family, some)
+        return share, chance
 
     assert looking(torch.full((len(rows), 16), 1 / 16)) == pytest.approx((float(area), float(area)), rel=1e-5)
     middle = some.batch["box"][rows].view(-1, 2, 2).mean(1)

@@ -24,8 +24,8 @@ SHAPE_FEATURES = FeatureOptions(layer="relu3_1", size=64)
 HELD_OUT = 600
 
 
-def on_object(family: Answerers, some: Set) -> tuple[float, float]:
-    """Share of the last step's attention mass within the box of the thing asked about, and the box's share of the
+def on_object(family: Answerers, some: Set) -> tuple[list[float], float]:
+    """Of each step the share of attention mass within the box of the thing asked about, and the box's share of the
     picture, which even attention would give; of questions about one thing."""
     rows = torch.nonzero((some.batch["box"][:, 2] > 0) & (some.batch["about_one"] > 0))[:, 0]
     with torch.no_grad():
@@ -40,8 +40,8 @@ def on_object(family: Answerers, some: Set) -> tuple[float, float]:
         return (torch.minimum(last[:, None], edges[1:]) - torch.maximum(first[:, None], edges[:-1])).clamp(0) * cells
 
     share = inside(top, bottom, high)[:, :, None] * inside(left, right, wide)[:, None]  # B h w
-    mass = (maps.image[:, -1].reshape(-1, high, wide) * share).sum((1, 2))
-    return float(mass.mean()), float(share.mean())
+    mass = (maps.image * share.flatten(1)[:, None]).sum(2).mean(0)  # K
+    return mass.tolist(), float(share.mean())
 
 
 def measure(weights: str, scenes: int, passes: int, seeds: Sequence[int]) -> dict[str, Any]:
@@ -75,7 +75,8 @@ def measure(weights: str, scenes: int, passes: int, seeds: Sequence[int]) -> dic
                 figures[kind] = 100 * float(right[number :: len(shapes.TYPES)].mean())
             if name == "r-dan":
                 mass, chance = on_object(family, sets["val"])
-                figures |= {"attention": mass, "attention_chance": chance}
+                figures |= {f"attention_step{k}": one for k, one in enumerate(mass, start=1)}
+                figures |= {"attention": max(mass), "attention_chance": chance}
             return figures
 
         table[name] = told(f"shapes, {name}", seeds, of_seed)
