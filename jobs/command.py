@@ -8,6 +8,7 @@ import errno
 import importlib
 import inspect
 import json
+import keyword
 import re
 import shlex
 import sys
@@ -155,7 +156,9 @@ def grouped(value: Any) -> Any:
         group = groups.setdefault(word if rest and counts[word] > 1 else "recipe", [])
         group.append((name, option, field(default=getattr(value, name))))
     made = {word: make_dataclass(word, options, frozen=True) for word, options in groups.items() if options}
-    parts = make_dataclass("Grouped", [(word, group, field(default_factory=group)) for word, group in made.items()])
+    names = {word: f"{word}_" if keyword.iskeyword(word) else word for word in made}  # a stage may be called global
+    named = [(names[word], group, field(default_factory=group)) for word, group in made.items()]
+    parts = make_dataclass("Grouped", named)
 
     def build(parts: Any) -> Any:
         return kind(**{f.name: getattr(group, f.name) for group in vars(parts).values() for f in fields(group)})

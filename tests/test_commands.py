@@ -106,9 +106,11 @@ def test_grouped_options_give_the_preset_and_what_is_changed(family: str) -> Non
     for recipe in models.load(family).PRESETS.values():
         kind: Any = train.command_line(run.Config, recipe)
         assert tyro.cli(kind, args=["--output", "x"]).recipe == recipe
-        changed = tyro.cli(kind, args=["--output", "x", "--seed", "7", "--perceptual-pairs", "9"]).recipe
-        assert (changed.seed, changed.perceptual_pairs) == (7, 9) and type(changed) is type(recipe)
-        assert {n for n, v in vars(recipe).items() if v != getattr(changed, n)} <= {"seed", "perceptual_pairs"}
+        length, longer = recipe.LENGTHS[0], getattr(recipe, recipe.LENGTHS[0]) + 1  # in a group of its own, often
+        words = ["--seed", "7", f"--{length.replace('_', '-')}", str(longer)]
+        changed = tyro.cli(kind, args=["--output", "x", *words]).recipe
+        assert (changed.seed, getattr(changed, length)) == (7, longer) and type(changed) is type(recipe)
+        assert {n for n, v in vars(recipe).items() if v != getattr(changed, n)} <= {"seed", length}
 
 
 def test_the_command_to_give_again_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
