@@ -365,10 +365,8 @@ def test_what_is_damaged_between_a_kill_and_the_resume_is_made_again(tmp_path: P
     """Each of the files that have no checksum of their own: cut short, or a bit in them flipped."""
     source = store(tmp_path / "d", spread(2100))
     vectors = Vectors(source)
-    config = neighbours.Config(
-        source, str(tmp_path / "n"), method="index", index="IVF8,Flat", block=1024, recall_sample=50
-    )
-    plan = neighbours.plan_of(config, str(tmp_path / "n"), vectors, artifact.load_card(source))
+    options = Index(index="IVF8,Flat", block=1024, recall_sample=50)
+    plan = options.plan(vectors, str(tmp_path / "n"), artifact.load_card(source))
 
     def bytes_of_all() -> dict[str, bytes]:
         return {p.name: p.read_bytes() for p in Path(plan.scratch).iterdir()}
