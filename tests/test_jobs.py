@@ -224,7 +224,7 @@ def test_an_unreachable_cluster_is_named() -> None:
     "line",
     [
         "jobs.train imle tiny --data d --output o --epsilon -1",
-        "jobs.match --run r --data d --output o --workers 0",
+        "jobs.match --run r --data d --output o --workers -1",
     ],
 )
 def test_a_number_out_of_range_is_one_clear_line(line: str) -> None:

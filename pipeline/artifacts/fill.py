@@ -58,8 +58,8 @@ def fill(
                 done = artifact.done_parts(folder)
                 todo = [number for number in parts.numbers if number not in done]
             if parts is not None and todo:  # without anything to do Ray is not started
-                work = parts.make, parts.arguments, todo, parts.workers, parts.threads
-                for _, counts in pool.each(*work, what=job, unit="parts"):
+                work = todo, parts.workers, parts.threads
+                for _, counts in pool.each(parts.make, parts.arguments, *work, what=job, unit="parts"):
                     artifact.record(folder, job=job, **counts)
             card = finish()
         spent = {"seconds": time.perf_counter() - began, "driver_kb": pool.peak_kb()}

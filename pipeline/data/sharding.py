@@ -61,8 +61,8 @@ def shard(
         how = tars.Treatment(source.fields, options.max_pixels, options.resize, options.check == "decode")
         readers = 16 if storage.is_remote(place) else 1 + how.decodes  # an object store answers late, but many at once
         how = replace(how, readers=readers)
-        work = _shard_writer, [root, source.reader, how], items, workers
-        for _, done in pool.each(*work, what="sharding", unit="shards") if items else ():
+        made = [root, source.reader, how]
+        for _, done in pool.each(_shard_writer, made, items, workers, what="shard", unit="shards") if items else ():
             if not storage.is_remote(root):  # an object store cannot append: a line a shard would be quadratic
                 artifact.record(root, job="shard", **done)
         described = shards.summary(root, storage.read_json(storage.join(root, "request.json")), counts)

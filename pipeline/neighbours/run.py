@@ -122,11 +122,11 @@ class Search:
 
     def _do(self, items: list[units.Item], parts: lists.Parts) -> None:
         """Do the units `items`; parts are published as soon as their lists are there."""
-        arguments, progress = [self.plan, lists.centre(self.vectors)], _Progress(len(items))
+        arguments = [self.plan, lists.centre(self.vectors)]
+        work = items, self.options.workers, *self.options.actor
         try:
-            for _, counts in pool.each(units.unit_worker, arguments, items, self.options.workers, *self.options.actor):
+            for _, counts in pool.each(units.unit_worker, arguments, *work, what="neighbours"):
                 artifact.record(self.raw, job="neighbours", **counts)
-                progress.step()
                 if counts["what"] == "lists":
                     parts.publish()
         except index.CannotTrain:  # nothing was found: another index may have this folder
@@ -167,18 +167,3 @@ class Search:
             "random_weights": of_descriptors["random_weights"],
             "without_descriptor": of_descriptors["bad"],
         }
-
-
-class _Progress:
-    """A line now and then: units done, seconds, seconds that are likely left."""
-
-    def __init__(self, count: int) -> None:
-        self.units, self.done, self.began, self.said = count, 0, time.perf_counter(), time.perf_counter()
-
-    def step(self) -> None:
-        self.done += 1
-        now = time.perf_counter()
-        if now - self.said > 20 and self.done < self.units:
-            self.said, spent = now, now - self.began
-            left = spent / self.done * (self.units - self.done)
-            print(f"{self.done} of {self.units} units done, {spent:.0f} s, about {left:.0f} s left", flush=True)

@@ -109,6 +109,16 @@ def test_the_dead_are_followed_at_once_and_those_elsewhere_after_a_minute(folder
         pass
 
 
+def test_who_acts_on_what_was_there_before_steps_back(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saw number 3 of a dead one, and is slow; meanwhile that was taken over, released, and begun anew at 0."""
+    with lease.lease(folder):
+        there, seen = lease._there, [{3: {**DEAD, "renewed": time.time()}}]
+        monkeypatch.setattr(lease, "_there", lambda where: seen.pop() if seen else there(where))
+        with pytest.raises(RuntimeError, match="is being written"), lease.lease(folder):
+            pass
+        assert left(folder) == [".lease.0"]
+
+
 def test_a_half_written_lease_counts_as_new(tmp_path: Path) -> None:
     (tmp_path / ".lease.0").write_bytes(b"")
     with pytest.raises(RuntimeError, match="is being written"), lease.lease(str(tmp_path)):

@@ -244,7 +244,7 @@ def test_same_bytes_for_one_and_three_workers(tmp_path: Path, ray_cluster: None)
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The job's own logic without Ray's start-up seconds."""
 
-    def each(make, arguments, items, workers):  # type: ignore[no-untyped-def]
+    def each(make, arguments, items, workers, **_):  # type: ignore[no-untyped-def]
         work = make(*arguments)
         yield from ((i, work(item)) for i, item in enumerate(items))
 
