@@ -14,7 +14,7 @@ from torch import Tensor
 
 import models
 from models.abilities import JudgesSet
-from models.family import Batch, Facts, Family, Stage
+from models.family import Batch, Facts, Family, PerceptualRecipe, Stage
 from models.group import Group
 from pipeline.artifacts import storage
 from pipeline.data import kinds, tensors
@@ -98,7 +98,8 @@ class Watch:
         if not columns:
             return
         cells = [[tensors.to_uint8(column[r]) for column in columns.values()] for r in range(len(positions))]
-        note = "perceptual network with RANDOM weights" if self.job.weights == "random" else ""
+        perceptual = isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers
+        note = "perceptual network with RANDOM weights" if perceptual and self.job.weights == "random" else ""
         title = f"{stage.name}, {done * stage.batch} images"
         names = [f"{data.keys[p]} {self._described(batch, r)}".strip() for r, p in enumerate(positions)]
         sheet = sheets.sheet(cells, names, list(columns), title, note)
