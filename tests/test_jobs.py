@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import os
 import re
 import runpy
 import shlex
@@ -18,10 +17,9 @@ import torch
 from PIL import Image
 
 from jobs import command
-from jobs.bench import chaos
 from jobs.study import modes
 from models.common.vgg import VGG
-from pipeline.artifacts import artifact, storage
+from pipeline.artifacts import artifact
 from pipeline.data.palettes import KNOWN
 from pipeline.data.tensors import to_tensor
 
@@ -180,46 +178,6 @@ def test_the_pages_options_exist(
         assert option in said, option
 
 
-TINY = [sys.executable, "-m", "jobs.run", "step", "tiny", "--weights", "random", "--crops", "4", "--workers", "1"]
-
-
-@pytest.mark.slow
-def test_the_whole_job_on_s3_gives_the_weights_of_the_local_one(s3: str, tmp_path: Path) -> None:
-    """In processes of their own: their Ray workers must find the endpoint in their environment."""
-    running = [  # side by side: half of their time is waiting for Ray
-        subprocess.Popen(
-            [*TINY, "--output", output, "--tracking", "off"],
-            cwd=REPOSITORY,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for output in (str(tmp_path / "here"), f"{s3}/there")
-    ]
-    for process in running:
-        told, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, told[-3000:]
-    for name in ("data/dataset.json", "descriptors/00000.parquet", "neighbours/00000.parquet", "train/weights.pt"):
-        assert storage.read(f"{s3}/there/{name}") == (tmp_path / "here" / name).read_bytes(), name
-    there = storage.listing(f"{s3}/there")
-    assert {"samples/samples-mapper.png", "evaluation/evaluation.json", "train/metrics.jsonl"} <= set(there)
-
-
-@pytest.mark.slow
-def test_kill_9_costs_nothing_that_was_finished(tmp_path: Path) -> None:
-    """The driver, at a moment of its own; jobs.bench chaos does more of it, and kills Ray workers by turns."""
-    figures = chaos.run(chaos.Config(trials=1, kills=1, crops=4))
-    assert figures["kills"] >= 1 and figures["files_compared"] >= 7
-    assert figures["files_differ"] == 0 and figures["parts_written_twice"] == 0
-
-
-def test_an_unreachable_cluster_is_named() -> None:
-    environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
-    line = [sys.executable, "-c", "from pipeline.artifacts import pool; pool.start()"]
-    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment)
-    assert done.returncode != 0 and "RAY_ADDRESS=127.0.0.1:1: no cluster answers there" in done.stderr
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -280,36 +238,3 @@ def test_known_truth_kinds(kind: str, wanted: tuple[int, bool, int]) -> None:
     assert recipe.imle_images == (0 if kind == "crn" else 160)
     with pytest.raises(ValueError, match=f"--kinds {kind}x"):
         modes.recipe_of(kind + "x", 10, 0)
-
-
-DEAD_NODE = """
-import os, signal, threading, time
-from pathlib import Path
-from pipeline.artifacts import pool
-
-def make():
-    return time.sleep
-
-def raylet():
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name, rest = (folder / "stat").read_text().split("(", 1)[1].rsplit(")", 1)
-        except OSError:
-            continue
-        if name == "raylet" and int(rest.split()[1]) == os.getpid():
-            return int(folder.name)
-
-pool.NODE_CHECK_SECONDS = 1.0
-pool.start(cpus=1)
-threading.Timer(5, lambda: os.kill(raylet(), signal.SIGKILL)).start()
-list(pool.each(make, [], [600], 1))
-"""
-
-
-def test_a_dead_node_ends_the_wait_for_its_workers() -> None:
-    """Without the check the driver waits for ever, or until Ray ends it; either way it must not end well."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [sys.executable, "-c", DEAD_NODE], cwd=REPOSITORY, capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode != 0 and "the same command again goes on" in done.stderr, done.stderr[-2000:]
