@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import bench, command
+from jobs import command
 from jobs.bench import style_index
 from jobs.bench.harness import scaling
 from jobs.bench.harness.vectors import low_rank
@@ -121,7 +121,7 @@ def test_the_bench(
     words += ["--sample", "40", "--ratios", "500", "4000", "--crops", "120", "--many.queries", "20"]
     words += ["--many.block", "10", "--many.rows", "40", "--many.directions", "8", "--many.opened", "2"]
     words += ["--tracking", "there", "--only", "frontier", "reranked"]
-    command.choose(Path(bench.__path__[0]), "", words)
+    command.measure("bench", "", words)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert 0.3 < found["recall5_at_500_least"] <= found["recall5_at_500"] <= 1
     assert 0.3 < found["recall13_at_500_least"] <= found["recall13_at_500"] <= 1

@@ -1,5 +1,6 @@
 """The list of commands, what an unknown word gets, and long help in groups."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -99,6 +100,12 @@ def test_the_help_of_a_recipe_is_in_groups_with_its_docstrings(capsys: pytest.Ca
     assert "(default: 8)" in said and "if used" not in said
     titles = list(group.values())
     assert max(titles.count(title) for title in set(titles)) <= 22
+
+
+@pytest.mark.parametrize("family", models.names())
+def test_no_field_of_a_recipe_is_called_like_an_option_of_a_job(family: str) -> None:
+    own = {f.name for job in (run.Config, train.Config) for f in dataclasses.fields(job)}
+    assert not own & {f.name for f in dataclasses.fields(models.load(family).Config)}
 
 
 @pytest.mark.parametrize("family", models.names())

@@ -41,7 +41,7 @@ SUMMARY = "pictures or points from noise, from a class, or with few labels: elev
 
 def fields(recipe: Config) -> dict[str, FieldSpec]:
     """The fields that it is trained on."""
-    sample = FieldSpec("array") if recipe.data == "points" else FieldSpec("image", channels=recipe.channels)
+    sample = FieldSpec("array") if recipe.form == "points" else FieldSpec("image", channels=recipe.channels)
     needed = rules(recipe).labels != "none" or recipe.conditional
     return {recipe.field: sample, "class": FieldSpec("class", required=needed)}
 

@@ -20,7 +20,7 @@ RESNET_SIZE = 32
 
 def shape(recipe: Config) -> tuple[int, ...]:
     """Of one sample."""
-    return (2,) if recipe.data == "points" else (recipe.channels, recipe.size, recipe.size)
+    return (2,) if recipe.form == "points" else (recipe.channels, recipe.size, recipe.size)
 
 
 def latent(recipe: Config) -> Latent:
@@ -35,7 +35,7 @@ def generator(recipe: Config, group: Group) -> nn.Module:
     r, drawn, inputs = recipe, seeded(recipe.seed, "generator"), latent(recipe).width
     norm = group if r.generator_norm == "batch" else None
     if r.network == "perceptron":
-        points = r.data == "points"
+        points = r.form == "points"
         return perceptron.Maker(
             inputs, r.generator_widths, shape(r), drawn, r.generator_activation, norm, bounded=not points
         )
@@ -120,7 +120,7 @@ def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
 
 def _check_network(r: Config, played: Rules) -> None:
     option = f"--network {r.network}"
-    if r.data == "points" and r.network != "perceptron":
+    if r.form == "points" and r.network != "perceptron":
         raise ValueError(f"{option}: points need --network perceptron")
     if r.network == "dcgan":
         dcgan.base(r.size)

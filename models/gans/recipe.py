@@ -18,7 +18,7 @@ class Config(Recipe):
     """Side of the pictures, pixels."""
     objective: str = "nonsaturating"
     """The game: a name of `models.gans.rules.OBJECTIVES`."""
-    data: Literal["pictures", "points"] = "pictures"
+    form: Literal["pictures", "points"] = "pictures"
     """Field `target` of pictures, or field `points` of pairs of numbers."""
     channels: int = 1
     """1: grey, 3: RGB."""
@@ -114,7 +114,7 @@ class Config(Recipe):
     @property
     def field(self) -> str:
         """The data set's field that the game is about."""
-        return "points" if self.data == "points" else "target"
+        return "points" if self.form == "points" else "target"
 
 
 BASE = Config()
@@ -143,7 +143,7 @@ PERCEPTRON = replace(
 )
 POINTS = replace(
     BASE,
-    data="points",
+    form="points",
     network="perceptron",
     size=96,
     generator_widths=(128, 128),

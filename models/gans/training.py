@@ -145,7 +145,7 @@ class GANs(Family):
     def _made(self, z: Tensor) -> Tensor:
         net = self.average.net
         made: Tensor = net(z.to(next(net.parameters())))
-        return made if self.recipe.data == "points" else made.clamp(-1, 1)
+        return made if self.recipe.form == "points" else made.clamp(-1, 1)
 
     def _random(self, generator: torch.Generator) -> Random:
         return Random(generator, Group(alone=True))
@@ -155,7 +155,7 @@ class GANs(Family):
         if sampler and sampler not in self.samplers:
             raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
         rows = len(given["index"])
-        if self.recipe.data == "points":
+        if self.recipe.form == "points":
             points = self.draws(rows * count * views.CLOUD, generator).view(rows, count, views.CLOUD, 2)
             return torch.stack([views.clouds(p, self.recipe.size) for p in points])
         y = given["class"].repeat_interleave(count) if self._given_class else None
@@ -170,7 +170,7 @@ class GANs(Family):
         code from -1 to 1 where there is one, else from one latent to another. Points: the cloud over the data, and the
         critic's surface."""
         rows = len(batch["index"])
-        if self.recipe.data == "points":
+        if self.recipe.form == "points":
             fakes = self.draws(rows * views.CLOUD, generator).view(rows, views.CLOUD, 2)
             near = batch["points"]
             return {

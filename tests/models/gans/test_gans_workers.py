@@ -22,7 +22,7 @@ STEPS, BATCH = 3, 8
 TINY = dataclasses.replace(
     gans.PRESETS["tiny"], size=8, channels=1, width=4, batch=BATCH, generator_batch=BATCH, labelled_batch=4, codes=1
 )
-POINTS = dataclasses.replace(TINY, data="points", network="perceptron", generator_widths=(8,), critic_widths=(8, 8))
+POINTS = dataclasses.replace(TINY, form="points", network="perceptron", generator_widths=(8,), critic_widths=(8, 8))
 GAMES = {
     # Batch norm in both networks, and each batch-coupled term.
     "nonsaturating": TINY,
@@ -55,7 +55,7 @@ class Share:
         self.count += 1
         r, drawn = self.recipe, seeded(stream, self.count)
         rows = r.labelled_batch if stream == "labelled" else r.batch
-        shape = (2,) if r.data == "points" else (r.channels, r.size, r.size)
+        shape = (2,) if r.form == "points" else (r.channels, r.size, r.size)
         whole = {
             r.field: torch.rand(rows, *shape, generator=drawn, dtype=torch.float64) * 2 - 1,
             "class": torch.randint(r.classes, (rows,), generator=drawn),

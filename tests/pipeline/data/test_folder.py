@@ -13,7 +13,7 @@ from PIL import Image
 
 from jobs import shard
 from pipeline.artifacts import artifact, storage
-from pipeline.data import decode, samples
+from pipeline.data import decode, samples, sources
 from pipeline.data.samples import Field
 from pipeline.data.sources import demo, folder
 
@@ -299,9 +299,9 @@ def test_demo_s_crops_of_many_sizes_are_shrunk_and_seldom_plain() -> None:
 def test_a_demo_of_edges_is_refused(tmp_path: Path) -> None:
     old = {"kind": "demo", "size": 16, "crops": 2, "seed": 0}
     with pytest.raises(ValueError, match="version 1, whose inputs were edges"):
-        folder.reader(old, "demo")
+        sources.read_only(old, "demo")
     config = shard.Config(source="demo", output=str(tmp_path), size=16, crops=2)
-    now = shard.source_options(config)
+    now = shard.source_options(config, "demo")
     assert {name: now[name] for name in old} == old and now != old
     artifact.check(str(tmp_path), "dataset", 1, {}, {"source": now})
     storage.publish_json(

@@ -345,7 +345,7 @@ def test_one_image_only(tmp_path: Path, in_process: None) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("shard_size", 0), ("workers", 0), ("resize", -1), ("max_bad_share", 2.0), ("max_pixels", 10**9)],
+    [("shard_size", 0), ("workers", -1), ("resize", -1), ("max_bad_share", 2.0), ("max_pixels", 10**9)],
 )
 def test_option_errors(option: str, value: float) -> None:
     with pytest.raises(ValueError, match="--" + option.replace("_", "-")):

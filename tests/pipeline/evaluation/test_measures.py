@@ -21,7 +21,7 @@ from models.abilities import (
 )
 from models.family import Batch, Family
 from pipeline.evaluation import measures
-from pipeline.evaluation.measures import Answering, Likelihood, Retrieval, WholeSet, fitting, measure
+from pipeline.evaluation.measures import Answering, Likelihood, OfficialAccuracy, Retrieval, WholeSet, fitting, measure
 from pipeline.evaluation.setting import Options, Setting
 from pipeline.runs.sampler import Run
 
@@ -70,6 +70,9 @@ class Data:
     def __len__(self) -> int:
         return 7
 
+    def column(self, field: str) -> list[list[str]]:
+        return [["yes"] * i + ["no"] * (10 - i) for i in range(7)]
+
 
 class Fixed(Setting):
     def batches(self, size: int = 3) -> Any:
@@ -97,7 +100,7 @@ def test_abilities_are_the_methods() -> None:
 
 def test_what_fits_is_taken_and_the_rest_says_why() -> None:
     fit, why = fitting(setting(Several(), target="image", answers="answers"))
-    assert {type(one) for one in fit} == {Likelihood, Answering, Retrieval, WholeSet}
+    assert {type(one) for one in fit} == {Likelihood, Answering, OfficialAccuracy, Retrieval, WholeSet}
     assert why == {
         "reconstruction": "the family is none that reconstructs a target from its own code",
         "samples": "the family is none that draws samples",
