@@ -75,7 +75,7 @@ def test_what_cannot_be_computed_is_refused(made: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-bow-q"])
-def test_a_run_on_them_is_killed_resumed_and_evaluated(made: tuple[str, str], tmp_path: Path, preset: str) -> None:
+def test_a_run_on_them_is_trained_and_evaluated(made: tuple[str, str], tmp_path: Path, preset: str) -> None:
     quiet = Run(workers=0, threads=1, checkpoint_every=2, log_every=4, evaluate_every=4, evaluate_images=8)
     job = Job("vqa", vqa.PRESETS[preset], made[1], str(tmp_path / "run"), run=quiet)
     fit(job)
