@@ -50,3 +50,15 @@ def test_a_damaged_part_is_made_again(
     written = {n for n in after if after[n][1] != before[n][1]}
     assert written == {"00001.parquet", "00001.json", "card.json"}
     assert make(str(tmp_path)) is None
+
+
+def test_the_content_hash_depends_on_the_order_of_the_parts(tmp_path: Path) -> None:
+    tables = [pa.table({"value": [k]}) for k in range(2)]
+    found = []
+    for name, order in (("a", (0, 1)), ("b", (1, 0)), ("c", (0, 1))):
+        folder = str(tmp_path / name)
+        assert artifact.begin(folder, "things", 1, {"of": name}, {}) is None
+        for number, which in enumerate(order):
+            artifact.publish_part(folder, number, tables[which])
+        found.append(artifact.finish(folder, range(2), {})["content"])
+    assert found[0] == found[2] != found[1]

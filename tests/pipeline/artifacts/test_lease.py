@@ -109,6 +109,12 @@ def test_the_dead_are_followed_at_once_and_those_elsewhere_after_a_minute(folder
         pass
 
 
+def test_a_number_that_another_process_has_now_holds_nothing(tmp_path: Path) -> None:
+    leave(str(tmp_path), 0, pid=os.getpid(), started="1")  # its holder is gone, and its number was given to this one
+    with lease.lease(str(tmp_path)):
+        assert left(str(tmp_path)) == [".lease.1"]
+
+
 def test_who_acts_on_what_was_there_before_steps_back(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It saw number 3 of a dead one, and is slow; meanwhile that was taken over, released, and begun anew at 0."""
     with lease.lease(folder):
