@@ -170,6 +170,17 @@ def test_a_lost_lease_is_left_to_its_heir(folder: str, monkeypatch: pytest.Monke
         monkeypatch.setattr(lost, "end", lambda: None)
 
 
+def test_a_file_that_another_made_under_the_same_name_is_not_removed(folder: str) -> None:
+    """Numbers begin anew after a release: the file of that name may be a third's by now."""
+    lost = lease.Lease(folder)
+    storage.remove(f"{folder}/.lease.0")  # taken over, and released
+    with lease.lease(folder):
+        mine = content(folder)
+        assert left(folder) == [".lease.0"]
+        lost.end()
+        assert content(folder) == mine
+
+
 def test_a_killed_process_is_followed_at_once(tmp_path: Path) -> None:
     holder = "import time; from pipeline.artifacts.lease import Lease; held = Lease({!r}); print(1, flush=True)"
     holder = holder.format(str(tmp_path)) + "; time.sleep(60)"
