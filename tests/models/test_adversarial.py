@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.common.adversarial import (
     GAMES,
+    balance,
     discriminator_least_squares,
     feature_matching,
     generator_least_squares,
@@ -134,3 +135,14 @@ def test_feature_matching_against_a_loop() -> None:
     assert float(loss.detach()) == pytest.approx(total / 2, rel=1e-12)
     loss.backward()
     assert real[0][0].grad is None and fake[0][0].grad is not None and fake[0][2].grad is None
+
+
+def test_balance_is_the_share_of_right_logits_each_scale_alike() -> None:
+    real, fake = logits(0), logits(1)
+    for middle in (0.0, 0.5):
+        shares = [[float(v > middle) for v in s.reshape(-1).tolist()] for s in real]
+        shares += [[float(v < middle) for v in s.reshape(-1).tolist()] for s in fake]
+        wanted = sum(sum(s) / len(s) for s in shares) / len(shares)
+        assert float(balance(real, fake, middle)) == pytest.approx(wanted, rel=1e-12)
+    assert float(balance([torch.ones(4)], [torch.zeros(2)], 0.5)) == 1
+    assert float(balance([torch.full((4,), 0.4)], [torch.full((2,), 0.4)], 0.5)) == 0.5

@@ -96,6 +96,27 @@ def test_distances_are_summed_in_full_precision_under_autocast() -> None:
             torch.testing.assert_close(a, b, rtol=1e-6, atol=0)
 
 
+def test_sketches_of_as_many_numbers_as_features_keep_the_masked_distance() -> None:
+    distance = MaskedDistance(VGG("vgg19", LAYERS).random(0), LAYERS, paper=False)
+    distance.factors.copy_(torch.tensor([0.5, 2.0, 3.0]))
+    got, wanted = (distance.features(torch.rand(2, 3, 8, 16, generator=seeded(k)) * 2 - 1) for k in (0, 1))
+    mask = torch.rand(2, 1, 8, 16, generator=seeded(2))
+    numbers = 3 * max(layer[0].numel() for layer in got)  # each feature has an entry of its own
+    found = distance.sketched(distance.sketch(got, numbers, mask), distance.sketch(wanted, numbers, mask))
+    small = mask.view(2, 1, 4, 2, 8, 2).mean((3, 5))
+    total = torch.zeros(2)
+    for factor, a, b, m in zip((0.5, 2.0, 3.0), got, wanted, (mask, mask, small), strict=True):
+        total += factor * (m * (a - b)).square().mean((1, 2, 3)).sqrt()
+    torch.testing.assert_close(found, total, rtol=1e-5, atol=0)
+
+
+def test_no_gradient_reaches_the_picture_compared_with() -> None:
+    distance = MaskedDistance(None, (), paper=False)
+    x, y = (torch.rand(2, 3, 8, 8, generator=seeded(k)).requires_grad_() for k in (0, 1))
+    distance.distances(x, y).sum().backward()
+    assert x.grad is not None and y.grad is None
+
+
 def test_papers_factors_and_calibrated_ones() -> None:
     paper = MaskedDistance(None, ("relu1_2", "relu2_2", "relu3_2", "relu4_2", "relu5_2"), paper=True)
     assert paper.calibrated

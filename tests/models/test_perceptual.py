@@ -32,6 +32,17 @@ def test_against_a_loop() -> None:
     assert float(loss()(x, x)) == 0
 
 
+def test_differences_are_squared_in_full_precision_under_autocast() -> None:
+    x, y = pictures(0), pictures(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        vgg = loss().vgg
+        features = [(vgg(x)[layer], vgg(y)[layer]) for layer in LAYERS]
+        found = loss().distances(x, y)
+    assert features[0][0].dtype == torch.bfloat16 and found.dtype == torch.float32
+    wanted = torch.stack([(a.double() - b.double()).square().mean((1, 2, 3)) for a, b in features], 1)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-6, atol=0)
+
+
 def check_gradients(perceptual: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Against finite differences at one pixel: a loss whose features are detached has no gradient at all."""
     x, y = pictures(0).requires_grad_(), pictures(1)
@@ -61,7 +72,7 @@ def test_the_check_sees_detached_features() -> None:
 
 def test_rescaling_gives_each_layer_the_stated_value() -> None:
     perceptual = loss((0.0, 0.0))
-    assert not perceptual.calibrated
+    assert not perceptual.calibrated and not loss((0.0, 2.0)).calibrated
     x, y = pictures(0, 6), pictures(1, 6)
     distances = perceptual.distances(x, y)
     perceptual.calibrate(distances, 50.0)

@@ -103,7 +103,8 @@ def test_code_penalty_and_mapper_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "wanted"), [(0, 1), (150_000, 1), (200_000, 1 - 50 / 110), (250_000, 1 - 100 / 110)]
+    ("images", "wanted"),
+    [(0, 1), (150_000, 1), (200_000, 1 - 50 / 110), (250_000, 1 - 100 / 110), (300_000, 1 - 100 / 110)],
 )
 def test_linear_decay(images: int, wanted: float) -> None:
     assert linear_decay(images, 150_000, 250_000, 1.1) == pytest.approx(wanted, rel=1e-12)

@@ -109,6 +109,12 @@ def test_the_dead_are_followed_at_once_and_those_elsewhere_after_a_minute(folder
         pass
 
 
+def test_a_number_that_another_process_has_now_holds_nothing(tmp_path: Path) -> None:
+    leave(str(tmp_path), 0, pid=os.getpid(), started="1")  # its holder is gone, and its number was given to this one
+    with lease.lease(str(tmp_path)):
+        assert left(str(tmp_path)) == [".lease.1"]
+
+
 def test_who_acts_on_what_was_there_before_steps_back(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It saw number 3 of a dead one, and is slow; meanwhile that was taken over, released, and begun anew at 0."""
     with lease.lease(folder):
@@ -162,6 +168,17 @@ def test_a_lost_lease_is_left_to_its_heir(folder: str, monkeypatch: pytest.Monke
             assert content(folder) == before
         assert left(folder) == []
         monkeypatch.setattr(lost, "end", lambda: None)
+
+
+def test_a_file_that_another_made_under_the_same_name_is_not_removed(folder: str) -> None:
+    """Numbers begin anew after a release: the file of that name may be a third's by now."""
+    lost = lease.Lease(folder)
+    storage.remove(f"{folder}/.lease.0")  # taken over, and released
+    with lease.lease(folder):
+        mine = content(folder)
+        assert left(folder) == [".lease.0"]
+        lost.end()
+        assert content(folder) == mine
 
 
 def test_a_killed_process_is_followed_at_once(tmp_path: Path) -> None:

@@ -87,6 +87,8 @@ def test_answers_are_counted_over_the_vocabulary() -> None:
     kind = kinds.named("answers")
     facts = kind.facts([["yes"] * 6 + ["no"] * 4, ["no"] * 10, ["yes"] * 3, ["2"]], ())
     assert facts["answers"] == ["yes", "2", "no"] and facts["counts"] == [2, 1, 1]
+    even = [["yes", "no", "no", "yes"], ["no", "yes"]]  # as many of each: by letters, whoever was asked first
+    assert kind.facts(even, ())["answers"] == ["no"]
     counts = batch("answers", [["yes", "yes", "2", "maybe"]], facts, length=2)["f"]
     assert counts.tolist() == [[2.0, 1.0]]
     assert kind.shown(counts[0], facts) == "yes" and kind.shown(torch.zeros(3), facts) == "?"

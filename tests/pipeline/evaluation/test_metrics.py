@@ -171,6 +171,12 @@ def test_precision_and_recall_equal_the_loop(k: int, monkeypatch: pytest.MonkeyP
     assert metrics.covered(real[:5], fake, k) == _naive_covered(real[:5], fake, k)
 
 
+def test_a_ball_holds_its_edge() -> None:
+    centres = torch.tensor([[0.0, 0.0], [2.0, 0.0]])  # each ball of radius 2
+    points = torch.tensor([[-2.0, 0.0], [-2.25, 0.0], [2.0, 2.0], [1.0, 2.0]])
+    assert metrics.covered(points, centres, 1) == 0.5
+
+
 def test_precision_falls_with_bad_and_recall_with_few_kinds() -> None:
     real = _normal(200, 4)
     assert min(metrics.precision_recall(real, _normal(200, 4, seed=1))) > 0.7

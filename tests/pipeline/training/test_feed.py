@@ -83,7 +83,7 @@ def test_workers_split_the_same_global_batches(source: Any, world: int) -> None:
         far=np.array([[(i + 5) % 10, (i + 6) % 10] for i in range(10)]),
     )
     extra = {"triplets": Triplets(table)} if source == "triplets" else {}  # type: ignore[arg-type]
-    stream = Stream(batch=8, source=source, fields=("target",), augment=(1.0, 1.5))
+    stream = Stream(batch=8, source=source, fields=("target",), augment=(1.0, 1.5), flip=0.5)
     alone = draws(stream, 5, data=Data(side=12), **extra)
     parts = [draws(stream, 5, rank=r, world=world, data=Data(side=12), **extra) for r in range(world)]
     for number, whole in enumerate(alone):
@@ -124,6 +124,11 @@ def test_weights_may_differ_from_place_to_place() -> None:
     stream = Stream(batch=4, order="weighted", weights=weights)
     flat = np.concatenate([global_batch(stream, np.arange(5), d, "w") for d in range(6)])
     assert (flat == np.arange(24) % 3).all()
+    members = np.array([4, 1])  # a filter's: weights are by position
+    weights = torch.tensor([9.0, 1.0, 9.0, 9.0, 3.0], dtype=torch.float64)
+    drawn = global_batch(Stream(batch=1000, order="weighted", weights=weights), members, 0, "w")
+    assert set(drawn.tolist()) == {1, 4} and abs((drawn == 4).mean() - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 1000)
+    assert set(global_batch(Stream(batch=1000, order="weighted"), members, 0, "w").tolist()) == {1, 4}
     even = Stream(batch=1000, order="weighted")
     counts = np.bincount(np.concatenate([global_batch(even, np.arange(4), d, "w") for d in range(20)]), minlength=4)
     assert np.abs(counts / 20_000 - 0.25).max() < 4 * np.sqrt(0.25 * 0.75 / 20_000)
@@ -175,6 +180,45 @@ def test_input_and_target_are_cut_at_the_same_place() -> None:
     assert all(torch.equal(b["input"], b["target"]) for b in batches)
     corners = {b["target"][k, 1, 0, 0].item() for b in batches for k in range(5)}
     assert len(corners) > 10  # and not always at the same place
+    assert len(torch.cat([b["crop"][:, 1:].flatten() for b in batches]).unique()) == 4 * 5 * 2  # another in each draw
+
+
+def test_a_share_of_the_samples_is_mirrored_left_to_right_all_fields_alike() -> None:
+    class Mixed(Data):
+        """A picture, and a label map with the same numbers."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fields = {**self.fields, "input": SimpleNamespace(kind="labels", member="input", half="")}
+
+        def image(self, i: int, field: str) -> np.ndarray:
+            picture = super().image(i, "target")
+            return picture[..., 1].astype(np.int64) if field == "input" else picture
+
+    batches = draws(Stream(batch=10, fields=("input", "target"), flip=0.2), 60, data=Mixed())
+    mirrored = 0
+    for batch in batches:
+        for k, position in enumerate(batch["index"].tolist()):
+            ids, picture = batch["input"][k], batch["target"][k]
+            whole = torch.from_numpy(Mixed().image(position, "input"))
+            assert torch.equal(((picture[1] + 1) * 127.5).round().long(), ids)
+            turned = torch.equal(ids, whole.flip(1))
+            assert turned or torch.equal(ids, whole)
+            mirrored += turned
+    assert abs(mirrored / 600 - 0.2) < 4 * np.sqrt(0.2 * 0.8 / 600)
+
+
+def test_triplets_follow_the_neighbour_artifact_and_cut_each_image_by_itself() -> None:
+    lists = np.arange(10)[:, None]  # each image its own neighbour: all three differ by their cuts alone
+    table = SimpleNamespace(keys=[], near=lists, far=lists, card={})
+    stream = Stream(batch=10, source="triplets", fields=("target",))
+    extra = {"triplets": Triplets(table), "data": Data(side=20)}  # type: ignore[arg-type]
+    one, same, other = (draws(stream, 1, sampler=s, **extra)[0] for s in ("a", "a", "b"))
+    assert torch.equal(one["index"], same["index"]) and torch.equal(one["negative"], same["negative"])
+    assert not torch.equal(one["index"], other["index"])
+    roles = [one[name].flatten(1) for name in ("anchor", "positive", "negative")]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert int((roles[a] == roles[b]).all(1).sum()) <= 2
 
 
 def test_fit_takes_the_centre_and_enlarges_what_is_too_small() -> None:
@@ -200,9 +244,11 @@ def test_an_image_flatter_than_the_frame_covers_it() -> None:
 def test_the_cache_stays_within_its_bytes() -> None:
     data = Data()
     images = Images(data, 3 * SIZE * SIZE * 3)  # type: ignore[arg-type]
-    for i in [0, 1, 2, 0, 3, 0]:
+    for i in [0, 1, 2, 0, 3, 0, 3, 2]:
         images(i, "target")
-    assert data.reads == 4 and images.free >= 0  # 1 was the least recently used when 3 came
+    assert data.reads == 4 and images.free >= 0
+    images(1, "target")
+    assert data.reads == 5  # it was the least recently used when 3 came
 
 
 def test_values_are_in_minus_one_to_one() -> None:

@@ -1,0 +1,97 @@
+"""The data-parallel group by itself: two processes with known numbers."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from models.group import Group
+
+
+def weights(group: Group, x: Tensor) -> Tensor:
+    """This rank's own weights of the gathered rows in its loss."""
+    return torch.arange(2.0 * x.numel(), dtype=x.dtype).view(-1, x.shape[1]) * (10 if group.rank else 1)
+
+
+def averaged(group: Group) -> list[Tensor | None]:
+    """Gradients after `average`: two kinds of numbers, one missing on rank 1, one that is not trained."""
+    params = [nn.Parameter(torch.zeros(3, dtype=kind)) for kind in (torch.float32, torch.float32, torch.float64)]
+    params += [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(1), requires_grad=False)]
+    for i, p in enumerate(params[:-1]):
+        p.grad = torch.full_like(p, float(i + 1 if group.rank == 0 else 10 * (i + 1)))
+    if group.rank == 1:
+        params[1].grad = None
+    group.average(params)
+    return [p.grad for p in params]
+
+
+def shared(group: Group) -> dict[str, Tensor]:
+    net = nn.BatchNorm1d(2)
+    with torch.no_grad():
+        for value in [*net.parameters(), *net.buffers()]:
+            value.fill_(3 + group.rank)
+    group.share(net)
+    return net.state_dict()
+
+
+def worker(rank: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    group = Group()
+    x = (torch.arange(6.0).view(3, 2) + 100 * rank).requires_grad_()
+    gathered = group.gather(x.t().contiguous().t())  # not contiguous in memory
+    (gathered * weights(group, x)).sum().backward()
+    names = ("b", "a") if rank else ("a", "b")  # the order in which a rank happens to name them
+    found = {
+        "gathered": gathered.detach(),
+        "grad": x.grad,
+        "averaged": averaged(group),
+        "averaged in small buckets": averaged(Group(bucket_bytes=1)),
+        "shared": shared(group),
+        "mean": group.mean({name: float(ord(name) + rank) for name in names}),
+    }
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("group")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    mp.spawn(worker, (port, str(folder)), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_gathered_rows_are_in_the_order_of_ranks_and_get_the_gradients_of_all_losses(found: Any) -> None:
+    rows = torch.arange(6.0).view(3, 2)
+    total = 11 * torch.arange(12.0).view(6, 2)  # rank 1's weights are ten times rank 0's
+    for rank in range(2):
+        assert torch.equal(found[rank]["gathered"], torch.cat([rows, rows + 100]))
+        assert torch.equal(found[rank]["grad"], total[3 * rank : 3 * rank + 3])
+
+
+@pytest.mark.parametrize("name", ["averaged", "averaged in small buckets"])
+def test_gradients_become_their_means_and_a_missing_one_counts_as_zero(found: Any, name: str) -> None:
+    for rank in range(2):
+        *trained, still = found[rank][name]
+        assert [float(g.unique()) for g in trained] == [5.5, 1.0, 16.5, 22.0]
+        assert [g.dtype for g in trained] == [torch.float32, torch.float32, torch.float64, torch.float32]
+        assert still is None
+
+
+def test_rank_0s_parameters_and_buffers_are_shared(found: Any) -> None:
+    for rank in range(2):
+        assert found[rank]["shared"].keys() == nn.BatchNorm1d(2).state_dict().keys()
+        assert all(bool((value == 3).all()) for value in found[rank]["shared"].values())
+
+
+def test_scalars_are_averaged_by_name(found: Any) -> None:
+    assert found[0]["mean"] == found[1]["mean"] == {"a": ord("a") + 0.5, "b": ord("b") + 0.5}
