@@ -70,6 +70,8 @@ def test_a_stages_best_is_its_own_lowest_so_far_and_is_kept(tmp_path: Path, monk
     assert told[2] == (6, {"a/held_out/first": 2.5, "a/held_out/second": -2.5})
     assert checkpoint.best(folder) == {"a": {"step": 2, "value": 2.0}, "b": {"step": 7, "value": 8.0}}
     assert checkpoint.steps(folder) == [2, 7, 8]
+    (tmp_path / "checkpoints" / "000000008.pt").unlink()
+    assert checkpoint.steps(folder) == [2, 7]  # a marker alone is no checkpoint
 
 
 def test_scalars_are_read_in_one_go_and_averaged_by_step() -> None:
@@ -81,6 +83,9 @@ def test_scalars_are_read_in_one_go_and_averaged_by_step() -> None:
     assert window.read() is None
     assert window.take(Group()) == {"a": 3.0, "b": 10.0}
     assert window.take(Group()) == {}
+    window.add(2, {"a": torch.tensor(5.0)})
+    window.read()
+    assert window.take(Group()) == {"a": 5.0}
 
 
 def test_the_first_step_that_is_not_finite_is_named() -> None:
