@@ -9,11 +9,11 @@ from pipeline.search.best import Best
 @pytest.mark.parametrize("sign", [1, -1])
 def test_ties_go_to_the_lower_position_in_whatever_order_pairs_come(sign: int) -> None:
     generator = np.random.default_rng(0)
-    queries, others, k = 5, 40, 6
+    queries, others, k = 5, 40, 3
     distance = generator.integers(0, 4, (queries, others)).astype(np.float64)  # many ties, at the cut too
     pairs = generator.permutation(queries * others)[:150]
     best = Best(queries, k, sign)
-    for part in np.array_split(pairs, 4):
+    for part in np.array_split(pairs, 2):
         rows, columns = np.divmod(part, others)
         best.take(rows, columns, distance[rows, columns])
     for row in range(queries):

@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from models.family import Batch
+from models.family import Batch, Stage
 from models.group import Group
 from pipeline.data.order import picks
+from pipeline.runs import checkpoint
 from pipeline.training.job import Job, Run
 from pipeline.training.watch import Watch, Window
 
@@ -53,6 +54,26 @@ def test_held_out_means_are_weighted_by_the_batches_sizes(tmp_path: Path) -> Non
     assert found["even"] == 1.0  # of the last batch alone
 
 
+def test_a_stages_best_is_its_own_lowest_so_far_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, told = str(tmp_path), []
+    watch = Watch.__new__(Watch)
+    watch.job, watch.held_out = Job("x", SimpleNamespace(), "", folder), Five()  # type: ignore[assignment]
+    watch.tracker = SimpleNamespace(scalars=lambda values, step: told.append((step, values)))  # type: ignore[assignment]
+    monkeypatch.setattr(Watch, "_preview", lambda *_: None)
+    figures = [("a", 3.0), ("a", 2.0), ("a", 2.5), ("a", 2.0), ("b", 9.0), ("b", 10.0), ("b", 8.0), ("b", 8.5)]
+    found = []
+    for step, (name, value) in enumerate(figures, start=1):
+        monkeypatch.setattr(Watch, "_evaluate", lambda *_, value=value: {"first": value, "second": -value})
+        found.append(watch.look(Stage(name, 8, 2), step))
+        checkpoint.save(folder, step, {"family": {}}, {"stage": name}, keep_last=1, figure=found[-1])
+    assert found == [3, 2, None, None, 9, None, 8, None]
+    assert told[2] == (6, {"a/held_out/first": 2.5, "a/held_out/second": -2.5})
+    assert checkpoint.best(folder) == {"a": {"step": 2, "value": 2.0}, "b": {"step": 7, "value": 8.0}}
+    assert checkpoint.steps(folder) == [2, 7, 8]
+    (tmp_path / "checkpoints" / "000000008.pt").unlink()
+    assert checkpoint.steps(folder) == [2, 7]  # a marker alone is no checkpoint
+
+
 def test_scalars_are_read_in_one_go_and_averaged_by_step() -> None:
     window = Window()
     window.add(0, {"a": torch.tensor(1.0), "b": torch.tensor(10.0, dtype=torch.float64)})
@@ -62,6 +83,9 @@ def test_scalars_are_read_in_one_go_and_averaged_by_step() -> None:
     assert window.read() is None
     assert window.take(Group()) == {"a": 3.0, "b": 10.0}
     assert window.take(Group()) == {}
+    window.add(2, {"a": torch.tensor(5.0)})
+    window.read()
+    assert window.take(Group()) == {"a": 5.0}
 
 
 def test_the_first_step_that_is_not_finite_is_named() -> None:
@@ -86,7 +110,6 @@ def test_not_a_number_is_found_before_anything_is_saved(
     """Scalars may lie unread for many steps: a checkpoint reads them first."""
     import models.imle
     from models.imle.training import IMLE
-    from pipeline.runs import checkpoint
     from pipeline.training.loop import fit
 
     update = IMLE.update
