@@ -16,9 +16,10 @@ import models
 from jobs import command, evaluate, sample, shard, train
 from jobs.parts import MAKERS, Parts
 from models.abilities import Answers, DrawsSamples
-from models.family import PerceptualRecipe
+from models.family import FieldSpec, PerceptualRecipe
 from pipeline.artifacts import storage
 from pipeline.data import sources
+from pipeline.data.shards import match_fields
 from pipeline.runs.checkpoint import recipe_json
 from pipeline.runs.sampler import open_run
 from pipeline.style.weights import of_recipe
@@ -82,7 +83,7 @@ def run(family: str, config: Any) -> dict[str, Any]:
     if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
         of_recipe(config.weights, recipe)  # weights that cannot be had are refused before the work, not after it
     made = _shard(config, recipe, storage.join(root, "data"))
-    _refuse_at_once(config, made, needed)
+    _refuse_at_once(config, made, needed, module.fields(recipe))
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
         parent.parameters({**recipe_json(recipe), "source": config.source, "vgg_weights": config.weights})
@@ -130,14 +131,18 @@ def tracking_uri(given: str | None, root: str) -> str | None:
     return given or f"sqlite:///{root}/mlflow.db"
 
 
-def _refuse_at_once(config: Any, made: shard.Config, needed: list[str]) -> None:
+def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: dict[str, FieldSpec]) -> None:
     """What the listing of the source shows already, before hours of work.
 
     Raises:
-        ValueError: no held-out samples, or fewer training images than neighbours wanted.
+        ValueError: a field that the family reads is missing, there are no held-out samples, or fewer training images
+            than neighbours wanted.
     """
     kind, place = sources.parse(made.source)
-    listed = sources.open_source(shard.source_options(made, kind), place).samples()
+    source = sources.open_source(shard.source_options(made, kind), place)
+    hint = "" if kind != "folder" or made.input_side else " (images side by side: give --input-side left or right)"
+    match_fields(f"--source {made.source}{hint}", source.fields, wanted)
+    listed = source.samples()
     if not listed.get("val"):
         raise ValueError(f"--source {made.source}: has no held-out samples (a folder val/): give --val-share 0.1")
     most = max(config.near, config.far)

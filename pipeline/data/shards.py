@@ -236,14 +236,19 @@ class DataSet:
 
 def require_fields(data: DataSet, wanted: Mapping[str, FieldSpec]) -> None:
     """Raises ValueError where the data set lacks a field that a family reads, or has one of another kind."""
+    match_fields(f"--data {data.root}", data.fields, wanted)
+
+
+def match_fields(where: str, fields: Mapping[str, Field], wanted: Mapping[str, FieldSpec]) -> None:
+    """As `require_fields`, of the fields of a source or a data set; `where` begins the message."""
     named = {"image": "pictures", "labels": "label maps"}
     for name, spec in wanted.items():
-        field = data.fields.get(name)
+        field = fields.get(name)
         if field is None and spec.required:
-            raise ValueError(f"--data {data.root}: has no field {name!r}, only {', '.join(sorted(data.fields))}")
+            raise ValueError(f"{where}: has no field {name!r}, only {', '.join(sorted(fields))}")
         if field is not None and field.kind != spec.kind:
             there, here = (named.get(kind, f"of kind {kind}") for kind in (field.kind, spec.kind))
-            raise ValueError(f"--data {data.root}: its {name}s are {there}, this family reads {here}")
+            raise ValueError(f"{where}: its {name}s are {there}, this family reads {here}")
 
 
 def facts_of(data: DataSet) -> Facts:

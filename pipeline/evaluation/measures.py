@@ -228,7 +228,7 @@ class Retrieval:
         first, second = (torch.cat(sides[name]) for name in family.embedded)
         for name, scores in ((family.embedded[1], first @ second.T), (family.embedded[0], second @ first.T)):
             own = scores.diagonal()[:, None]
-            rank = (scores > own).sum(1) + 1
+            rank = (scores >= own).sum(1)  # ties count against the query: equal vectors find nothing
             found.figures |= {f"recall{k}_{name}": float((rank <= k).double().mean()) for k in (1, 5, 10)}
             found.figures[f"median_rank_{name}"] = float(rank.double().median())
         return found

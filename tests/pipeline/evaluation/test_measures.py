@@ -144,3 +144,12 @@ def test_retrieval_against_a_loop() -> None:
             assert found[f"recall{k}_{pool}"] == pytest.approx(sum(r <= k for r in ranks) / 7)
         assert found[f"median_rank_{pool}"] == sorted(ranks)[3]
     assert {m.name for m in measures.MEASURES} >= {"samples", "retrieval", "set"}
+
+
+def test_equal_vectors_find_nothing() -> None:
+    class Equal(Several):
+        def embed(self, batch: Batch, field: str) -> Tensor:
+            return torch.ones(len(batch["index"]), 4)
+
+    found = Retrieval()(setting(Equal())).figures
+    assert found["recall1_caption"] == found["recall5_image"] == 0 and found["median_rank_image"] == 7
