@@ -210,7 +210,7 @@ def test_a_collapsed_run_is_reported(capsys: pytest.CaptureFixture[str]) -> None
         ({"objective": "lsgan", "network": "began", "size": 32}, "--network began: objective lsgan needs perceptron"),
         ({"objective": "sgan", "classes": 1}, "--classes 1: sgan needs at least 2"),
         ({"network": "resnet"}, "--size 28: the ResNet is for 32"),
-        ({"data": "points"}, "--network dcgan: points need --network perceptron"),
+        ({"form": "points"}, "--network dcgan: points need --network perceptron"),
         ({"size": 30}, "--size 30: give 4 to 7 times a power of two"),
         ({"channels": 2}, "--channels 2: 1"),
         ({"critic_activation": "swish"}, "--critic-activation swish: choose one of relu"),
