@@ -104,7 +104,7 @@ class BicycleGAN(Family):
         for name, (params, gradients) in moves.items():
             move(self.group, self.optimisers[name], params, gradients, rate)
         return scalars(
-            rate,
+            rate=rate,
             loss=loss,
             gan=gan,
             gan2=gan2,

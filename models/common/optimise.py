@@ -32,6 +32,9 @@ def move(
     optimiser.zero_grad()
 
 
-def scalars(rate: float, **values: Tensor) -> dict[str, Tensor]:
-    """Numbers for the log, left where they are; the learning rate with them."""
-    return {**{name: value.detach() for name, value in values.items()}, "rate": torch.tensor(rate, dtype=torch.float64)}
+def scalars(**values: Tensor | float) -> dict[str, Tensor]:
+    """Numbers for the log: tensors are left where they are, numbers (a learning rate) become float64 ones."""
+    return {
+        name: value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        for name, value in values.items()
+    }

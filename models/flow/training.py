@@ -63,7 +63,7 @@ class Flow(Family):
         params = parameters(self.generator)
         move(self.group, self.optimisers["generator"], params, torch.autograd.grad(loss, params), r.rate)
         self.average.update(self.generator)
-        return scalars(r.rate, loss=loss)
+        return scalars(rate=r.rate, loss=loss)
 
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:

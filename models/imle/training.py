@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.common.average import Average
+from models.common.optimise import adam, move, parameters
 from models.common.seeds import seed_of, seeded
 from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
 from models.group import Group
@@ -121,8 +122,8 @@ class IMLE(Family):
             fresh = NoiseEncoder(self.encoder.condition, r.noise, seeded(r.seed, "encoder", stage), r.encoder_width)
             self.encoder.load_state_dict(fresh.state_dict())
             self.average_encoder.restart(self.encoder)
-        params = [*self.generator.parameters(), *(self.encoder.parameters() if self._encodes else ())]
-        self.optimisers = {"main": torch.optim.Adam(params, lr=0.0, betas=(0.9, 0.999), eps=1e-8, fused=True)}
+        trained = (self.generator, self.encoder) if self._encodes else (self.generator,)
+        self.optimisers = {"main": adam(parameters(*trained), (0.9, 0.999))}
 
     @property
     def _encodes(self) -> bool:
@@ -165,13 +166,8 @@ class IMLE(Family):
         terms = apart.mean(0) * self.distance.factors
         loss = terms.sum()
         params = self.optimisers["main"].param_groups[0]["params"]
-        for p, grad in zip(params, torch.autograd.grad(loss, params), strict=True):
-            p.grad = grad.contiguous()
-        self.group.average(params)
         rate = r.settle_rate if self.stage == "settle" else r.rate
-        self.optimisers["main"].param_groups[0]["lr"] = rate
-        self.optimisers["main"].step()
-        self.optimisers["main"].zero_grad()
+        move(self.group, self.optimisers["main"], params, torch.autograd.grad(loss, params), rate)
         self.average_generator.update(self.generator)
         self.average_encoder.update(self.encoder)
         named = zip(self.distance.layers, terms.detach(), strict=True)

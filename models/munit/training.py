@@ -109,7 +109,7 @@ class MUNIT(Family):
         g_params = self._trained("generator")
         move(self.group, self.optimisers["generator"], g_params, torch.autograd.grad(loss, g_params), rate)
         right = balance([*real_a, *real_b], [*found_a, *found_b], 0.5)
-        return scalars(rate, loss=loss, **terms, discriminator=d_loss, discriminator_right=right)
+        return scalars(rate=rate, loss=loss, **terms, discriminator=d_loss, discriminator_right=right)
 
     def _draw(self, draw: Draw) -> tuple[Tensor, Tensor]:
         if self.recipe.pairing == "paired":

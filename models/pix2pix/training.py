@@ -89,7 +89,7 @@ class Pix2Pix(Family):
         g_params = parameters(self.generator)
         move(self.group, self.optimisers["generator"], g_params, torch.autograd.grad(loss, g_params), rate)
         right = balance(real_logits, fake_logits, game.middle)
-        return scalars(rate, loss=loss, gan=gan, l1=l1, discriminator=d_loss, discriminator_right=right)
+        return scalars(rate=rate, loss=loss, gan=gan, l1=l1, discriminator=d_loss, discriminator_right=right)
 
     def _seen(self, batch: Batch) -> Float[Tensor, "b c h w"]:
         """What G gets."""

@@ -131,7 +131,7 @@ class Pix2PixHD(Family):
         move(self.group, self.optimisers["generator"], g_params, g_grads, rate)
         move(self.group, self.optimisers["discriminator"], d_params, d_grads, rate)
         right = balance(logits(real), logits(made), game.middle)
-        return scalars(rate, loss=loss, **terms, discriminator=d_loss, discriminator_right=right)
+        return scalars(rate=rate, loss=loss, **terms, discriminator=d_loss, discriminator_right=right)
 
     def _rate(self, images: int) -> float:
         """It falls at the end of each epoch after the constant ones, by the same step."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.common.average import Average
+from models.common.optimise import adam, move, parameters, scalars
 from models.common.patchgan import PatchDiscriminator, smallest_side
 from models.common.perceptual import Perceptual, gradient_ratio
 from models.common.seeds import seeded
@@ -112,9 +113,9 @@ class StEP(Family):
         if stage not in trained:
             raise ValueError(f"no stage {stage!r}: choose one of {', '.join(trained)}")
         betas = (0.5, 0.999) if stage == "mapper" else (self.recipe.beta1, self.recipe.beta2)
-        self.optimisers = {"main": adam(trained[stage], betas)}
+        self.optimisers = {"main": adam(parameters(*trained[stage]), betas)}
         if stage in ("generator", "finetune"):
-            self.optimisers["discriminator"] = adam([self.discriminator], betas)
+            self.optimisers["discriminator"] = adam(parameters(self.discriminator), betas)
 
     def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
         if self.stage == "encoder":
@@ -179,7 +180,7 @@ class StEP(Family):
             perceptual=perceptual,
             code_penalty=penalty,
             perceptual_to_gan_gradient=gradient_ratio(by_perceptual, by_gan),
-            rate=torch.tensor(rate, dtype=torch.float64),
+            rate=rate,
             **{
                 f"perceptual_factor_{name}": f
                 for name, f in zip(r.perceptual_layers, self.perceptual.factors, strict=True)
@@ -208,19 +209,12 @@ class StEP(Family):
         epoch = images // (self._mapper_epoch_steps * self._mapper_batch)
         rate = r.mapper_rate * r.mapper_decay ** (epoch // r.mapper_decay_epochs)
         self._step({"main": (list(self.mapper.parameters()), _gradients(loss, self.mapper))}, rate)
-        return scalars(loss=loss, rate=torch.tensor(rate, dtype=torch.float64))
+        return scalars(loss=loss, rate=rate)
 
     def _step(self, moves: dict[str, tuple[Sequence[nn.Parameter], Sequence[Tensor]]], rate: float) -> None:
         """Average the gradients over the ranks and move; all gradients are there before the first network moves."""
         for name, (params, grads) in moves.items():
-            for p, grad in zip(params, grads, strict=True):
-                p.grad = grad.contiguous()  # fused Adam walks memory: gradient and weight must lie alike
-            self.group.average(params)
-            optimiser = self.optimisers[name]
-            for settings in optimiser.param_groups:
-                settings["lr"] = rate
-            optimiser.step()
-            optimiser.zero_grad()
+            move(self.group, self.optimisers[name], params, grads, rate)
 
     # Harvest and matches ---------------------------------------------------------------------------------------------
 
@@ -356,16 +350,6 @@ def codes_found(seen: Float[Tensor, "b d"], wanted: Float[Tensor, "b d"]) -> flo
     candidates = wanted[(torch.arange(b, device=wanted.device)[:, None] + offsets) % b]  # B 10 d, own first
     nearest = (candidates - seen[:, None]).square().sum(2).argmin(1)
     return float((nearest == 0).double().mean())
-
-
-def adam(nets: Sequence[nn.Module], betas: tuple[float, float]) -> torch.optim.Adam:
-    """Adam over the nets' weights; the rate is set at each step."""
-    return torch.optim.Adam([p for net in nets for p in net.parameters()], lr=0.0, betas=betas, eps=1e-8, fused=True)
-
-
-def scalars(**values: Tensor) -> dict[str, Tensor]:
-    """Numbers for the log, left where they are."""
-    return {name: value.detach() for name, value in values.items()}
 
 
 def _gradients(loss: Tensor, net: nn.Module) -> Sequence[Tensor]:
