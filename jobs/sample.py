@@ -110,7 +110,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     return paths
 
 
-def _rows(config: Config, opened: sampler.Run) -> list[Row]:
+def _rows(config: Config, opened: sampler.Trained) -> list[Row]:
     if config.inputs:
         rows, bad = sampler.rows_of_folder(opened, config.inputs, "--inputs", config.palette)
         _skip(config, bad)
@@ -133,7 +133,7 @@ def _skip(config: Config, bad: Sequence[tuple[str, str]]) -> None:
             print(f"  {name}: {reason}", file=sys.stderr)
 
 
-def _styles(config: Config, opened: sampler.Run, most: int = 120) -> list[Row]:
+def _styles(config: Config, opened: sampler.Trained, most: int = 120) -> list[Row]:
     if config.styles:
         return sampler.styles_of_folder(opened, storage.absolute(config.styles, "--styles"))
     if not config.data:

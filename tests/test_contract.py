@@ -161,7 +161,7 @@ def test_domains_are_translated_and_styles_mixed(
 
 @pytest.mark.parametrize(
     ("name", "figure"),
-    [("tiny_classes", "median_error"), ("tiny_text", "accuracy_any"), ("tiny_domains", "prior/precision_vgg_k3")],
+    [("tiny_classes", "median_error"), ("tiny_text", "vqa_overall"), ("tiny_domains", "prior/precision_vgg_k3")],
 )
 def test_the_measures_that_fit_are_taken(
     name: str, figure: str, data: dict[str, str], trained: dict[str, Path], tmp_path: Path
@@ -172,7 +172,7 @@ def test_the_measures_that_fit_are_taken(
     )
     assert np.isfinite(float(found[figure]))
     if name == "tiny_text":
-        assert found["accuracy_any"] == 1.0 and "weights" not in storage.read_json(str(tmp_path / "evaluation.json"))
+        assert found["vqa_overall"] == 100 and "weights" not in storage.read_json(str(tmp_path / "evaluation.json"))
 
 
 def test_the_package_answers_rows_of_any_kind(trained: dict[str, Path], tmp_path: Path) -> None:

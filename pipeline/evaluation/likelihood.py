@@ -15,13 +15,13 @@ from models.family import FieldSpec
 from pipeline.artifacts import artifact
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet, require_fields
-from pipeline.runs.sampler import Run, open_run
+from pipeline.runs.sampler import Trained, open_run
 
 VERSION = 1
 """Of the algorithm; part of the request."""
 
 
-def fields_read(run: Run) -> dict[str, FieldSpec]:
+def fields_read(run: Trained) -> dict[str, FieldSpec]:
     """What `log_prob` of a run's family looks at: the target, and what the family reads."""
     return {name: run.specs[name] for name in dict.fromkeys(("target", *run.family.reads))}
 

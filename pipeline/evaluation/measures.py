@@ -19,7 +19,7 @@ from pipeline.artifacts import storage
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
-from pipeline.evaluation import metrics, protocol, vqa
+from pipeline.evaluation import metrics, protocol, retrieval, vqa
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.setting import Setting, part
 from pipeline.runs import checkpoint
@@ -156,25 +156,7 @@ class Likelihood:
 
 
 class Answering:
-    """Share of questions whose best-scored answer somebody gave; and VQA's simple rule, min(n / 3, 1) of n people."""
-
-    name: str = "answers"
-    ability: type = Answers
-    fields: Mapping[str, str] = {"answers": "answers"}
-
-    def __call__(self, setting: Setting) -> Found:
-        family, right, agreed = setting.family, list[float](), list[float]()
-        assert isinstance(family, Answers)
-        for batch in setting.batches():
-            best = family.answer(batch).argmax(1)
-            given = batch["answers"].gather(1, best[:, None].cpu())[:, 0]
-            right += (given > 0).double().tolist()
-            agreed += (given / 3).clamp(max=1).double().tolist()
-        return Found({"accuracy_any": float(np.mean(right)), "accuracy_simple_vqa": float(np.mean(agreed))})
-
-
-class OfficialAccuracy:
-    """The official figures, overall, by answer type and by question type where the data set has them; of questions with
+    """VQA's official figures: overall, by answer type and question type where the data set has them; of questions with
     choices the multiple-choice task too."""
 
     name: str = "vqa"
@@ -224,13 +206,12 @@ class Retrieval:
         sides: dict[str, list[Tensor]] = {name: [] for name in family.embedded}
         for batch in setting.batches():
             for name, kept in sides.items():
-                kept.append(family.embed(batch, name).double())
-        first, second = (torch.cat(sides[name]) for name in family.embedded)
-        for name, scores in ((family.embedded[1], first @ second.T), (family.embedded[0], second @ first.T)):
-            own = scores.diagonal()[:, None]
-            rank = (scores >= own).sum(1)  # ties count against the query: equal vectors find nothing
-            found.figures |= {f"recall{k}_{name}": float((rank <= k).double().mean()) for k in (1, 5, 10)}
-            found.figures[f"median_rank_{name}"] = float(rank.double().median())
+                kept.append(family.embed(batch, name).float().cpu())
+        owner = np.arange(setting.count)
+        vectors = {name: torch.cat(kept).numpy() for name, kept in sides.items()}
+        for name, other in (family.embedded, family.embedded[::-1]):
+            ranks = retrieval.ranks(vectors[name], vectors[other], owner, owner)
+            found.figures |= {f"{figure}_{other}": value for figure, value in retrieval.recalls(ranks).items()}
         return found
 
 
@@ -251,7 +232,6 @@ MEASURES: tuple[Measure, ...] = (
     Samples(),
     Likelihood(),
     Answering(),
-    OfficialAccuracy(),
     Retrieval(),
     WholeSet(),
 )

@@ -13,18 +13,20 @@ KS = (1, 5, 10)
 
 def ranks(queries: np.ndarray, pool: np.ndarray, query_owner: np.ndarray, pool_owner: np.ndarray) -> np.ndarray:
     """int64 `Q`: the rank (1 is best) of each query's first right item by inner product, exact. An item is right where
-    owners are equal (captions of one image); `queries` `Q D` and `pool` `N D` are float32.
+    owners are equal (captions of one image); `queries` `Q D` and `pool` `N D` are float32. Wrong items that are as near
+    count as nearer: equal vectors find nothing.
 
     Raises:
         ValueError: a query without any right item.
     """
     index = faiss.IndexFlatIP(pool.shape[1])
     index.add(np.ascontiguousarray(pool, np.float32))
-    _, found = index.search(np.ascontiguousarray(queries, np.float32), len(pool))
+    scores, found = index.search(np.ascontiguousarray(queries, np.float32), len(pool))
     right = pool_owner[found] == query_owner[:, None]
     if not right.any(1).all():
         raise ValueError(f"query {int(np.flatnonzero(~right.any(1))[0])} has no right item in the pool")
-    first: np.ndarray = right.argmax(1).astype(np.int64) + 1
+    best = np.where(right, scores, -np.inf).max(1)[:, None]
+    first: np.ndarray = ((scores >= best) & ~right).sum(1).astype(np.int64) + 1
     return first
 
 

@@ -21,7 +21,7 @@ from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import metrics, protocol, segmentation
 from pipeline.evaluation.protocol import Distances
-from pipeline.runs.sampler import Run
+from pipeline.runs.sampler import Trained
 from pipeline.style.weights import Weights, load_weights, of_recipe
 
 VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
@@ -79,7 +79,7 @@ class Options:
 class Setting:
     """One run on one data set."""
 
-    def __init__(self, run: Run, folder: str, data: DataSet, output: str, options: Options) -> None:
+    def __init__(self, run: Trained, folder: str, data: DataSet, output: str, options: Options) -> None:
         """`folder`: of the run; `output`: where a segmenter is kept."""
         self.run, self.folder, self.data, self.output, self.options = run, folder, data, output, options
         self.notes: dict[str, Any] = {}

@@ -25,7 +25,7 @@ from pipeline.runs import checkpoint
 
 
 @dataclass(frozen=True)
-class Run:
+class Trained:
     """A trained family with what its data set told it."""
 
     name: str
@@ -50,12 +50,12 @@ class Run:
         return Images.of(data, self.family.recipe, self.specs, self.facts, cache_bytes)
 
 
-def open_run(path: str, stage: str = "") -> Run:
+def open_run(path: str, stage: str = "") -> Trained:
     """The run in folder `path`, as `checkpoint.restore`."""
     family, described = checkpoint.restore(path, stage)
     name = str(described["family"])
     facts = Facts(**described.get("facts", {}))
-    return Run(name, family, models.load(name).fields(family.recipe), facts, described)
+    return Trained(name, family, models.load(name).fields(family.recipe), facts, described)
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def sample(
     return [to_uint8(x) for x in drawn]
 
 
-def cut(run: Run, image: np.ndarray, field: str = "target") -> np.ndarray:
+def cut(run: Trained, image: np.ndarray, field: str = "target") -> np.ndarray:
     """The centre of a picture (uint8 `H W 3`, or ids `H W`), as the run's frame."""
     nearest = kinds.named(run.specs[field].kind).nearest
     return fit(image, run.frame, 1.0, (0.5, 0.5), nearest, run.family.recipe.fit)
 
 
-def of_image(run: Run, image: np.ndarray, name: str = "", field: str = "input") -> Row:
+def of_image(run: Trained, image: np.ndarray, name: str = "", field: str = "input") -> Row:
     """A row of one picture (uint8 `H W 3`, or ids `H W`)."""
     piece, spec = cut(run, image, field), run.specs[field]
     given = kinds.named(spec.kind).batch(field, [piece], spec, {}, [0.0])
@@ -106,7 +106,7 @@ def chosen_rows(rows: Sequence[Row], count: int) -> list[Row]:
     return [rows[i] for i in rows_for_sheets(count, [row.label for row in rows], blank)]
 
 
-def rows_of_data(run: Run, data: DataSet, positions: Sequence[int]) -> list[Row]:
+def rows_of_data(run: Trained, data: DataSet, positions: Sequence[int]) -> list[Row]:
     """Rows with the fields that the family reads, of samples of a data set."""
     images, fields = run.images(data), list(run.family.reads)
     found = []
@@ -124,7 +124,7 @@ def rows_of_data(run: Run, data: DataSet, positions: Sequence[int]) -> list[Row]
     return found
 
 
-def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> tuple[list[Row], list[tuple[str, str]]]:
+def rows_of_folder(run: Trained, path: str, option: str, palette: str = "") -> tuple[list[Row], list[tuple[str, str]]]:
     """Rows of a folder of pictures, for families that read one picture; and (path below the folder, reason) of those
     that cannot be one.
 
@@ -147,7 +147,7 @@ def rows_of_folder(run: Run, path: str, option: str, palette: str = "") -> tuple
     return found, bad
 
 
-def rows_of_values(run: Run, values: Mapping[str, str], count: int) -> list[Row]:
+def rows_of_values(run: Trained, values: Mapping[str, str], count: int) -> list[Row]:
     """Rows of values as a person writes them (`class=3`); without any and for a family that reads classes alone, one
     row of each class; for one without an input, `count` rows.
 
@@ -180,7 +180,7 @@ def rows_of_values(run: Run, values: Mapping[str, str], count: int) -> list[Row]
     return found
 
 
-def styles_of_data(run: Run, data: DataSet, most: int) -> list[Row]:
+def styles_of_data(run: Trained, data: DataSet, most: int) -> list[Row]:
     """The targets of at most `most` samples, as rows of one picture."""
     if "target" not in data.fields:
         return []
@@ -189,7 +189,7 @@ def styles_of_data(run: Run, data: DataSet, most: int) -> list[Row]:
     return [Row(data.keys[p], {}, (images.cut(p, "target", run.frame),), label=data.labels[p]) for p in every]
 
 
-def styles_of_folder(run: Run, path: str) -> list[Row]:
+def styles_of_folder(run: Trained, path: str) -> list[Row]:
     """The pictures of a folder, as rows of one picture."""
     found = folder.images(path)
     return [Row(name, {}, (cut(run, image),), label=name.rpartition("/")[0]) for name, image in found]

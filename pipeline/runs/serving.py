@@ -35,7 +35,7 @@ MOST = 64
 class Server:
     """Draws samples or answers; `package.Model` is the same as MLflow wants it."""
 
-    run: sampler.Run
+    run: sampler.Trained
 
     def load_context(self, context: Any) -> None:
         self.run = sampler.open_run(context.artifacts["run"])

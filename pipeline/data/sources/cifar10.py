@@ -9,16 +9,15 @@ it could run anything, so it is refused. Of the training set the last `held_out`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import ClassVar
 
 import numpy as np
 
 from pipeline.artifacts import storage
 from pipeline.data import decode
-from pipeline.data.samples import Entry, Field, Reader, Source
-from pipeline.data.sources.idx import labelled
+from pipeline.data.labelled import Labelled
+from pipeline.data.labelled import Options as Options
+from pipeline.data.samples import Reader, Source
 
 BUILT_IN = False
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -27,67 +26,14 @@ SIDE, RECORD = 32, 1 + 3 * 32 * 32
 FILES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is held out, and how many labels are known."""
-
-    held_out: int = 5000
-    """The last so many training samples are split `val`."""
-    labelled: int = 0
-    """Training samples of each class that keep their class, a choice by `seed`; the others have none. 0: all."""
-    seed: int = 0
-
-    ADDED: ClassVar[tuple[str, ...]] = ()
-
-
 def open_source(place: str, options: Options) -> Source:
-    return Cifar10(place, options)
+    """Raises ValueError: the Python version, files that are missing or damaged."""
+    classes = {split: records(place, split)[:, 0] for split in FILES}
+    return Labelled(classes, options, partial(_read, place), RECORD, NAMES)
 
 
 def read_only(place: str, options: Options) -> Reader:
     return partial(_read, place)
-
-
-class Cifar10:
-    """The samples of a folder."""
-
-    other_files = 0
-
-    def __init__(self, place: str, options: Options) -> None:
-        """Raises ValueError: the Python version, files that are missing or damaged."""
-        self.place, self.options = place, options
-        self.classes = {split: records(place, split)[:, 0] for split in FILES}
-        if not 0 < options.held_out < len(self.classes["train"]):
-            raise ValueError(f"--option held_out {options.held_out}: of {len(self.classes['train'])} training samples")
-
-    @property
-    def fields(self) -> dict[str, Field]:
-        return {"target": Field("target"), "class": Field("class", kind="class", names=NAMES)}
-
-    def samples(self) -> dict[str, list[Entry]]:
-        total = len(self.classes["train"])
-        train = total - self.options.held_out
-        known = labelled(self.classes["train"][:train], self.options.labelled, self.options.seed)
-        parts = {"train": ("train", range(train)), "val": ("train", range(train, total))}
-        parts["test"] = ("test", range(len(self.classes["test"])))
-        found = {}
-        for name, (split, numbers) in parts.items():
-            found[name] = [
-                Entry(
-                    f"{split} {i}",
-                    {
-                        "target": f"{split}/{i}",
-                        "class": str(int(self.classes[split][i])) if name != "train" or known[i] else "-1",
-                    },
-                    bytes=RECORD,
-                )
-                for i in numbers
-            ]
-        return found
-
-    @property
-    def reader(self) -> Reader:
-        return partial(_read, self.place)
 
 
 @lru_cache(maxsize=2)

@@ -15,15 +15,15 @@ import io
 import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import ClassVar
 
 import numpy as np
 
 from pipeline.artifacts import storage
 from pipeline.data import decode
-from pipeline.data.samples import Entry, Field, Reader, Source
+from pipeline.data.labelled import Labelled
+from pipeline.data.labelled import Options as Options
+from pipeline.data.samples import Reader, Source
 
 BUILT_IN = False
 SIZE = 28
@@ -33,81 +33,13 @@ LARGEST = 1 << 30
 """Bytes of an unpacked file at most."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is held out, and how many labels are known."""
-
-    held_out: int = 5000
-    """The last so many training samples are split `val`."""
-    labelled: int = 0
-    """Training samples of each class that keep their class, a choice by `seed`; the others have none. 0: all."""
-    seed: int = 0
-
-    ADDED: ClassVar[tuple[str, ...]] = ()
-
-
 def open_source(place: str, options: Options) -> Source:
-    return Pictures(place, options)
+    """Raises ValueError: files that are missing, damaged, or not of one size."""
+    return Labelled({split: arrays(place, split)[1] for split in FILES}, options, partial(_read, place), SIZE * SIZE)
 
 
 def read_only(place: str, options: Options) -> Reader:
     return partial(_read, place)
-
-
-class Pictures:
-    """The samples of one set."""
-
-    other_files = 0
-
-    def __init__(self, place: str, options: Options) -> None:
-        """Raises ValueError: files that are missing, damaged, or not of one size."""
-        self.place, self.options = place, options
-        self.classes = {split: arrays(place, split)[1] for split in FILES}
-        if not 0 < options.held_out < len(self.classes["train"]):
-            raise ValueError(f"--option held_out {options.held_out}: of {len(self.classes['train'])} training samples")
-
-    @property
-    def fields(self) -> dict[str, Field]:
-        return {"target": Field("target"), "class": Field("class", kind="class")}
-
-    def samples(self) -> dict[str, list[Entry]]:
-        train = len(self.classes["train"]) - self.options.held_out
-        known = labelled(self.classes["train"][:train], self.options.labelled, self.options.seed)
-
-        def entries(split: str, numbers: range, kept: np.ndarray | None = None) -> list[Entry]:
-            found = []
-            for i in numbers:
-                y = int(self.classes[split][i]) if kept is None or kept[i] else -1
-                found.append(Entry(f"{split} {i}", {"target": f"{split}/{i}", "class": str(y)}, bytes=SIZE * SIZE))
-            return found
-
-        return {
-            "train": entries("train", range(train), known),
-            "val": entries("train", range(train, len(self.classes["train"]))),
-            "test": entries("test", range(len(self.classes["test"]))),
-        }
-
-    @property
-    def reader(self) -> Reader:
-        return partial(_read, self.place)
-
-
-def labelled(classes: np.ndarray, each: int, seed: int) -> np.ndarray:
-    """bool `N`: `each` samples of every class, drawn by `seed`; 0: all.
-
-    Raises:
-        ValueError: a class has fewer.
-    """
-    if not each:
-        return np.ones(len(classes), bool)
-    generator = np.random.default_rng([seed, each])
-    kept = np.zeros(len(classes), bool)
-    for one in np.unique(classes):
-        there = np.flatnonzero(classes == one)
-        if len(there) < each:
-            raise ValueError(f"--option labelled {each}: class {one} has {len(there)} training samples")
-        kept[generator.choice(there, each, replace=False)] = True
-    return kept
 
 
 @lru_cache(maxsize=4)

@@ -15,6 +15,7 @@ from PIL import Image
 from jobs import shard
 from pipeline.data import sources
 from pipeline.data.images import Images
+from pipeline.data.labelled import Labelled
 from pipeline.data.samples import Entry, Source
 from pipeline.data.shards import DataSet, facts_of
 from pipeline.data.sources import cifar10, idx, points, stacked_mnist
@@ -196,14 +197,14 @@ def test_points_become_a_data_set(tmp_path: Path, no_ray: None) -> None:
     shard.run(shard.Config(source="points", option=options, output=str(tmp_path / "data"), workers=1))
     data = DataSet(str(tmp_path / "data"))
     assert facts_of(data).fields["class"]["counts"] == [4] * 8
-    assert facts_of(data).fields["points"]["shape"] == [2] or facts_of(data).samples == 32
+    assert facts_of(data).fields["points"]["shape"] == [2] and facts_of(data).samples == 32
     batch = Images(data).centred([0, 9], ["points", "class"], (8, 8))
     assert batch["points"].shape == (2, 2) and batch["class"].tolist() == [0, 1]
 
 
 def test_real_mnist(real_data: Path) -> None:
     source = opened("idx", str(real_data / "mnist" / "mnist.npz"), labelled=10)
-    assert isinstance(source, idx.Pictures)
+    assert isinstance(source, Labelled)
     listed = source.samples()
     assert [len(listed[s]) for s in ("train", "val", "test")] == [55000, 5000, 10000]
     assert np.bincount(source.classes["test"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

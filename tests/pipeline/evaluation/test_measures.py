@@ -21,9 +21,9 @@ from models.abilities import (
 )
 from models.family import Batch, Family
 from pipeline.evaluation import measures
-from pipeline.evaluation.measures import Answering, Likelihood, OfficialAccuracy, Retrieval, WholeSet, fitting, measure
+from pipeline.evaluation.measures import Answering, Likelihood, Retrieval, WholeSet, fitting, measure
 from pipeline.evaluation.setting import Options, Setting
-from pipeline.runs.sampler import Run
+from pipeline.runs.sampler import Trained
 
 
 class Nothing(Family):
@@ -84,7 +84,7 @@ class Fixed(Setting):
 
 
 def setting(family: Family, **kinds: str) -> Setting:
-    run = Run("test", family, {}, None, {"inputs": {}})  # type: ignore[arg-type]
+    run = Trained("test", family, {}, None, {"inputs": {}})  # type: ignore[arg-type]
     return Fixed(run, "", Data(**kinds), "", Options(weights="/there/is/none.pth"))  # type: ignore[arg-type]
 
 
@@ -100,7 +100,7 @@ def test_abilities_are_the_methods() -> None:
 
 def test_what_fits_is_taken_and_the_rest_says_why() -> None:
     fit, why = fitting(setting(Several(), target="image", answers="answers"))
-    assert {type(one) for one in fit} == {Likelihood, Answering, OfficialAccuracy, Retrieval, WholeSet}
+    assert {type(one) for one in fit} == {Likelihood, Answering, Retrieval, WholeSet}
     assert why == {
         "reconstruction": "the family is none that reconstructs a target from its own code",
         "samples": "the family is none that draws samples",
@@ -125,9 +125,13 @@ def test_bits_per_dimension() -> None:
 
 def test_answers_against_a_loop() -> None:
     found = Answering()(setting(Several(), answers="answers")).figures
-    people = [i if i % 3 == 0 else 0 for i in range(7)]  # only answer 0 was given, by i people
-    assert found["accuracy_any"] == pytest.approx(sum(p > 0 for p in people) / 7)
-    assert found["accuracy_simple_vqa"] == pytest.approx(sum(min(p / 3, 1) for p in people) / 7)
+    accuracies = []
+    for i in range(7):
+        given, said = ["yes"] * i + ["no"] * (10 - i), Several.answers[i % 3]
+        left_out = [[g for k, g in enumerate(given) if k != one] for one in range(10)]
+        accuracies.append(sum(min(nine.count(said) / 3, 1) for nine in left_out) / 10)
+    assert 0 < sum(accuracies) < 7 and 0.9 in accuracies  # not the simple min(3 / 3, 1)
+    assert found["vqa_overall"] == pytest.approx(100 * sum(accuracies) / 7, abs=0.005)
 
 
 def test_retrieval_against_a_loop() -> None:

@@ -29,3 +29,8 @@ def test_a_query_without_a_right_item_is_refused() -> None:
     x = np.eye(2, dtype="f")
     with pytest.raises(ValueError, match="query 1 has no right item"):
         ranks(x, x, np.array([0, 7]), np.array([0, 1]))
+
+
+def test_wrong_items_that_are_as_near_count_as_nearer() -> None:
+    same, owner = np.ones((4, 3), np.float32), np.array([0, 0, 1, 2])
+    assert ranks(same, same, owner, owner).tolist() == [3, 3, 4, 4]  # after 2, 2, 3 and 3 wrong ones
