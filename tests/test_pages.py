@@ -7,6 +7,7 @@ import pytest
 
 import models
 from models import __main__ as families
+from pipeline.data import sources
 
 REPOSITORY = Path(__file__).parent.parent
 PAGES = [
@@ -49,6 +50,11 @@ def test_every_command_bench_and_study_is_named() -> None:
     for kind in ("bench", "study"):
         for path in (REPOSITORY / "jobs" / kind).glob("[!_]*.py"):
             assert f"jobs.{kind} {path.stem.replace('_', '-')}" in measured, path
+
+
+def test_every_source_is_named() -> None:
+    page = (REPOSITORY / "jobs" / "README.md").read_text()
+    assert [name for name in sources.names() if f"`{name}" not in page and name != "folder"] == []
 
 
 def test_every_measured_table_has_machine_date_and_command() -> None:

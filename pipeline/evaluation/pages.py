@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.abilities import Answers, DrawsSamples, EncodesStyle
 from pipeline.data.tensors import to_tensor, to_uint8
-from pipeline.runs.sampler import Row, chosen_rows, flatten, sample
+from pipeline.runs.sampler import Row, chosen_rows, sample
 from pipeline.tracking import sheets
 
 
@@ -60,3 +60,13 @@ def answers(family: Answers, rows: Sequence[Row], count: int) -> list[dict[str, 
         best = [(family.answers[int(p)], float(s)) for s, p in zip(scores[:count], places[:count], strict=True)]
         found.append({"row": row.name, "answers": [{"answer": a, "score": s} for a, s in best]})
     return found
+
+
+def flatten(codes: torch.Tensor) -> np.ndarray:
+    """`N D` codes -> `N 2`: their two principal components, signs fixed by the largest entry."""
+    centred = codes.double() - codes.double().mean(0)
+    _, _, v = torch.linalg.svd(centred, full_matrices=False)
+    axes = v[:2]
+    signs = torch.sign(axes.gather(1, axes.abs().argmax(1, keepdim=True)))
+    points: np.ndarray = (centred @ (axes * signs).T).numpy()
+    return points

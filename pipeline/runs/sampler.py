@@ -193,13 +193,3 @@ def styles_of_folder(run: Trained, path: str) -> list[Row]:
     """The pictures of a folder, as rows of one picture."""
     found = folder.images(path)
     return [Row(name, {}, (cut(run, image),), label=name.rpartition("/")[0]) for name, image in found]
-
-
-def flatten(codes: torch.Tensor) -> np.ndarray:
-    """`N D` codes -> `N 2`: their two principal components, signs fixed by the largest entry."""
-    centred = codes.double() - codes.double().mean(0)
-    _, _, v = torch.linalg.svd(centred, full_matrices=False)
-    axes = v[:2]
-    signs = torch.sign(axes.gather(1, axes.abs().argmax(1, keepdim=True)))
-    points: np.ndarray = (centred @ (axes * signs).T).numpy()
-    return points

@@ -1,6 +1,6 @@
-"""What users have, as samples: folders of pairs, side-by-side images, plain folders, the demo's crops.
+"""What users have, as samples: folders of pairs, side-by-side images, plain folders, folders of classes.
 
-A source lists its samples without opening any file, and reads one file of one sample at a time, so that each worker
+The source lists its samples without opening any file, and reads one file of one sample at a time, so that each worker
 reads what it writes. Splits are the folders train/, val/ and test/ below the root; without them all is train.
 """
 
