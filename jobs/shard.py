@@ -1,8 +1,8 @@
 """Shard a source into WebDataset tars with an index: python -m jobs.shard --source demo --output data/demo
 
 Sources: demo, or a folder (local or s3://) of pairs (input/ or labels/ beside target/), of side-by-side images
-(--input-side left|right), of plain images, or with a folder for each class (--layout classes); train/, val/, test/ below
-it are splits. KIND:PATH is another kind of source, with options of its own (--option NAME VALUE): table:samples.csv
+(--input-side left|right), of plain images, or with a folder for each class (--layout classes); train/, val/, test/
+below it are splits. KIND:PATH is another kind of source, with options of its own (--option NAME VALUE): table:FILE.csv
 --option fields photo=image,kind=class; idx:FOLDER for MNIST; see jobs/README.md. The same source and options give the
 same bytes for any number of workers; the same command again resumes.
 """

@@ -285,3 +285,16 @@ class Family(nn.Module):
     reads: ClassVar[tuple[str, ...]] = ("input",)
     """Fields that its abilities want in `given`; () for methods without an input, which take the number of rows from
     `given["index"]`."""
+
+    samplers: tuple[str, ...] = ()
+    """Ways to draw samples, by name, of a family that draws them; the first is the default."""
+
+    def chosen_sampler(self, name: str) -> str:
+        """The way to draw of this name; empty: the default.
+
+        Raises:
+            ValueError: there is none; the message lists those there are.
+        """
+        if name and name not in self.samplers:
+            raise ValueError(f"--sampler {name}: choose one of {', '.join(self.samplers)}")
+        return name or self.samplers[0]

@@ -148,17 +148,12 @@ class BicycleGAN(Family):
 
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
-        if sampler not in ("", *self.samplers):
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        self.chosen_sampler(sampler)
         codes = torch.randn(len(given["input"]), count, self.recipe.code, generator=generator).to(given["input"])
         return torch.stack([self.generate(given, codes[:, k]) for k in range(count)], 1)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))
-
-    def transfer(self, given: Batch, style: Tensor) -> Tensor:
-        """The output in the style of the pictures `style`."""
-        return self.generate(given, self.codes(style))
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Input, truth, the target's own code, random codes."""

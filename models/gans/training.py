@@ -152,8 +152,7 @@ class GANs(Family):
 
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
         """Pictures; of a family of points, each is a cloud of `views.CLOUD` of them, drawn."""
-        if sampler and sampler not in self.samplers:
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        self.chosen_sampler(sampler)
         rows = len(given["index"])
         if self.recipe.form == "points":
             points = self.draws(rows * count * views.CLOUD, generator).view(rows, count, views.CLOUD, 2)

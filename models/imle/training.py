@@ -381,8 +381,7 @@ class IMLE(Family):
 
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
-        if sampler and sampler not in self.samplers:
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        self.chosen_sampler(sampler)
         x = self.condition(given["input"])
         drawn = []
         for _ in range(count):

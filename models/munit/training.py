@@ -164,8 +164,7 @@ class MUNIT(Family):
 
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
-        if sampler not in ("", *self.samplers):
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        self.chosen_sampler(sampler)
         x = given[self.reads[0]]
         codes = torch.randn(len(x), count, self.recipe.code, generator=generator).to(x)
         return torch.stack([self.generate(given, codes[:, k]) for k in range(count)], 1)
@@ -173,10 +172,6 @@ class MUNIT(Family):
     def reconstruct(self, batch: Batch) -> Tensor:
         """The input in the style of its target."""
         return self.generate(batch, self.codes(batch["target"]))
-
-    def transfer(self, given: Batch, style: Tensor) -> Tensor:
-        """The input in the style of the pictures `style`."""
-        return self.generate(given, self.codes(style))
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Input, target, the input in the target's style, in random styles."""

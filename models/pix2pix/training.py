@@ -127,8 +127,7 @@ class Pix2Pix(Family):
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
         """`B count 3 H W` in [-1, 1], of any size. Each picture is normalised by its own statistics, as at batch 1."""
-        if sampler not in ("", *self.samplers):
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        self.chosen_sampler(sampler)
         live = None if self.recipe.eval_mode else Live(generator, None)
         condition = self._seen(given)
 

@@ -218,8 +218,7 @@ class Pix2PixHD(Family):
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
         """At any size. With features, each object's are a cluster's centre, drawn anew for each sample; 0 for a class
         without clusters, and for all before the clusters are made. Without features all samples are alike."""
-        if sampler not in ("", *self.samplers):
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        self.chosen_sampler(sampler)
         batch, (height, width) = self._padded(given), given["input"].shape[-2:]
         layout = self._layout(batch)
         drawn = []

@@ -286,9 +286,7 @@ class StEP(Family):
         Raises:
             ValueError: no such sampler, or no codes harvested yet.
         """
-        sampler = sampler or self.samplers[0]
-        if sampler not in self.samplers:
-            raise ValueError(f"--sampler {sampler}: choose one of {', '.join(self.samplers)}")
+        sampler = self.chosen_sampler(sampler)
         if not int(self.rows):
             raise ValueError(f"--sampler {sampler}: no codes yet; train the finetune stage to its end first")
         noise = torch.randn(count, self.recipe.code, generator=generator).to(self.code_mean)
@@ -306,9 +304,6 @@ class StEP(Family):
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))
 
-    def transfer(self, given: Batch, style: Tensor) -> Tensor:
-        return self.generate(given, self.codes(style))
-
     @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Input, truth, the target's own code; then the codes of other rows, in the mapper stage random samples."""
@@ -319,8 +314,8 @@ class StEP(Family):
         if self.stage == "mapper":
             drawn = self.sample(batch, 4, generator)
             return {**shown, **{f"sample {i + 1}": drawn[:, i] for i in range(4)}}
-        others = range(min(4, len(x)))
-        return {**shown, **{f"code of row {i + 1}": self.transfer(batch, y[i : i + 1].expand_as(y)) for i in others}}
+        others, z = range(min(4, len(x))), self.codes(y)
+        return {**shown, **{f"code of row {i + 1}": self.generate(batch, z[i : i + 1].expand_as(z)) for i in others}}
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, float]:

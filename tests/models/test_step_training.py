@@ -360,7 +360,7 @@ def test_harvest_and_answers() -> None:
     torch.testing.assert_close(harvested["code"][4:8], own.codes(batches[1]["target"]))
     own.adopt("finetune", harvested)
     x, y = {"input": batches[0]["input"]}, batches[0]["target"]
-    torch.testing.assert_close(own.transfer(x, y), own.reconstruct(batches[0]))
+    torch.testing.assert_close(own.generate(x, own.codes(y)), own.reconstruct(batches[0]))
     for sampler in ("", "mapper", "gaussian"):
         drawn = own.sample(x, 3, seeded(1), sampler)
         assert drawn.shape == (4, 3, 3, 16, 16) and float(drawn.abs().max()) <= 1

@@ -150,7 +150,7 @@ def test_use_is_without_dropout_and_noise() -> None:
     torch.testing.assert_close(own.codes(batch["target"]), own.encoder(batch["target"])[0].detach())
     assert torch.equal(own.reconstruct(batch), own.reconstruct(batch))
     x = {"input": batch["input"]}
-    torch.testing.assert_close(own.transfer(x, batch["target"]), own.reconstruct(batch))
+    torch.testing.assert_close(own.generate(x, own.codes(batch["target"])), own.reconstruct(batch))
     z = torch.randn(4, 2, 3, generator=seeded(5))
     torch.testing.assert_close(own.sample(x, 2, seeded(5))[:, 1], own.generate(x, z[:, 1]))
     with pytest.raises(ValueError, match=r"a code of 5 entries: this run's have 3 \(--code\)"):
