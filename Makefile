@@ -23,7 +23,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # they wait for Ray more than they work
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder  # they wait for Ray more than they work
 
 clean:
 	rm -rf $(VENV) runs
