@@ -156,7 +156,7 @@ def _here(
 def limited(threads: int) -> Iterator[None]:
     """As many threads as an actor has: the number of threads of a product may show in its last bits."""
     import torch
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     with threadpool_limits(threads):
