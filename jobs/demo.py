@@ -2,7 +2,7 @@
 
 Grey photographs get colours: crops of eight photographs that come with scikit-image and scikit-learn go through
 everything, shards, descriptors, neighbours, StEP's four stages, samples, figures; the sheet shows six photographs that
-training never saw. About eight minutes on two cores.
+training never saw. About seven minutes on two cores.
 """
 
 from __future__ import annotations
