@@ -68,14 +68,25 @@ def start(cpus: int | None = None) -> None:
     # Found in the environment, the token is not written to a file (Ray's own goes to ~/.ray, readable by all). With the
     # mode left open `ray.init` turns tokens on; set here it would not be seen, as Ray read it when it was imported.
     _own_token()
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-    )
+    # The workers that Ray starts ahead inherit it. With a `runtime_env` they could not be used, and each actor would
+    # wait for another one to start.
+    with _environment("OMP_NUM_THREADS", "1"):
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _own_token() -> None:
@@ -180,9 +191,10 @@ def _on_actors(
 
     if not os.environ.get("RAY_ADDRESS") and threads > (there := ray.cluster_resources().get("CPU", 0)):
         raise ValueError(f"--threads {threads}: this machine has {there:.0f} CPUs; give at most so many")
-    actor_class: Any = ray.remote(_Worker).options(
-        num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
-    )
+    # One thread is what workers of the embedded cluster begin with.
+    own_environment = threads > 1 or bool(os.environ.get("RAY_ADDRESS"))
+    environment = {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if own_environment else None
+    actor_class: Any = ray.remote(_Worker).options(num_cpus=threads, num_gpus=gpus, runtime_env=environment)
 
     def fresh() -> Any:
         return actor_class.remote(make, list(arguments), threads)
