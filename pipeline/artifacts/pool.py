@@ -28,6 +28,8 @@ MAX_DEATHS = 5
 """A unit whose actor died so often stops the job: it is the unit that kills (memory), not chance."""
 NODE_CHECK_SECONDS = 10.0
 """Without a result for so long it is asked whether there is a host left: without any, a wait would never end."""
+STARTS = 3
+"""Ray gives up after 30 seconds, which a busy machine may need to start it."""
 PLACE_SECONDS = 60.0
 """When no actor has had a place for so long, units are done in this process."""
 
@@ -70,10 +72,16 @@ def start(cpus: int | None = None) -> None:
     _own_token()
     # The workers that Ray starts ahead inherit it. With a `runtime_env` they could not be used, and each actor would
     # wait for another one to start.
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     with _environment("OMP_NUM_THREADS", "1"):
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-        )
+        for again in reversed(range(STARTS)):
+            try:
+                ray.init(address="local", num_cpus=cpus, **options)
+                return
+            except Exception as error:  # Ray raises no class of its own
+                ray.shutdown()
+                if not again or "timed out during startup" not in str(error):
+                    raise
 
 
 @contextmanager
