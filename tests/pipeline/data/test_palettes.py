@@ -158,7 +158,7 @@ def test_connected_areas_of_a_painted_map_serve_as_instances(tmp_path: Path) -> 
     (tmp_path / "colours.txt").write_text(lines)
     asked = {"source": str(tmp_path / "in"), "output": str(tmp_path / "out"), "workers": 0}
     asked |= {"input_side": "right", "palette": str(tmp_path / "colours.txt")}
-    shard.run(shard.Config(**asked, components=True))
+    shard.run(shard.Config(**asked, connected_areas=True))
     data = DataSet(str(tmp_path / "out"))
     specs = {name: FieldSpec(kind) for name, kind in (("input", "labels"), ("instances", "instances"))}
     match_fields("here", data.fields, specs)
@@ -166,5 +166,5 @@ def test_connected_areas_of_a_painted_map_serve_as_instances(tmp_path: Path) -> 
     assert whole["input"].unique().tolist() == [0, 1]
     ids = whole["instances"][0]
     assert ids.unique().tolist() == [0, 1, 2] and ids[3, 3] == 1 and ids[9, 9] == 2
-    with pytest.raises(ValueError, match="--components: the inputs are no label maps"):
-        shard.run(shard.Config(**{**asked, "palette": ""}, components=True))
+    with pytest.raises(ValueError, match="--connected-areas: the inputs are no label maps"):
+        shard.run(shard.Config(**{**asked, "palette": ""}, connected_areas=True))
