@@ -122,17 +122,19 @@ def make(root: str, samples: int) -> Callable[[int], int]:
     return work
 
 
-def _rounds(
-    root: str, listed: list[samples.Entry], read: samples.Reader, config: Config
-) -> tuple[list[tuple[tuple[float, float], float]], float]:
-    """((TarWriter's rates, ours) of each round, cores that others used: the median)."""
-    tried: list[tuple[float, tuple[tuple[float, float], float]]] = []
+Rates = tuple[tuple[float, float], float]
+"""Samples/s of a round: TarWriter's without and with an fsync, ours."""
+
+
+def _rounds(root: str, listed: list[samples.Entry], read: samples.Reader, config: Config) -> tuple[list[Rates], float]:
+    """(the rounds that count, cores that others used in them: the median)."""
+    tried: list[tuple[float, Rates]] = []
     for number in range(config.tries + 1):
         others = Others()
         rates = _theirs(root, listed, read), _ours(root, listed, read)
         if number:  # the first warms up
             tried.append((others.cores(), rates))
-        if sum(busy <= config.quiet for busy, _ in tried) == config.rounds:
+        if sum(not busy > config.quiet for busy, _ in tried) == config.rounds:  # a system that does not tell is quiet
             break
     kept = sorted(tried, key=lambda one: one[0])[: config.rounds]
     return [rates for _, rates in kept], statistics.median(busy for busy, _ in kept)

@@ -75,10 +75,8 @@ class Flow(Family):
         grown = pad(x, self.generator.multiple)
         shape = (len(x), count, 3, *grown.shape[2:])
         noise = torch.randn(shape, generator=generator).to(x)
-        drawn = [
-            SOLVERS[name](partial(self.average.net, given=grown), noise[:, k], int(steps or self.recipe.steps))
-            for k in range(count)
-        ]
+        solve, velocity = SOLVERS[name], partial(self.average.net, given=grown)
+        drawn = [solve(velocity, noise[:, k], int(steps or self.recipe.steps)) for k in range(count)]
         return torch.stack(drawn, 1)[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -71,6 +71,7 @@ PAPER = Config()
 SMALL = replace(
     PAPER,
     size=128,
+    fit="stretch",  # whole pictures: cover without a scale cuts from larger ones
     width=16,
     blocks=3,
     hidden=64,

@@ -105,6 +105,7 @@ SMALL = replace(
     PAPER,
     size=128,
     aspect=1,
+    fit="stretch",  # whole pictures: cover without a scale cuts from larger ones
     perceptual_layers=("relu1_1", "relu2_1", "relu3_1"),
     perceptual_preprocessing="imagenet",  # what most weights that are at hand want
     perceptual_factors=(1 / 32, 1 / 16, 1 / 8),

@@ -48,9 +48,8 @@ class Images:
         """`specs`: how a family reads the fields (none: as they are); `facts`: the training split's, by which words and
         answers are numbered (none: this split's own)."""
         self.data, self.free, self.mode = data, cache_bytes, mode
-        self.specs = {
-            name: (specs or {}).get(name, FieldSpec(kinds.named(f.kind).read_as)) for name, f in data.fields.items()
-        }
+        plain = {name: FieldSpec(kinds.named(field.kind).read_as) for name, field in data.fields.items()}
+        self.specs = {name: (specs or {}).get(name, spec) for name, spec in plain.items()}
         self._facts = facts
         self._kept: OrderedDict[tuple[int, str], Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -83,8 +82,9 @@ class Images:
 
     def cut(self, position: int, field: str, frame: tuple[int, int], crop: Crop = CENTRE) -> np.ndarray:
         """A picture as a piece of `frame` (height, width)."""
-        nearest = kinds.named(self.data.fields[field].kind).nearest
-        image = fit(self(position, field), frame, crop.scale, (crop.top, crop.left), nearest, self.mode)
+        kind = kinds.named(self.data.fields[field].kind)
+        image = fit(self(position, field), frame, crop.scale, (crop.top, crop.left), kind.nearest, self.mode)
+        image = kind.seen(image)
         return image[:, ::-1] if crop.mirrored else image
 
     def rows_for_sheets(self, count: int, frame: tuple[int, int]) -> list[int]:

@@ -20,7 +20,7 @@ class Others:
         """0 on a quiet machine; not a number where the system does not tell (no /proc)."""
         began, everything, own = self._began
         spent = (_all() - everything) - (_own() - own)
-        return max(0.0, spent) / (time.perf_counter() - began)
+        return (spent if not spent < 0 else 0.0) / (time.perf_counter() - began)  # `max` would make 0 of not a number
 
 
 def _all() -> float:

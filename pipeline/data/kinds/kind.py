@@ -35,6 +35,10 @@ class Kind:
         """Whether it is resized without mixing neighbouring pixels."""
         return self.pixels == "labels"
 
+    def seen(self, piece: np.ndarray) -> np.ndarray:
+        """A piece of a decoded picture as families and sheets see it."""
+        return piece
+
     def read(self, data: bytes) -> Any:
         """The value of a member that is no picture.
 

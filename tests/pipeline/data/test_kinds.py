@@ -33,12 +33,11 @@ def test_every_8_bit_value_survives_as_an_integer() -> None:
     assert ((luma + 1) * 127.5).round().flatten().tolist() == [76, 150, 29]  # ITU-R 601: 0.299, 0.587, 0.114
 
 
-def test_components_are_the_connected_areas_of_each_class() -> None:
+def test_connected_components_are_numbered_and_corners_do_not_connect() -> None:
+    kind = kinds.named("connected_components")
     ids = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], np.uint8)
-    found = batch("components", [ids], {})["f"]
-    # Corners do not connect.
-    assert found.tolist() == [[[0, 0, 1], [2, 0, 0], [3, 4, 0]]]
-    assert kinds.named("components").read_as == "instances" and kinds.named("components").nearest
+    assert kind.seen(ids).tolist() == [[0, 0, 1], [2, 0, 0], [3, 4, 0]]
+    assert kind.read_as == "instances" and kind.nearest
 
 
 def test_instances_of_any_depth_keep_their_ids() -> None:

@@ -149,7 +149,7 @@ def test_the_facades_palette_is_the_one_of_the_real_label_maps(real_data: Path) 
         assert off(Palette(tuple(colours))) > right + 0.01
 
 
-def test_connected_areas_of_a_painted_map_serve_as_instances(tmp_path: Path) -> None:
+def test_connected_components_of_a_painted_map_serve_as_instances(tmp_path: Path) -> None:
     picture = np.zeros((16, 32, 3), np.uint8)
     picture[2:6, 18:22] = picture[8:12, 24:28] = THREE.colours[1]  # two objects of one class, on the right half
     (tmp_path / "in").mkdir()
@@ -158,13 +158,15 @@ def test_connected_areas_of_a_painted_map_serve_as_instances(tmp_path: Path) -> 
     (tmp_path / "colours.txt").write_text(lines)
     asked = {"source": str(tmp_path / "in"), "output": str(tmp_path / "out"), "workers": 0}
     asked |= {"input_side": "right", "palette": str(tmp_path / "colours.txt")}
-    shard.run(shard.Config(**asked, connected_areas=True))
+    shard.run(shard.Config(**asked, connected_components=True))
     data = DataSet(str(tmp_path / "out"))
     specs = {name: FieldSpec(kind) for name, kind in (("input", "labels"), ("instances", "instances"))}
     match_fields("here", data.fields, specs)
-    whole = Images(data).centred([0], ["input", "instances"], (16, 16))
+    images = Images(data)
+    whole = images.centred([0], ["input", "instances"], (16, 16))
     assert whole["input"].unique().tolist() == [0, 1]
     ids = whole["instances"][0]
     assert ids.unique().tolist() == [0, 1, 2] and ids[3, 3] == 1 and ids[9, 9] == 2
-    with pytest.raises(ValueError, match="--connected-areas: the inputs are no label maps"):
-        shard.run(shard.Config(**{**asked, "palette": ""}, connected_areas=True))
+    assert (images.cut(0, "instances", (16, 16)) == ids.numpy()).all(), "sheets show the objects, not their classes"
+    with pytest.raises(ValueError, match="--connected-components: the inputs are no label maps"):
+        shard.run(shard.Config(**{**asked, "palette": ""}, connected_components=True))
