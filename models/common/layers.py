@@ -55,9 +55,10 @@ def xavier(gain: float = 1.0) -> Fill:
     return partial(nn.init.xavier_normal_, gain=gain)
 
 
-def kaiming() -> Fill:
-    """N(0, 2 / fan in) (He et al., ICCV 2015, equation 10)."""
-    return partial(nn.init.kaiming_normal_, a=0.0, mode="fan_in")
+def kaiming(slope: float = 0.0) -> Fill:
+    """N(0, 2 / ((1 + slope^2) fan in)) (He et al., ICCV 2015, equations 10 and 15). `slope`: the rectifier's below 0; 1
+    is a linear layer, whose outputs then vary as its inputs do."""
+    return partial(nn.init.kaiming_normal_, a=slope, mode="fan_in")
 
 
 @torch.no_grad()

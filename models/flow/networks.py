@@ -62,8 +62,8 @@ class VelocityNet(nn.Module):
         self.head = Conv(width, outputs, 3, padding=1)
 
     def draw(self, generator: torch.Generator) -> None:
-        """First weights: He's normal; zero at the end of each residual branch and of the network."""
-        initialise(self, generator, kaiming())
+        """First weights: N(0, 1 / fan in), so that the deep path does not drown the skips; 0 at each branch's end."""
+        initialise(self, generator, kaiming(1.0))
         for layer in self.modules():
             if isinstance(layer, Block):
                 zero(layer.second)

@@ -10,6 +10,7 @@ import torch
 from models import flow
 from models.common.seeds import seeded
 from models.flow import Flow
+from models.flow.networks import VelocityNet
 from models.flow.paths import euler, heun
 from models.group import Group
 from tests.models.translation import Data
@@ -21,6 +22,20 @@ def family(**change: Any) -> Flow:
     own = flow.build(dataclasses.replace(TINY, **change), Group())
     own.enter("train")
     return own
+
+
+def test_at_first_the_skip_is_as_loud_as_the_deep_path() -> None:
+    """With He's 2 / fan in the deep path is many times louder, and the noise at full size is never removed."""
+    widths = (16, 32, 64, 96)
+    net = VelocityNet(3, 3, widths)
+    net.draw(seeded(0, "generator"))
+    seen: list[torch.Tensor] = []
+    net.ups[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    generator = seeded(0, "inputs")
+    x, given = torch.randn(2, 2, 3, 64, 64, generator=generator)
+    net(x, torch.rand(2, generator=generator), given)
+    deep, skip = seen[0].split([seen[0].shape[1] - widths[0], widths[0]], 1)
+    assert 0.4 < float(deep.detach().std() / skip.detach().std()) < 2.5
 
 
 def test_loss_by_hand() -> None:
