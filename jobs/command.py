@@ -91,19 +91,22 @@ def _parsed(config: Any, **how: Any) -> Any:
 
 
 def _refusal(config: Any, how: dict[str, Any]) -> str:
-    """What tyro says of a command line that it refuses, without the box. It fills the terminal's width: read as on a
-    very wide one, no sentence or path is broken."""
+    """What tyro says of a command line that it refuses, without the box around it.
+
+    The box fills a terminal's width, in its colours. Read as on a very wide screen that is no terminal, its form is
+    always the same (a title, a rule, the text, rules between its parts), and no sentence or path is broken."""
     said, width = io.StringIO(), os.environ.get("COLUMNS")
     os.environ["COLUMNS"] = "100000"
     try:
-        with contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+        unseen = contextlib.redirect_stdout(io.StringIO())
+        with unseen, contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
             tyro.cli(config, **how)
     finally:
         os.environ.pop("COLUMNS") if width is None else os.environ.update(COLUMNS=width)
-    inside = [line.strip("│").strip() for line in said.getvalue().splitlines() if line.startswith("│")]
-    lines = [line for line in inside if line.strip("─")]
-    first = re.sub(r"^Error parsing (\w+: )?", "", lines[0]) if lines else said.getvalue().strip()
-    return "\n  ".join([first, *lines[1:]])
+    lines = [line.strip() for line in said.getvalue().splitlines()[1:] if line.strip(" -")]
+    if not lines:
+        return said.getvalue().strip()
+    return "\n  ".join([re.sub(r"^Error parsing (\w+: )?", "", lines[0]), *lines[1:]])
 
 
 def _prog(arguments: Sequence[str] | None) -> str | None:

@@ -1,6 +1,7 @@
 """The list of commands, what an unknown word gets, and long help in groups."""
 
 import dataclasses
+import io
 import os
 import re
 import signal
@@ -77,14 +78,22 @@ def test_a_command_of_the_script_is_the_job(
     assert EntryPoint("variegate", scripts["variegate"], "console_scripts").load() is menu.main
 
 
+class Terminal(io.StringIO):
+    encoding = "utf-8"  # type: ignore[assignment]
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize(
     ("line", "told"),
     [
         ("describe --data d --output o --workers -1", "error: --workers -1, --threads 1: give at least 0, 1\n"),
-        ("describe --data d --output o --size -1", "error: --size -1: "),
+        ("describe --data d --output o --size -1", "error: --batch 16, --size -1: at least 1 and 0\n"),
         ("describe --data d --output o --workers two", "error: --workers: invalid literal"),
         ("describe --output o", "error: Missing from python -m jobs.describe:\n  --data STR\n"),
-        ("describe --data d --output o --wrokers 1", "error: Unrecognized options: --wrokers\n"),
+        ("describe --data d --output o --wrokers 1", "error: Unrecognized options: --wrokers, 1\n"),
         ("neighbours certain --descriptors d --output o", "error: "),
         ("evaluate --run r --data d --output o --protocol other", "error: invalid choice 'other' for"),
         ("verify /there/is/nothing/of/this/name" + "/longer" * 20, "error: /there/is/nothing/of/this/name"),
@@ -93,16 +102,19 @@ def test_a_command_of_the_script_is_the_job(
     ],
 )
 def test_every_error_begins_alike_and_has_no_box(
-    line: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    line: str, told: str, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["variegate", *line.split()])
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.delitem(sys.modules, f"jobs.{line.split()[0]}", raising=False)
+    if terminal:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stdout", Terminal())
     with pytest.raises(SystemExit) as ended:
         menu.main()
     said = capsys.readouterr()
     assert ended.value.code == (1 if line.startswith("verify") else 2) and said.out == ""
-    assert said.err.startswith(told) and not set("│╭╰─") & set(said.err), said.err
+    assert said.err.startswith(told) and not set("│╭╰─\x1b") & set(said.err), said.err
     assert "Error parsing" not in said.err and os.environ["COLUMNS"] == "60"
     if line.startswith("verify"):
         assert "/longer" * 20 in said.err

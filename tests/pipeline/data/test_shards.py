@@ -1,5 +1,7 @@
 """A data set is read back by its keys, from both ends on S3 too; damage is named."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +109,21 @@ def test_tar_or_index_that_disagree(tmp_path: Path) -> None:
 
 
 # --- S3, a real HTTP server on loopback
+
+
+def test_an_index_is_read_without_arrows_threads(tmp_path: Path) -> None:
+    """One that still held the bytes when Python ended would abort the process, now and then."""
+    write(tmp_path / "s", *(f"{i}.png" for i in range(3)))
+    direct(tmp_path / "out", folder.Folder(str(tmp_path / "s"), folder.Options()))
+    check = f"""
+import os
+import pipeline.data.damage
+from pipeline.data.shards import read_index
+threads = set(os.listdir("/proc/self/task"))
+assert read_index({str(tmp_path / "out")!r}, "train", 0).num_rows == 3
+assert set(os.listdir("/proc/self/task")) == threads
+"""
+    subprocess.run([sys.executable, "-c", check], cwd=REPOSITORY, check=True)
 
 
 def test_s3_at_both_ends_gives_the_same_bytes(s3: str, tmp_path: Path) -> None:

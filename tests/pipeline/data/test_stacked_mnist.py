@@ -7,7 +7,7 @@ npz = test_idx.npz
 
 
 def test_stacked_digits_are_what_their_class_says(npz: str) -> None:
-    source = opened("stacked_mnist", count=400, held_out=5)
+    source = opened("stacked_mnist", npz, count=400, held_out=5)
     listed = source.samples()
     assert {split: len(entries) for split, entries in listed.items()} == {"train": 400, "val": 5}
     for split, name in (("train", "train"), ("val", "test")):

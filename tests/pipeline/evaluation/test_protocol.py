@@ -195,7 +195,7 @@ def test_samples_are_kept_and_those_of_a_folder_made_anew(
     run: dict[str, str], sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = []
-    drawn = sample._draw
+    drawn, request = sample._draw, sample._request
 
     def draw(*given: Any) -> list[str]:
         counted.append(given)
@@ -205,9 +205,13 @@ def test_samples_are_kept_and_those_of_a_folder_made_anew(
     asked = sample.Config(run=run["pictures"], data=sets["pictures"], output=str(tmp_path / "a"), count=2)
     paths = sample.run(asked)
     assert sample.run(asked) == paths == [f"{tmp_path}/a/samples-prior.png"] and len(counted) == 1
-    for number, changes in enumerate(({"count": 1}, {"count": 1, "data": sets["others"]})):
-        sample.run(replace(asked, **changes))  # type: ignore[arg-type]
-        assert len(counted) == 2 + number
+    sample.run(replace(asked, count=1))
+    assert len(counted) == 2
+    fingerprint = DataSet(sets["pictures"]).fingerprint
+    monkeypatch.setattr(sample, "_request", lambda config: {**request(config), "data": fingerprint + "x"})
+    sample.run(replace(asked, count=1))
+    monkeypatch.setattr(sample, "_request", request)
+    assert len(counted) == 3
     pictures = replace(asked, data="", inputs=str(Path(sets["pictures"]).parent / "source" / "val"))
     sample.run(pictures)
     sample.run(pictures)  # they may have changed

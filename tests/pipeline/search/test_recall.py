@@ -39,6 +39,6 @@ def test_the_intervals_ends_are_as_likely_as_they_should_be(share: float, count:
 def test_an_interval_does_not_shrink_to_a_point() -> None:
     z2 = 1.959964**2
     assert recall.wilson(1.0, 100) == (pytest.approx(100 / (100 + z2), rel=1e-6), 1.0)
-    assert recall.wilson(0.0, 100) == (0.0, pytest.approx(z2 / (100 + z2), rel=1e-6))
+    assert recall.wilson(0.0, 100) == (pytest.approx(0.0, abs=1e-15), pytest.approx(z2 / (100 + z2), rel=1e-6))
     found = recall.notes("recall_near5", np.array([1.0, 0.8]))
     assert found == {"recall_near5": 0.9, "recall_near5_interval": list(recall.wilson(0.9, 2))}
