@@ -8,9 +8,12 @@ BIN := $(VENV)/bin
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed (PYTHON=/path/to/python3.11 make ...)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -c 'import sys; sys.exit("error: Python 3.11 or newer is needed (PYTHON=/path/to/python3.11 make ...)" if sys.version_info < (3, 11) else 0)'
+	@echo "Install 1 of 3: an environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
+	@echo "Install 2 of 3: PyTorch (minutes; it is the largest download)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@echo "Install 3 of 3: Ray, MLflow, FAISS and the others (minutes)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import errno
 import importlib
-import inspect
+import io
 import json
-import keyword
+import os
 import re
 import shlex
 import sys
-import textwrap
-import typing
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import field, fields, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from pydantic import ByteSize, TypeAdapter, ValidationError
+
+import jobs
 
 C = TypeVar("C")
 SIZES = tyro.constructors.ConstructorRegistry()
@@ -56,11 +55,8 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
 
     Exit codes: 0 done, 1 the job failed as its message says, 2 the command line was wrong, 130 interrupted.
     """
-    try:
-        parsed: C = tyro.cli(config, prog=_prog(arguments), description=description, args=arguments, registry=SIZES)
-    except ValueError as error:  # a number out of range
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+    parsed: C = _parsed(config, prog=_prog(arguments), description=description, args=arguments, registry=SIZES)
+    jobs.loaded()
     try:
         run(parsed)
     except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
@@ -73,6 +69,44 @@ def main(config: Any, run: Callable[[C], Any], description: str | None, argument
     except KeyboardInterrupt as stop:
         print(f"interrupted: {stop}" if str(stop) else "interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _parsed(config: Any, **how: Any) -> Any:
+    """tyro's reading of the command line. What it refuses ends (2) with "error: ..." as everything else does."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):  # the help goes to stdout
+            value = tyro.cli(config, **how)
+    except SystemExit as end:
+        if not end.code:
+            raise
+        told = _refusal(config, how)
+    except ValueError as error:  # a number out of range
+        told = str(error)
+    else:
+        sys.stderr.write(said.getvalue())
+        return value
+    print(f"error: {told}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _refusal(config: Any, how: dict[str, Any]) -> str:
+    """What tyro says of a command line that it refuses, without the box around it.
+
+    The box fills a terminal's width, in its colours. Read as on a very wide screen that is no terminal, its form is
+    always the same (a title, a rule, the text, rules between its parts), and no sentence or path is broken."""
+    said, width = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "100000"
+    try:
+        unseen = contextlib.redirect_stdout(io.StringIO())
+        with unseen, contextlib.redirect_stderr(said), contextlib.suppress(SystemExit):
+            tyro.cli(config, **how)
+    finally:
+        os.environ.pop("COLUMNS") if width is None else os.environ.update(COLUMNS=width)
+    lines = [line.strip() for line in said.getvalue().splitlines()[1:] if line.strip(" -")]
+    if not lines:
+        return said.getvalue().strip()
+    return "\n  ".join([re.sub(r"^Error parsing (\w+: )?", "", lines[0]), *lines[1:]])
 
 
 def _prog(arguments: Sequence[str] | None) -> str | None:
@@ -134,48 +168,3 @@ def measure(kind: str, description: str | None, arguments: list[str]) -> None:
 def _first_line(path: Path) -> str:
     """Of a module's docstring, read without importing it."""
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
-
-
-# Long help in groups --------------------------------------------------------------------------------------------------
-
-
-def grouped(value: Any) -> Any:
-    """A type for tyro: options for the fields of a dataclass, with the names and help that it has, the values of
-    `value` as defaults, in groups; parsing it gives such a dataclass.
-
-    Fields that begin with the same word are a group of that name (`encoder_images`, `encoder_rate`: "encoder options");
-    the others are the group "recipe".
-    """
-    kind = type(value)
-    hints, helps = typing.get_type_hints(kind, include_extras=True), _field_docstrings(kind)
-    counts = Counter(f.name.partition("_")[0] for f in fields(kind) if "_" in f.name)
-    groups: dict[str, list[Any]] = {"recipe": []}
-    for name in (f.name for f in fields(kind)):
-        word, _, rest = name.partition("_")
-        option: Any = Annotated[hints[name], tyro.conf.arg(prefix_name=False, help=helps.get(name))]
-        group = groups.setdefault(word if rest and counts[word] > 1 else "recipe", [])
-        group.append((name, option, field(default=getattr(value, name))))
-    made = {word: make_dataclass(word, options, frozen=True) for word, options in groups.items() if options}
-    names = {word: f"{word}_" if keyword.iskeyword(word) else word for word in made}  # a stage may be called global
-    named = [(names[word], group, field(default_factory=group)) for word, group in made.items()]
-    parts = make_dataclass("Grouped", named)
-
-    def build(parts: Any) -> Any:
-        return kind(**{f.name: getattr(group, f.name) for group in vars(parts).values() for f in fields(group)})
-
-    build.__annotations__ = {"parts": Annotated[parts, tyro.conf.arg(name="")], "return": kind}
-    return Annotated[kind, tyro.conf.arg(name="", constructor=build)]
-
-
-def _field_docstrings(kind: type) -> dict[str, str]:
-    """Field -> the string below it, of a dataclass and those it derives from."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        [defined] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        assert isinstance(defined, ast.ClassDef)
-        for line, after in zip(defined.body, defined.body[1:], strict=False):
-            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and isinstance(after, ast.Expr):
-                text = ast.literal_eval(after.value) if isinstance(after.value, ast.Constant) else None
-                if isinstance(text, str):
-                    found[line.target.id] = inspect.cleandoc(text)
-    return found

@@ -14,15 +14,19 @@ weights are in `--lpips-weights`.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from jobs import command
-from pipeline.artifacts import storage
+from pipeline.artifacts import kept, storage
+from pipeline.artifacts.progress import Progress
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
+from pipeline.evaluation import measures
 from pipeline.evaluation.measures import Figures, measure
 from pipeline.evaluation.setting import Options, Setting
 from pipeline.runs.sampler import open_run
@@ -46,7 +50,8 @@ class Config(Options):
 
 
 def run(config: Config, tracker: Tracker | None = None) -> Figures:
-    """Measure; write evaluation.json and the sheets; returns the figures.
+    """Measure; write evaluation.json and the sheets; returns the figures. They are kept while the run's weights, the
+    data set, the options and the measures are the same.
 
     Raises:
         ValueError: an unfinished run, no held-out samples, weights that are not there, labels or a segmenter of another
@@ -56,21 +61,35 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     output = storage.absolute(config.output, "--output")
     data = DataSet(storage.absolute(config.data, "--data"), config.split)
     setting = Setting(open_run(folder), folder, data, output, config)
-    found = measure(setting)
+    request = {"version": measures.VERSION, **setting.request}
+    names = kept.find(output, request)
+    if names is None:
+        names = _measure(setting, output)
+        kept.keep(output, request, names)
     path = storage.join(output, "evaluation.json")
-    made_of = {"split": config.split, "inputs": setting.run.described["inputs"], **setting.notes}
-    storage.publish_json(path, {"figures": found.figures, **made_of})
-    for name, picture in found.sheets.items():
-        storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
-    for name, value in found.figures.items():
+    figures: Figures = storage.read_json(path)["figures"]
+    for name, value in figures.items():
         print(f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}")
     print(path)
     if tracker:
-        tracker.scalars({k: v for k, v in found.figures.items() if isinstance(v, float)}, 0)
+        tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
         tracker.file(path)
-        for name, picture in found.sheets.items():
-            tracker.picture(name, picture, 0)
-    return found.figures
+        for name in names[1:]:
+            picture = Image.open(io.BytesIO(storage.read(storage.join(output, name))))
+            tracker.picture(name.removesuffix(".png"), picture, 0)
+    return figures
+
+
+def _measure(setting: Setting, output: str) -> list[str]:
+    """Write evaluation.json and the sheets; returns their names, in this order."""
+    kept.forget(output)
+    with Progress("evaluate", outer=True):
+        found = measure(setting)
+    made_of = {"split": setting.data.split, "inputs": setting.run.described["inputs"], **setting.notes}
+    storage.publish_json(storage.join(output, "evaluation.json"), {"figures": found.figures, **made_of})
+    for name, picture in found.sheets.items():
+        storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
+    return ["evaluation.json", *(f"{name}.png" for name in found.sheets)]
 
 
 if __name__ == "__main__":

@@ -11,20 +11,23 @@ writes answers.json.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from jobs import command
 from models.abilities import Answers, DrawsSamples, EncodesStyle, require
-from pipeline.artifacts import storage
+from pipeline.artifacts import kept, storage
+from pipeline.artifacts.progress import Progress, follow
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import pages
-from pipeline.runs import sampler
+from pipeline.runs import checkpoint, sampler
 from pipeline.runs.checkpoint import note
 from pipeline.runs.sampler import Row
 
@@ -76,21 +79,46 @@ class Config:
 
 
 def run(config: Config, tracker: Tracker | None = None) -> list[str]:
-    """Draw and save the sheets (or the answers); returns their paths.
+    """Draw and save the sheets (or the answers); returns their paths. They are kept while the run's weights, the data
+    set and the options are the same; those of a folder of images (--inputs, --styles) are always made anew.
 
     Raises:
         ValueError: no inputs, a run that is not finished, or one that neither draws samples nor answers.
     """
     output = storage.absolute(config.output, "--output")
     opened = sampler.open_run(storage.absolute(config.run, "--run"), config.stage)
+    known = not (config.inputs or config.styles or config.files)
+    request = _request(config) if known else {}
+    names = kept.find(output, request) if known else None
+    if names is None:
+        kept.forget(output)
+        with Progress("sample", outer=True):
+            names = _draw(config, opened, output)
+        if known:
+            kept.keep(output, request, names)
+    paths = [storage.join(output, name) for name in names]
+    print("\n".join(paths))
+    for name, path in zip(names, paths, strict=True):
+        if tracker and name.endswith(".png"):
+            tracker.picture(name.removesuffix(".png"), Image.open(io.BytesIO(storage.read(path))), 0)
+    return paths
+
+
+def _request(config: Config) -> dict[str, Any]:
+    """What the pages depend on: the run's weights, the data, the options."""
+    data = DataSet(storage.absolute(config.data, "--data"), config.split).fingerprint if config.data else ""
+    weights = checkpoint.identity(storage.absolute(config.run, "--run"), config.stage)
+    return {**asdict(config), "version": pages.VERSION, "run": weights, "data": data, "output": ""}
+
+
+def _draw(config: Config, opened: sampler.Trained, output: str) -> list[str]:
+    """Write all pages; returns their names."""
     rows = _rows(config, opened)
     some = sampler.chosen_rows(rows, config.limit)
     family, warning = opened.family, note(dict(opened.described))
     if isinstance(family, Answers):
-        path = storage.join(output, "answers.json")
-        storage.publish_json(path, pages.answers(family, rows, config.count))
-        print(path)
-        return [path]
+        storage.publish_json(storage.join(output, "answers.json"), pages.answers(family, rows, config.count))
+        return ["answers.json"]
     drawing = require(family, DrawsSamples, "jobs.sample")
     made = {}
     for way in config.samplers or drawing.samplers:
@@ -100,14 +128,9 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     styles = _styles(config, opened) if isinstance(family, EncodesStyle) else []
     if styles and isinstance(family, EncodesStyle):
         made |= pages.styles(family, some, styles, warning, config.limit)
-    paths = []
     for name, picture in made.items():
-        paths.append(storage.join(output, f"{name}.png"))
-        storage.publish(paths[-1], decode.to_png(np.asarray(picture)))
-        if tracker:
-            tracker.picture(name, picture, 0)
-    print("\n".join(paths))
-    return paths
+        storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
+    return [f"{name}.png" for name in made]
 
 
 def _rows(config: Config, opened: sampler.Trained) -> list[Row]:
@@ -142,7 +165,7 @@ def _styles(config: Config, opened: sampler.Trained, most: int = 120) -> list[Ro
 
 
 def _write_all(family: DrawsSamples, rows: Sequence[Row], way: str, config: Config, output: str) -> None:
-    for row in rows:
+    for row in follow(rows, f"files: {way}", unit="inputs"):
         for i, picture in enumerate(sampler.sample(family, row.given, row.name, config.count, way, config.seed)):
             storage.publish(storage.join(output, way, f"{row.key or row.name}-{i}.png"), decode.to_png(picture))
 

@@ -10,16 +10,21 @@ same bytes for any number of workers; the same command again resumes.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs import command
 from pipeline.artifacts import storage
 from pipeline.data import palettes, sources
-from pipeline.data.sharding import ShardOptions, shard
+from pipeline.data.sharding import ShardOptions, bad_samples, shard
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
+
+NAMED = 5
+"""Files that a message names; it counts the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,21 +105,24 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     origin = source_options(config, kind)
     source = sources.open_source(origin, place)
     described, written = shard(root, source, origin, place, config, config.workers, config.max_bad_share)
-    _tell(root, described, written, source.other_files, time.perf_counter() - began, tracker)
+    _tell(root, described, written, source.left_out, time.perf_counter() - began, tracker)
     return described
 
 
 def _tell(
-    root: str, described: dict[str, Any], written: int, others: int, seconds: float, tracker: Tracker | None
+    root: str, described: dict[str, Any], written: int, others: Sequence[str], seconds: float, tracker: Tracker | None
 ) -> None:
     for split, d in described["splits"].items():
         print(f"{split}: {d['samples']} samples in {d['shards']} shards, {d['bad']} bad, {d['bytes'] / 1e6:.1f} MB")
         if d["bad"]:
             print(f"  {d['bad']} bad samples: the rows with a reason in {root}/{split}/*.parquet, column error")
+            for source, reason in islice(bad_samples(root, split, d["shards"]), NAMED):
+                print(f"    {source}: {reason}")
         if "off_palette" in d:
             print(f"  {d['off_palette']:.2%} of the label pixels are far from every colour of the palette")
     if others:
-        print(f"{others} files of the source belong to no sample and were left out")
+        named = ", ".join(others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+        print(f"{len(others)} files of the source belong to no sample and were left out: {named}")
     print(f"{written} shards written in {seconds:.1f} s; {root} fingerprint {described['fingerprint'][:16]}")
     if tracker is not None:
         for split, d in described["splits"].items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from typing import Any
 
 import models
-from jobs import command
+from jobs import command, groups
 from pipeline.artifacts import storage
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
@@ -44,8 +44,8 @@ def leading_words(description: str | None) -> tuple[str, Any, list[str]]:
 
 def command_line(options: type, recipe: Any) -> Any:
     """A dataclass of `options`' fields and, at the top level of the command line, the recipe's with its values, in the
-    help a group for each stage (`command.grouped`)."""
-    recipe_field = ("recipe", command.grouped(recipe))
+    help a group for each stage (`groups.grouped`)."""
+    recipe_field = ("recipe", groups.grouped(recipe))
     return make_dataclass(options.__name__, [recipe_field], bases=(options,), kw_only=True, frozen=True)
 
 

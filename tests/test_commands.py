@@ -1,7 +1,10 @@
 """The list of commands, what an unknown word gets, and long help in groups."""
 
 import dataclasses
+import io
+import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 import tyro
 
+import jobs
 import models
 from jobs import __main__ as menu
 from jobs import command, run, train
@@ -72,6 +76,106 @@ def test_a_command_of_the_script_is_the_job(
     assert "usage: python -m jobs.verify" in capsys.readouterr().out
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
     assert EntryPoint("variegate", scripts["variegate"], "console_scripts").load() is menu.main
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"  # type: ignore[assignment]
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("describe --data d --output o --workers -1", "error: --workers -1, --threads 1: give at least 0, 1\n"),
+        ("describe --data d --output o --size -1", "error: --batch 16, --size -1: at least 1 and 0\n"),
+        ("describe --data d --output o --workers two", "error: --workers: invalid literal"),
+        ("describe --output o", "error: Missing from python -m jobs.describe:\n  --data STR\n"),
+        ("describe --data d --output o --wrokers 1", "error: Unrecognized options: --wrokers, 1\n"),
+        ("neighbours certain --descriptors d --output o", "error: "),
+        ("evaluate --run r --data d --output o --protocol other", "error: invalid choice 'other' for"),
+        ("verify /there/is/nothing/of/this/name" + "/longer" * 20, "error: /there/is/nothing/of/this/name"),
+        ("train step huge", "error: step has no preset 'huge': choose one of "),
+        ("shrad", "error: no command 'shrad': did you mean shard?\n"),
+    ],
+)
+def test_every_error_begins_alike_and_has_no_box(
+    line: str, told: str, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["variegate", *line.split()])
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.delitem(sys.modules, f"jobs.{line.split()[0]}", raising=False)
+    if terminal:
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(sys, "stdout", Terminal())
+    with pytest.raises(SystemExit) as ended:
+        menu.main()
+    said = capsys.readouterr()
+    assert ended.value.code == (1 if line.startswith("verify") else 2) and said.out == ""
+    assert said.err.startswith(told) and not set("│╭╰─\x1b") & set(said.err), said.err
+    assert "Error parsing" not in said.err and os.environ["COLUMNS"] == "60"
+    if line.startswith("verify"):
+        assert "/longer" * 20 in said.err
+
+
+SLOW = "import time\nprint('loading', flush=True)\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("words", ["jobs.verify nowhere", "jobs verify nowhere", "jobs.bench cost"])
+def test_ctrl_c_while_a_command_loads_is_one_line(words: str, tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text(SLOW)  # is found before the library, and takes long to load
+    process = subprocess.Popen(
+        [sys.executable, "-m", *words.split()],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("python -m jobs.shard --source demo", True),
+        ("python -X dev -m jobs shard", True),
+        ("python3 /venv/bin/variegate shard", True),
+        ("python -m pytest tests/test_jobs.py", False),
+        ("python -m jobsite", False),
+        ("python notebook.py jobs.shard", False),
+        ("python -c pass", False),
+        ("python -m", False),
+        ("python", False),
+    ],
+)
+def test_signals_are_left_alone_by_a_library(line: str, wanted: bool) -> None:
+    assert jobs._commands(line.split()) is wanted
+    jobs.loaded()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_after_loading_is_for_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        pass
+
+    def work(config: Config) -> None:
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        raise KeyboardInterrupt("saved")
+
+    old = signal.signal(signal.SIGINT, jobs._end)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            command.main(Config, work, "", [])
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted: saved\n"
 
 
 def option_groups(said: str) -> dict[str, str]:

@@ -67,3 +67,11 @@ def test_the_lab_runs_the_whole_job_and_survives_a_lost_host(tmp_path: Path) -> 
     done = subprocess.run(line, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "host two killed" in done.stdout and "host two started again" in done.stdout
+
+
+def test_the_installation_says_what_it_does_before_each_slow_step() -> None:
+    done = subprocess.run(["make", "-nB", "install"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    slow = [i for i, line in enumerate(lines) if " -m venv " in line or "/pip install " in line]
+    told = [lines[i - 1] for i in slow]
+    assert [re.sub(r'echo "Install (\d of \d): .*"', r"\1", line) for line in told] == ["1 of 3", "2 of 3", "3 of 3"]

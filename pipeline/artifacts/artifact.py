@@ -217,9 +217,10 @@ def read_part(folder: str, number: int, columns: list[str] | None = None) -> pa.
     """Raises ValueError naming the file where it is cut short or not Parquet."""
     path = storage.join(folder, part_name(number) + ".parquet")
     try:
-        source: Any = path if not storage.is_remote(path) else pa.BufferReader(storage.read(path))
-        alone = {"use_threads": False, "pre_buffer": False} if storage.is_remote(path) else {}  # see shards.read_index
-        return pq.read_table(source, columns=columns, memory_map=False, page_checksum_verification=True, **alone)
+        if storage.is_remote(path):  # Python's bytes: on this thread alone, see shards.read_index
+            whole = pq.ParquetFile(pa.BufferReader(storage.read(path)), page_checksum_verification=True)
+            return whole.read(columns=columns, use_threads=False)
+        return pq.read_table(path, columns=columns, memory_map=False, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         if isinstance(error, OSError) and storage.is_remote(path) and not isinstance(error, FileNotFoundError):
             raise  # the store's own trouble

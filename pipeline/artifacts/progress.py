@@ -28,7 +28,8 @@ class Progress:
                 progress.advance()
 
     A thread watches the clock, so that work that never advances is shown too. Only one is shown at a time: one that
-    begins within another stays silent. `what` empty: nothing is shown.
+    begins within another stays silent. Within an `outer` one it is shown in its place: a job of many short parts has
+    one clock, and shows which part it is at. `what` empty: nothing is shown.
     """
 
     _shown: Progress | None = None
@@ -41,6 +42,7 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         beat: float | None = None,
+        outer: bool = False,
     ) -> None:
         """stream: stderr. clock, beat (BEAT): for tests (beat 0: no thread, call `tick`)."""
         self.what, self.total, self.unit, self.done = what, total, unit, 0.0
@@ -48,6 +50,8 @@ class Progress:
         """Units a second, where it is known better than from the whole time so far."""
         self._stream, self._clock, self._beat = stream or sys.stderr, clock, BEAT if beat is None else beat
         self._began = self._since = clock()
+        self._outer = outer
+        self._within: Progress | None = None
         self._first, self._set = 0.0, False
         self._told: float | None = None
         self._bar: Any = None
@@ -71,6 +75,8 @@ class Progress:
         made, spent = self.done - self._first, now - self._since
         rate = self.rate if self.rate is not None else made / spent if spent > 0 else 0.0
         unit = f" {self.unit}" if self.unit else ""
+        if self._outer and not self._set:
+            return f"{_duration(now - self._began)} so far"
         parts = [f"{self.done:.0f}{unit}" if self.total is None else f"{self.done:.0f} of {self.total:.0f}{unit}"]
         if rate <= 0:
             return ", ".join([*parts, f"{_duration(now - self._began)} so far"])
@@ -84,13 +90,14 @@ class Progress:
         now = self._clock()
         if now - self._began < FIRST or Progress._shown is not self:
             return
+        told = self._within or self
         if self._stream.isatty():
-            self._draw()
+            self._draw(told)
         elif self._told is None or now - self._told >= EVERY:
             self._told = now
-            print(f"{self.what}: {self.text()}", file=self._stream, flush=True)
+            print(f"{told.what}: {told.text()}", file=self._stream, flush=True)
 
-    def _draw(self) -> None:
+    def _draw(self, told: Progress) -> None:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
@@ -100,7 +107,7 @@ class Progress:
             self._bar = Bar(*columns, console=Console(file=self._stream), transient=True, auto_refresh=False)
             self._bar.add_task(self.what, told="")
             self._bar.start()
-        state = {"description": self.what, "completed": self.done, "total": self.total, "told": self.text()}
+        state = {"description": told.what, "completed": told.done, "total": told.total, "told": told.text()}
         self._bar.update(self._bar.task_ids[0], refresh=True, **state)
 
     def __enter__(self) -> Progress:
@@ -109,6 +116,8 @@ class Progress:
             if self._beat:
                 self._thread = threading.Thread(target=self._watch, daemon=True, name="progress")
                 self._thread.start()
+        elif self.what and (host := Progress._shown) and host._outer and host._within is None:
+            host._within = self
         return self
 
     def _watch(self) -> None:
@@ -125,6 +134,8 @@ class Progress:
             self._bar.stop()
         if Progress._shown is self:
             Progress._shown = None
+        elif Progress._shown and Progress._shown._within is self:
+            Progress._shown._within = None
 
 
 def follow(items: Iterable[T], what: str, total: float | None = None, unit: str = "") -> Iterator[T]:

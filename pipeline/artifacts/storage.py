@@ -58,6 +58,13 @@ def exists(path: str) -> bool:
     return bool(fs.exists(inner))
 
 
+def is_file(path: str) -> bool:
+    if not is_remote(path):
+        return Path(path).is_file()
+    fs, inner = _fs(path)
+    return bool(fs.isfile(inner))
+
+
 def size(path: str) -> int:
     if not is_remote(path):
         return Path(path).stat().st_size

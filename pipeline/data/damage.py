@@ -22,6 +22,7 @@ from pipeline.artifacts.damage import (
     same_file,
     strict_json,
 )
+from pipeline.artifacts.progress import follow
 from pipeline.data import samples, shards, sources
 
 
@@ -33,7 +34,7 @@ def walk(root: str, source: str = "") -> Findings:
     """
     found = Findings()
     files = {path: size for path, size in storage.listing(root).items() if "mlartifacts" not in path.split("/")}
-    for path in files:
+    for path in follow(files, "verify", unit="files"):
         folder, _, name = storage.join(root, path).rpartition("/")
         if name == "dataset.json":
             guard(found, folder, _data_set, found, folder, source)

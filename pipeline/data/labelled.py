@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +36,7 @@ class Labelled:
     """Of one picture."""
     names: tuple[str, ...] = ()
     """Of the classes."""
-    other_files: int = 0
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError: more held out than there is."""

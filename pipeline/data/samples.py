@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -69,8 +69,8 @@ class Source(Protocol):
     def fields(self) -> dict[str, Field]: ...
 
     @property
-    def other_files(self) -> int:
-        """Files that belong to no sample, such as those that are no images by their names; counted, not read."""
+    def left_out(self) -> Sequence[str]:
+        """Files that belong to no sample, such as those that are no images by their names; listed, not read."""
 
     def samples(self) -> dict[str, list[Entry]]:
         """Split -> entries in a fixed order. Raises ValueError where there is nothing, or no clear layout."""

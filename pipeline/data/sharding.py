@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -143,19 +142,23 @@ def _damaged(root: str, split: str, shard: int) -> bool:
         return True
 
 
+def bad_samples(root: str, split: str, count: int) -> Iterator[tuple[str, str]]:
+    """(source, reason) of the bad samples in a split's `count` shards, in their order."""
+    for shard in range(count):
+        for row in shards.read_index(root, split, shard).to_pylist():
+            if row["status"] != "ok":
+                yield row["source"], row["error"]
+
+
 def _judge(root: str, described: dict[str, Any], limit: float) -> None:
     """Raises ValueError where too many samples are bad, with their reasons; dataset.json is then not written."""
     bad = sum(d["bad"] for d in described["splits"].values())
     good = sum(d["samples"] for d in described["splits"].values())
     if bad <= limit * (bad + good) and all(d["samples"] for d in described["splits"].values()):
         return
-    reasons, examples = Counter[str](), []
-    for split, d in described["splits"].items():
-        for shard in range(d["shards"]):
-            for row in shards.read_index(root, split, shard).to_pylist():
-                if row["status"] != "ok":
-                    reasons[row["error"]] += 1
-                    examples.append(f"{row['source']}: {row['error']}")
+    found = [each for split, d in described["splits"].items() for each in bad_samples(root, split, d["shards"])]
+    reasons = {reason for _, reason in found}
+    examples = [f"{source}: {reason}" for source, reason in found]
     raise ValueError(
         f"{bad} of {bad + good} samples are bad, more than --max-bad-share {limit} (or all of a split). "
         f"Mend the source, or give a larger share. {len(reasons)} reasons, such as:\n  " + "\n  ".join(examples[:10])

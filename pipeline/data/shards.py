@@ -100,7 +100,8 @@ def read_index(root: str, split: str, shard: int) -> pa.Table:
         if hashlib.sha256(data).hexdigest() != marker["index_sha256"]:
             raise ValueError(f"{path} is not the index that its done-marker names: damaged, or of another tar")
         # On this thread alone: an Arrow thread that lets go of Python's bytes while Python ends aborts the process.
-        return pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False)
+        # pq.read_table will not do: even with use_threads=False its scanner reads on Arrow's pools.
+        return pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (FileNotFoundError, pa.ArrowInvalid) as error:
         raise ValueError(f"{path} or its done-marker cannot be read ({error}): run jobs.shard again") from error
 

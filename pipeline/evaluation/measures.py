@@ -16,6 +16,7 @@ from torch import Tensor
 from models.abilities import Answers, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
 from models.common.seeds import seeded
 from pipeline.artifacts import storage
+from pipeline.artifacts.progress import follow
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
@@ -26,6 +27,8 @@ from pipeline.runs import checkpoint
 from pipeline.runs.checkpoint import note
 from pipeline.tracking import sheets
 
+VERSION = 1
+"""Raised when a measure changes: figures of before are then made anew."""
 SHEET_SAMPLES, SHEET_COLUMNS = 9, 3
 
 Figures = dict[str, float | str]
@@ -113,7 +116,7 @@ class Samples:
         rows: list[list[np.ndarray]] = []
 
         def drawn() -> Iterator[tuple[Tensor, Tensor]]:
-            for i in chosen:
+            for i in follow(chosen, f"samples: {sampler}", unit="inputs"):
                 generator = seeded(options.seed, sampler, str(i))
                 samples = protocol.draw(family, part(pairs, slice(i, i + 1)), rule.samples, generator, sampler)
                 if i in on_sheet:
@@ -134,7 +137,7 @@ class Samples:
         one = torch.cat(
             [
                 family.sample(batch, 1, seeded(options.seed, sampler, "one", str(i)), sampler)[:, 0]
-                for i, batch in enumerate(protocol.batches(pairs))
+                for i, batch in enumerate(protocol.batches(pairs, f"one sample each: {sampler}"))
             ]
         )
         precision, recall = metrics.precision_recall(true, protocol.features(setting.vgg, one))

@@ -10,15 +10,20 @@ import torch
 from PIL import Image
 
 from models.abilities import Answers, DrawsSamples, EncodesStyle
+from pipeline.artifacts.progress import follow
 from pipeline.data.tensors import to_tensor, to_uint8
 from pipeline.runs.sampler import Row, chosen_rows, sample
 from pipeline.tracking import sheets
+
+VERSION = 1
+"""Raised when a page changes: pages of before are then made anew."""
 
 
 @torch.no_grad()
 def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str, seed: int, note: str) -> Image.Image:
     """A row an input, `count` samples each."""
-    drawn = [sample(family, row.given, row.name, count, sampler, seed) for row in rows]
+    shown = follow(rows, f"samples: {sampler}", unit="inputs")
+    drawn = [sample(family, row.given, row.name, count, sampler, seed) for row in shown]
     cells = [[*row.shown, *pictures] for row, pictures in zip(rows, drawn, strict=True)]
     inputs = ["input", *(f"input {i + 2}" for i in range(len(rows[0].shown) - 1))][: len(rows[0].shown)]
     columns = [*inputs, *(f"{sampler} {i + 1}" for i in range(count))]
@@ -33,9 +38,10 @@ def styles(
     """Transfer (rows = inputs, columns = `limit` of the given styles), the walk from the first of these to the last,
     the map of all. A style is a row with one picture."""
     chosen = chosen_rows(given, limit)
-    code = {row.name: family.codes(to_tensor([row.shown[0]])) for row in given}
+    encoded = follow(given, "encode styles", unit="pictures")
+    code = {row.name: family.codes(to_tensor([row.shown[0]])) for row in encoded}
     cells: list[list[np.ndarray | None]] = [[None, *(style.shown[0] for style in chosen)]]
-    for row in rows:
+    for row in follow(rows, "transfer styles", unit="inputs"):
         out = [family.generate(row.given, code[style.name]) for style in chosen]
         cells.append([*row.shown[:1], *(to_uint8(x[0]) for x in out)])
     columns = ["", *(style.name for style in chosen)]
@@ -55,7 +61,7 @@ def styles(
 def answers(family: Answers, rows: Sequence[Row], count: int) -> list[dict[str, object]]:
     """Of each row its name and the `count` best answers with their scores."""
     found: list[dict[str, object]] = []
-    for row in rows:
+    for row in follow(rows, "answer", unit="questions"):
         scores, places = family.answer(row.given)[0].float().sort(descending=True, stable=True)
         best = [(family.answers[int(p)], float(s)) for s, p in zip(scores[:count], places[:count], strict=True)]
         found.append({"row": row.name, "answers": [{"answer": a, "score": s} for a, s in best]})

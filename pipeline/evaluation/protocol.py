@@ -17,6 +17,7 @@ from torch import Tensor
 from models.abilities import DrawsSamples, EncodesStyle, Reconstructs
 from models.common.vgg import VGG
 from models.family import Batch
+from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
 from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
@@ -96,8 +97,9 @@ def features(vgg: VGG, images: Tensor) -> Tensor:
     return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in torch.split(images, BATCH)])
 
 
-def batches(pairs: Batch) -> Iterator[Batch]:
-    for start in range(0, len(pairs["target"]), BATCH):
+def batches(pairs: Batch, what: str = "") -> Iterator[Batch]:
+    """`what` is done with them, for the progress; empty: nothing is shown."""
+    for start in follow(range(0, len(pairs["target"]), BATCH), what, unit="batches"):
         yield {name: value[start : start + BATCH] for name, value in pairs.items()}
 
 
@@ -134,7 +136,7 @@ def reconstruction(family: Reconstructs, pairs: Batch, distances: Distances, swa
     """PSNR (dB), SSIM and distances of the output with the target's own code; of a family with style codes also how
     often that code is the best one for its target (chance 0.5), and how often E finds the code that a picture was made
     with, among ten (chance 0.1)."""
-    made, target = torch.cat([family.reconstruct(batch) for batch in batches(pairs)]), pairs["target"]
+    made, target = torch.cat([family.reconstruct(batch) for batch in batches(pairs, "reconstruct")]), pairs["target"]
     found = {"psnr": metrics.psnr(made, target), "ssim": metrics.ssim(made, target)}
     for name, distance in distances.items():
         found[name] = float(distance(made, target).double().mean())
@@ -151,7 +153,7 @@ def swapped(family: EncodesStyle, pairs: Batch, swaps: int) -> dict[str, float]:
     y, z = target[chosen], family.codes(target)[chosen]
     apart = torch.zeros(n, n)
     recovered = torch.zeros(n, n, z.shape[1])
-    for j in range(n):
+    for j in follow(range(n), "exchange style codes", unit="codes"):
         out = family.generate(some, z[j : j + 1].expand(n, -1))
         apart[:, j] = (out - y).square().mean((1, 2, 3))
         recovered[:, j] = family.codes(out)

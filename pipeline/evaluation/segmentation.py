@@ -18,6 +18,7 @@ from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
 from models.family import Stream
 from pipeline.artifacts import storage
+from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
@@ -90,7 +91,8 @@ def count_classes(images: Images) -> int:
     palette = images.data.fields["input"].palette
     if palette is not None:
         return len(palette.colours) + palette.other
-    largest = max(int(images(i, "input").max()) for i in range(len(images.data)))
+    places = follow(range(len(images.data)), "count classes", unit="label maps")
+    largest = max(int(images(i, "input").max()) for i in places)
     if largest >= LARGEST:
         raise ValueError(f"{images.data.root}: a label map has the id {largest}; the segmenter takes up to {LARGEST}")
     return largest + 1
@@ -104,7 +106,7 @@ def train(images: Images, classes: int, frame: tuple[int, int], steps: int, seed
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     feed = Feed(Sources(images), {"pairs": Stream(BATCH, ("input", "target"))}, "segmenter", seed, frame)
     try:
-        for step in range(steps):
+        for step in follow(range(steps), "train the segmenter", unit="steps"):
             batch = feed.draw("pairs")
             pictures, labels = augmented(batch["target"], batch["input"], seeded(seed, "segmenter", step))
             loss = F.cross_entropy(net(pictures), labels)

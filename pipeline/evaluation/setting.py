@@ -4,7 +4,7 @@ first asks for it, so nothing is loaded in vain."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -17,12 +17,14 @@ from models.common.segmenter import Segmenter
 from models.common.vgg import VGG
 from models.family import Batch, Family, PerceptualRecipe
 from pipeline.artifacts import storage
+from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import metrics, protocol, segmentation
 from pipeline.evaluation.protocol import Distances
+from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
-from pipeline.style.weights import Weights, load_weights, of_recipe
+from pipeline.style.weights import Weights, identity, load_weights, of_recipe
 
 VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
 
@@ -86,6 +88,22 @@ class Setting:
         """What evaluation.json says beside the figures: weights, segmenter."""
 
     @property
+    def request(self) -> dict[str, Any]:
+        """What the figures depend on: the run's weights, the data, the options; files by their hashes."""
+        options = self.options
+        stages = {stage.name: checkpoint.stage_path(self.folder, stage.name) + ".json" for stage in self.family.stages}
+        there = [name for name, marker in stages.items() if storage.exists(marker)]
+        labels = storage.absolute(options.labels, "--labels") if options.labels else ""
+        return {
+            **{f.name: getattr(options, f.name) for f in fields(Options)},
+            "run": [checkpoint.identity(self.folder, stage) for stage in ("", *there)],
+            "data": [self.data.fingerprint, self.data.split],
+            "weights": identity(options.weights),
+            "labels": DataSet(labels, self.data.split).fingerprint if labels else "",
+            "segmenter": identity(options.segmenter) if options.segmenter else "",
+        }
+
+    @property
     def family(self) -> Family:
         return self.run.family
 
@@ -100,7 +118,7 @@ class Setting:
 
     def batches(self, size: int = protocol.BATCH) -> Iterator[Batch]:
         """All measured samples with all their fields, centred, in key order."""
-        for start in range(0, self.count, size):
+        for start in follow(range(0, self.count, size), "held-out samples", unit="batches"):
             positions = range(start, min(start + size, self.count))
             yield self.images.centred(positions, list(self.data.fields), self.run.frame)
 

@@ -178,6 +178,12 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any], fact
     storage.publish_json(path, {**wanted, "facts": asdict(facts)})
 
 
+def identity(folder: str, stage: str = "") -> str:
+    """The sha256 of the run's weights: at the end of `stage`, or the final ones. They must be there."""
+    path = stage_path(folder, stage) if stage else storage.join(folder, "weights")
+    return str(storage.read_json(path + ".json")["sha256"])
+
+
 def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
     """A trained family, without its perceptual network, and the facts of its recipe.json.
 

@@ -15,6 +15,7 @@ from models.abilities import DrawsSamples
 from models.common.seeds import seeded
 from models.family import Batch, Facts, Family, FieldSpec
 from pipeline.artifacts import storage
+from pipeline.artifacts.progress import follow
 from pipeline.data import kinds
 from pipeline.data.images import Images
 from pipeline.data.order import picks, rows_for_sheets
@@ -110,7 +111,7 @@ def rows_of_data(run: Trained, data: DataSet, positions: Sequence[int]) -> list[
     """Rows with the fields that the family reads, of samples of a data set."""
     images, fields = run.images(data), list(run.family.reads)
     found = []
-    for p in positions:
+    for p in follow(positions, "read inputs", unit="samples"):
         batch = images.centred([p], fields, run.frame)
         texts, shown = [], []
         for name in fields:
@@ -137,7 +138,8 @@ def rows_of_folder(run: Trained, path: str, option: str, palette: str = "") -> t
         raise ValueError(f"{option}: is for families that read one picture; {run.name} reads {reads}")
     found, bad = [], list[tuple[str, str]]()
     kind = kinds.named(run.specs[field].kind).pixels
-    for name, image in folder.images(storage.absolute(path, option), kind, palette, bad=bad):
+    pictures = folder.images(storage.absolute(path, option), kind, palette, bad=bad)
+    for name, image in follow(pictures, "read inputs", unit="pictures"):
         try:
             found.append(replace(of_image(run, image, name, field), label=name.rpartition("/")[0]))
         except ValueError as error:
@@ -185,11 +187,11 @@ def styles_of_data(run: Trained, data: DataSet, most: int) -> list[Row]:
     if "target" not in data.fields:
         return []
     images = Images.of(data, run.family.recipe, run.specs, run.facts)
-    every = picks(len(data), most)
+    every = follow(picks(len(data), most), "read styles", unit="pictures")
     return [Row(data.keys[p], {}, (images.cut(p, "target", run.frame),), label=data.labels[p]) for p in every]
 
 
 def styles_of_folder(run: Trained, path: str) -> list[Row]:
     """The pictures of a folder, as rows of one picture."""
-    found = folder.images(path)
+    found = follow(folder.images(path), "read styles", unit="pictures")
     return [Row(name, {}, (cut(run, image),), label=name.rpartition("/")[0]) for name, image in found]

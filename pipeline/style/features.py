@@ -8,6 +8,7 @@ same bytes for any number of workers.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,7 +114,7 @@ class FeatureReader:
 class Features:
     """A finished data set with features: a source for `pipeline.data.sharding.shard`."""
 
-    other_files = 0
+    left_out: Sequence[str] = ()
 
     def __init__(self, root: str, splits: list[str], options: FeatureOptions, net: Network) -> None:
         """Raises ValueError: no such field of pictures, or fields of these names already."""

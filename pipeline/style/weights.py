@@ -94,6 +94,14 @@ def of_recipe(spec: str, recipe: PerceptualRecipe) -> tuple[vgg.VGG, Weights]:
     return load_weights(spec, net, layers, preprocessing=preprocessing, pooling=pooling)
 
 
+def identity(spec: str) -> str:
+    """What tells the weights that `spec` names from others, without loading them: the sha256 of a file; else `spec`
+    itself, as a download is kept under its URL."""
+    if spec in ("random", "torchvision") or spec.startswith(("http://", "https://")) or not storage.exists(spec):
+        return spec
+    return storage.sha256_file(spec)
+
+
 def _compare(name: str, there: str, wanted: str) -> None:
     # torchvision writes the first digits of the hash into the name: vgg19-dcbb9e9d.pth
     suffix = re.search(r"-([0-9a-f]{8,64})\.pth?$", name)

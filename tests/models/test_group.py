@@ -87,6 +87,48 @@ def test_gradients_become_their_means_and_a_missing_one_counts_as_zero(found: An
         assert still is None
 
 
+def sent(group: Group, patch: pytest.MonkeyPatch, without: tuple[int, ...]) -> list[tuple[torch.dtype, list[float]]]:
+    """The buckets that a rank sends, as (type, values), where the parameters `without` have no gradient. The other rank
+    has the same gradients."""
+    found: list[tuple[torch.dtype, list[float]]] = []
+
+    def all_reduce(flat: Tensor) -> None:
+        found.append((flat.dtype, flat.tolist()))
+        flat.mul_(2)
+
+    patch.setattr(dist, "all_reduce", all_reduce)
+    kinds = torch.float32, torch.float32, torch.float64, torch.float64, torch.float32
+    params = [nn.Parameter(torch.zeros(i + 1, dtype=kind)) for i, kind in enumerate(kinds)]
+    for i, p in enumerate(params):
+        p.grad = None if i in without else torch.full_like(p, i + 1.0)
+    group.on, group.world = True, 2
+    group.average([*params, nn.Parameter(torch.zeros(9), requires_grad=False)])
+    for i, p in enumerate(params):
+        assert p.grad is not None and p.grad.dtype == kinds[i]
+        assert p.grad.tolist() == [0.0 if i in without else i + 1.0] * (i + 1)
+    return found
+
+
+def test_each_bucket_holds_numbers_of_one_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.cat` of two types would give the wider one: the same values, sent in twice the bytes."""
+    assert sent(Group(), monkeypatch, ()) == [
+        (torch.float32, [1.0, 2.0, 2.0]),
+        (torch.float64, [3.0] * 3 + [4.0] * 4),
+        (torch.float32, [5.0] * 5),
+    ]
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 16, 1 << 20])
+@pytest.mark.parametrize("without", [(1,), (0, 2), (3, 4), (0, 1, 2, 3, 4)])
+def test_what_is_sent_has_one_form_whichever_gradients_are_missing(
+    monkeypatch: pytest.MonkeyPatch, without: tuple[int, ...], bucket_bytes: int
+) -> None:
+    """A rank that left one out would wait for ever, or add the gradients of other parameters."""
+    all_of_them = sent(Group(bucket_bytes), monkeypatch, ())
+    some = sent(Group(bucket_bytes), monkeypatch, without)
+    assert [(kind, len(values)) for kind, values in some] == [(kind, len(values)) for kind, values in all_of_them]
+
+
 def test_rank_0s_parameters_and_buffers_are_shared(found: Any) -> None:
     for rank in range(2):
         assert found[rank]["shared"].keys() == nn.BatchNorm1d(2).state_dict().keys()

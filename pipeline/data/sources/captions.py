@@ -65,9 +65,9 @@ class Captions:
         return {n: size for n, size in storage.listing(self.folder).items() if n.lower().endswith(decode.EXTENSIONS)}
 
     @property
-    def other_files(self) -> int:
+    def left_out(self) -> list[str]:
         """Images without a sentence."""
-        return sum(name not in self.sentences for name in self.images)
+        return [name for name in self.images if name not in self.sentences]
 
     @property
     def fields(self) -> dict[str, Field]:

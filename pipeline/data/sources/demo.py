@@ -8,6 +8,7 @@ from the first 70 % of each photograph's longer side, validation crops from the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -110,7 +111,7 @@ class Demo:
     crops: int = 60
     seed: int = 0
     held_out: Literal["regions", "photographs"] = "regions"
-    other_files: int = 0
+    left_out: Sequence[str] = ()
 
     @property
     def fields(self) -> dict[str, Field]:

@@ -76,8 +76,13 @@ class Folder:
         self.connected_components = options.connected_components
         listing = storage.listing(root)
         self._images = {p: n for p, n in listing.items() if p.lower().endswith(decode.EXTENSIONS)}
-        self.other_files = len(listing) - len(self._images)
+        self.left_out = [_printable(path) for path in listing if path not in self._images]
         if not self._images:
+            if storage.is_file(root):
+                raise ValueError(
+                    f"--source {root} is a file: give the folder that the images lie in, or say what the file is, as "
+                    "in table:FILE.csv"
+                )
             there = "no image in it" if listing or storage.exists(root) else "there is no such folder"
             raise ValueError(f"--source {root}: {there} (wanted files ending in {' '.join(decode.EXTENSIONS)})")
         self.layout = self._resolve(options.layout)

@@ -9,6 +9,7 @@ The class is the number of the centre.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -73,7 +74,7 @@ class Points:
     """The points of the options."""
 
     options: Options
-    other_files: int = 0
+    left_out: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.options.count < 1 or self.options.held_out < 1:

@@ -144,7 +144,7 @@ class Shapes:
     """The scenes, kinds of question in turn."""
 
     options: Options
-    other_files: int = 0
+    left_out: Sequence[str] = ()
 
     @property
     def fields(self) -> dict[str, Field]:

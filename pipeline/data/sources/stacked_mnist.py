@@ -8,6 +8,7 @@ from the test set.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -47,7 +48,7 @@ def read_only(place: str, options: Options) -> Reader:
 class Stacked:
     """Triples of one MNIST."""
 
-    other_files = 0
+    left_out: Sequence[str] = ()
 
     def __init__(self, place: str, options: Options) -> None:
         if options.count < 1 or options.held_out < 1:

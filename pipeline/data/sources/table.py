@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -60,7 +61,7 @@ def _kinds(options: Options) -> dict[str, str]:
 class Table:
     """The rows of one table file."""
 
-    other_files = 0
+    left_out: Sequence[str] = ()
 
     def __init__(self, path: str, options: Options) -> None:
         """Raises ValueError: no such file, not a table, or columns that are not there."""

@@ -85,13 +85,9 @@ class Questions:
         """Whether questions have choices."""
         return any("multiple_choices" in q for questions, _ in self.splits.values() for q in questions)
 
-    @property
-    def other_files(self) -> int:
-        """Images without a question."""
-        return len(self.without_question)
-
     @cached_property
-    def without_question(self) -> list[str]:
+    def left_out(self) -> list[str]:
+        """Images without a question."""
         asked = {q["image_id"] for questions, _ in self.splits.values() for q in questions}
         return [path for number, path in self.pictures.items() if number not in asked]
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from pipeline.artifacts import artifact
-from pipeline.artifacts.fill import Parts, Request, fill
 
 
 def make(folder: str, numbers: range = range(3)) -> artifact.Card | None:
@@ -64,27 +62,3 @@ def test_the_content_hash_depends_on_the_order_of_the_parts(tmp_path: Path) -> N
             artifact.publish_part(folder, number, tables[which])
         found.append(artifact.finish(folder, range(2), {})["content"])
     assert found[0] == found[2] != found[1]
-
-
-def test_only_the_parts_that_are_missing_are_made(tmp_path: Path, no_ray: None) -> None:
-    folder, made = str(tmp_path), list[int]()
-
-    def maker(folder: str) -> Callable[[int], dict[str, Any]]:
-        def make(number: int) -> dict[str, Any]:
-            made.append(number)
-            artifact.publish_part(folder, number, pa.table({"value": [number]}))
-            return {"part": number}
-
-        return make
-
-    def once() -> tuple[str, int]:
-        request, parts = Request("things", 1, {"of": "x"}, {}), Parts(range(4), maker, [folder], 1)
-        filled = fill(folder, "thing", request, lambda: artifact.finish(folder, range(4), {}), parts)
-        return filled.card["content"], filled.made
-
-    content, count = once()
-    assert count == 4 and made == [0, 1, 2, 3]
-    (tmp_path / "card.json").unlink()  # killed before the card, and one part not yet whole
-    (tmp_path / "00002.json").unlink()
-    assert once() == (content, 1) and made == [0, 1, 2, 3, 2]
-    assert once() == (content, 0) and len(made) == 5

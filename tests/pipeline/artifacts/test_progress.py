@@ -93,6 +93,31 @@ def test_one_at_a_time_and_none_without_a_name() -> None:
     assert out.getvalue().splitlines() == ["outer: 0 of 2, 0:06 so far", "inner: 0 of 2, 0:06 so far"]
 
 
+def test_short_parts_of_a_long_job_are_shown_in_its_place() -> None:
+    clock, out = Clock(), io.StringIO()
+    with Progress("evaluate", stream=out, clock=clock, beat=0, outer=True) as job:
+        for second in range(1, 31):  # parts of three seconds each, too short to be shown by themselves
+            if second % 3 == 1:
+                part = Progress(f"part {second // 3}", 3, "inputs", out, clock, beat=0)
+                part.__enter__()
+            clock.now = 100 + second
+            part.advance()
+            part.tick()  # is not shown by itself
+            with Progress("deeper", 9, stream=out, clock=clock, beat=0):
+                job.tick()
+            if second % 3 == 0:
+                part.__exit__(None, None, None)
+        clock.now += 10
+        job.tick()
+    assert out.getvalue().splitlines() == [
+        "part 1: 2 of 3 inputs, 1 inputs/s, 0:01 left",
+        "part 4: 3 of 3 inputs, 1 inputs/s, 0:00 left",
+        "part 8: 1 of 3 inputs, 1 inputs/s, 0:02 left",
+        "evaluate: 0:40 so far",
+    ]
+    assert Progress._shown is None
+
+
 def test_follow_shows_by_itself(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(progress, "FIRST", 0.0)
     monkeypatch.setattr(progress, "BEAT", 0.01)

@@ -20,8 +20,9 @@ from models.abilities import (
     require,
 )
 from models.family import Batch, Family
+from pipeline.data.order import picks
 from pipeline.evaluation import measures
-from pipeline.evaluation.measures import Answering, Likelihood, Retrieval, WholeSet, fitting, measure
+from pipeline.evaluation.measures import Answering, Likelihood, Retrieval, Samples, WholeSet, fitting, measure
 from pipeline.evaluation.setting import Options, Setting
 from pipeline.runs.sampler import Trained
 
@@ -121,6 +122,62 @@ def test_bits_per_dimension() -> None:
     found = Likelihood()(setting(Several(), target="image")).figures
     assert found["nats"] == pytest.approx(sum(range(1, 8)) / 7)
     assert found["bits_per_dimension"] == pytest.approx(4 / (12 * math.log(2)))
+
+
+COLOURS = torch.tensor(
+    [[-0.9, -0.9, -0.9], [0.9, -0.9, 0.9], [0.9, 0.9, -0.9], [0.0, 0.0, 0.9], [0.9, 0, 0], [0, 0.9, 0]]
+)
+"""Of six plain pictures, far from each other."""
+SPREAD = 0.05 * torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]])
+
+
+class Painter(Family):
+    """Four samples around an input's own colour; for one of the inputs, around no picture's."""
+
+    samplers = ("prior",)
+    reads = ()
+    wrong = -1
+
+    def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
+        middle = COLOURS[given["index"]].clone()
+        middle[given["index"] == self.wrong] = -0.3
+        colours = middle[:, None] + SPREAD[torch.arange(count) % len(SPREAD)]
+        return colours[..., None, None].expand(-1, -1, -1, 4, 4)
+
+
+def in_a_ball(points: Tensor, centres: Tensor, k: int = 3) -> list[bool]:
+    """Whether each point lies within a centre's distance to its k-th nearest other, by loops."""
+    found = []
+    for point in points:
+        near = []
+        for i, centre in enumerate(centres):
+            others = sorted(float((centre - c).norm()) for j, c in enumerate(centres) if j != i)
+            near.append(float((point - centre).norm()) <= others[k - 1])
+        found.append(any(near))
+    return found
+
+
+def test_precision_and_recall_are_of_all_inputs_and_of_m_samples_of_the_chosen_ones() -> None:
+    family = Painter()
+    made = setting(family, target="image")
+    made.options = Options(inputs=3, samples=4, sheet=0)
+    made.data.labels = [None] * 6  # type: ignore[assignment]
+    pictures = COLOURS[..., None, None].expand(-1, -1, 4, 4)
+    vgg = SimpleNamespace(layers=("x",))
+    by_colour = type("Colours", (SimpleNamespace,), {"__call__": lambda self, images: {"x": images}})(**vars(vgg))
+    given: dict[str, Any] = {"pairs": {"index": torch.arange(6), "target": pictures}, "distances": {}}
+    made.__dict__.update(given, _network=(by_colour, None))
+    chosen = picks(6, 3)
+    family.wrong = chosen[1]
+    figures, one, _ = Samples._one(made, family, "prior")
+    seen = torch.cat([family.sample({"index": torch.tensor([i])}, 4, torch.Generator())[0] for i in chosen])
+    covered = in_a_ball(COLOURS[chosen], seen.mean((2, 3)))
+    assert covered == [True, False, True]
+    assert figures["recall_vgg_k3_of_4"] == pytest.approx(2 / 3)
+    assert sum(in_a_ball(COLOURS, seen.mean((2, 3)))) / 6 == pytest.approx(1 / 3)  # of all six it would be this
+    drawn = one.mean((2, 3))
+    assert figures["recall_vgg_k3"] == pytest.approx(sum(in_a_ball(COLOURS, drawn)) / 6)
+    assert figures["precision_vgg_k3"] == pytest.approx(sum(in_a_ball(drawn, COLOURS)) / 6)
 
 
 def test_answers_against_a_loop() -> None:

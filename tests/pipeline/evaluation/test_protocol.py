@@ -13,12 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 import models.imle
-from jobs import evaluate, shard
+from jobs import evaluate, sample, shard
 from models.common.vgg import VGG
 from models.family import Batch, Family
+from pipeline.artifacts import progress
 from pipeline.data.palettes import KNOWN
 from pipeline.data.shards import DataSet
-from pipeline.evaluation import metrics, protocol
+from pipeline.evaluation import measures, metrics, protocol
+from pipeline.runs import checkpoint
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
@@ -154,6 +156,87 @@ def test_evaluation_of_a_run_on_label_maps(run: dict[str, str], sets: dict[str, 
         assert 0 < figures[f"prior/nearest_of_3_{distance}"] < figures[f"prior/mean_{distance}_to_truth"]
     assert (tmp_path / "samples-prior.png").exists()
     assert evaluate.run(config(run["labels"], sets["labels"], tmp_path, inputs=4, samples=3)) == figures
+
+
+def test_figures_and_sheets_are_kept_for_the_same_weights_data_and_options(
+    run: dict[str, str],
+    sets: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    counted = []
+
+    def measured(setting: Any) -> measures.Found:
+        counted.append(setting)
+        return measures.Found({"images": float(len(counted))}, {"samples-prior": Image.new("RGB", (4, 4))})
+
+    monkeypatch.setattr(evaluate, "measure", measured)
+    asked = config(run["labels"], sets["labels"], tmp_path / "a")
+    with Tracker(str(tmp_path / "tracked"), None, job="evaluation", name="evaluation") as tracker:
+        assert [evaluate.run(asked, tracker)["images"] for _ in range(3)] == [1, 1, 1]
+    assert (tmp_path / "tracked" / "pictures" / "samples-prior-0.png").exists() and capsys.readouterr().err == ""
+    assert evaluate.run(replace(asked, data=sets["others"]))["images"] == 2
+    assert "a is made anew: data differs" in capsys.readouterr().out
+    assert evaluate.run(replace(asked, data=sets["others"], seed=1))["images"] == 3
+    assert "a is made anew: seed differs" in capsys.readouterr().out
+    identity = checkpoint.identity
+    monkeypatch.setattr(checkpoint, "identity", lambda *given: identity(*given) + "x")
+    assert evaluate.run(replace(asked, data=sets["others"], seed=1))["images"] == 4
+    assert "a is made anew: run differs" in capsys.readouterr().out
+    weights = tmp_path / "vgg.pth"
+    for number, content in enumerate((b"1", b"2")):
+        weights.write_bytes(content)
+        assert evaluate.run(replace(asked, weights=str(weights), data=sets["others"], seed=1))["images"] == 5 + number
+        assert "a is made anew: weights differs" in capsys.readouterr().out
+
+
+def test_samples_are_kept_and_those_of_a_folder_made_anew(
+    run: dict[str, str], sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = []
+    drawn, request = sample._draw, sample._request
+
+    def draw(*given: Any) -> list[str]:
+        counted.append(given)
+        return drawn(*given)
+
+    monkeypatch.setattr(sample, "_draw", draw)
+    asked = sample.Config(run=run["pictures"], data=sets["pictures"], output=str(tmp_path / "a"), count=2)
+    paths = sample.run(asked)
+    assert sample.run(asked) == paths == [f"{tmp_path}/a/samples-prior.png"] and len(counted) == 1
+    sample.run(replace(asked, count=1))
+    assert len(counted) == 2
+    fingerprint = DataSet(sets["pictures"]).fingerprint
+    monkeypatch.setattr(sample, "_request", lambda config: {**request(config), "data": fingerprint + "x"})
+    sample.run(replace(asked, count=1))
+    monkeypatch.setattr(sample, "_request", request)
+    assert len(counted) == 3
+    pictures = replace(asked, data="", inputs=str(Path(sets["pictures"]).parent / "source" / "val"))
+    sample.run(pictures)
+    sample.run(pictures)  # they may have changed
+    assert len(counted) == 5
+    sample.run(asked)  # what lies there now is the folder's
+    assert len(counted) == 6
+
+
+def test_progress_is_shown_while_samples_are_drawn_and_measured(
+    run: dict[str, str],
+    sets: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in ("FIRST", "EVERY"):
+        monkeypatch.setattr(progress, name, 0.0)
+    monkeypatch.setattr(progress, "BEAT", 0.0005)
+    evaluate.run(config(run["labels"], sets["labels"], tmp_path / "a", inputs=4, samples=3))
+    told = capsys.readouterr().err
+    for what in ("train the segmenter: 0 of 2 steps", "samples: prior: 0 of 4 inputs", "held-out samples: 0 of 1"):
+        assert what in told, what
+    sample.run(sample.Config(run=run["labels"], data=sets["labels"], output=str(tmp_path / "b"), count=8))
+    told = capsys.readouterr().err
+    assert "samples: prior: 0 of 6 inputs" in told and "left" in told
 
 
 def test_labels_of_a_run_on_pictures(run: dict[str, str], sets: dict[str, str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pipeline.neighbours.options import METHODS, Certified, Exact
 from pipeline.neighbours.run import Search
 from pipeline.style import descriptors
 from pipeline.style.vectors import Vectors, schema
-from tests.pipeline.neighbours.test_lists import naive, same
+from tests.pipeline.neighbours.test_exact import naive, same
 
 Array = np.ndarray
 

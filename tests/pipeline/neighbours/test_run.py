@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -71,21 +70,3 @@ def test_the_method_is_a_word_with_options_of_its_own(capsys: pytest.CaptureFixt
         with pytest.raises(SystemExit):
             parsed("exact", f"--memory={wrong}")
         assert "give a size such as" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("kind", "given", "told"),
-    [
-        (Exact, {"near": 0}, "--near 0: give at least 1"),
-        (Exact, {"spans": -1}, r"--spans -1: give 0 \(chosen for you\) or more"),
-        (Exact, {"gpus": -1}, "--gpus -1: give 0 or more"),
-        (Exact, {"memory": ByteSize(0)}, "--memory 0: give a size"),
-        (Certified, {"directions": 0}, "--directions 0: give at least 1"),
-        (Certified, {"far_cap": 1.5}, "--far-cap 1.5: give a share"),
-        (Index, {"recall_sample": 0}, "--recall-sample 0: give at least 1"),
-        (Index, {"probes": -1}, r"--probes -1: give 0"),
-    ],
-)
-def test_numbers_out_of_range(kind: type[Options], given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
-        kind(**given)

@@ -14,10 +14,10 @@ from jobs.study.balance import greedy
 from pipeline.artifacts import artifact, storage
 from pipeline.neighbours.lists import hubs, load
 from pipeline.search import balance
-from pipeline.search.auction import EPSILON, Lists, auction, bound
+from pipeline.search.auction import EPSILON
 from pipeline.search.balance import balanced, limit_of
 from pipeline.search.rows import InMemory
-from tests.pipeline.neighbours.test_lists import Made, part_bytes
+from tests.pipeline.neighbours.test_exact import Made, part_bytes
 
 Array = np.ndarray
 
@@ -186,32 +186,6 @@ def test_a_pool_that_misses_much_grows(monkeypatch: pytest.MonkeyPatch) -> None:
     check(x, far, distance, 4, 0.2)
     assert len(sizes) > 1 and sizes[0] == 20
     assert np.sqrt(distance).sum() > (1 - balance.TOLERANCE - EPSILON) * best
-
-
-def test_prices_bound_the_optimum() -> None:
-    apart = np.sqrt(squares(with_hubs(40)))
-    np.fill_diagonal(apart, -np.inf)
-    _, prices = auction(apart, 4, 6)
-    best = optimum(np.where(np.isinf(apart), 0, apart), 4, 6)
-    assert best <= bound(apart, prices, 4, 6) * (1 + 1e-12) < 1.005 * best
-    assert bound(apart, np.zeros(40), 4, 6) > 1.05 * best
-
-
-def test_a_row_that_finds_only_what_it_has_trades(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without bids, rows take what is left one after the other; with no place spare the last ones are stuck.
-    monkeypatch.setattr("pipeline.search.auction.ROUNDS", 0)
-    stuck: list[int] = []
-    swap = Lists.swap
-
-    def noted(lists: Lists, own: Array) -> None:
-        stuck.append(int((lists.count < 5).sum()))
-        swap(lists, own)
-
-    monkeypatch.setattr(Lists, "swap", noted)
-    for seed in range(5):
-        x = with_hubs(16, seed)
-        check(x, *balanced(InMemory(x), 5, 5 / 16), 5, 5 / 16)
-    assert sum(stuck) > 0
 
 
 def test_what_cannot_be_kept() -> None:

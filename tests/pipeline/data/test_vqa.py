@@ -1,17 +1,16 @@
-"""VQA's JSON, lists of captions and coloured shapes as sources: what they hold, and what they say of bad input."""
+"""VQA's JSON as a source: what it holds, and what it says of bad input."""
 
 import gzip
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from jobs import shard
 from pipeline.data.shards import DataSet, facts_of, read_index
-from pipeline.data.sources import captions, shapes, vqa
+from pipeline.data.sources import vqa
 
 
 def _write(folder: Path, questions: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> vqa.Options:
@@ -46,7 +45,7 @@ def test_questions_with_images_and_choices_become_samples(tmp_path: Path, no_ray
     assert found["answers"] == ["yes"] * 7 + ["no"] * 3
     assert facts_of(data).fields["answer_type"]["names"] == ["yes/no"]
     source = vqa.Questions(str(root), vqa.Options(**given))
-    assert source.without_question == ["pictures/COCO_train2014_000000000025.jpg"] and source.other_files == 1
+    assert source.left_out == ["pictures/COCO_train2014_000000000025.jpg"]
 
 
 def test_bad_questions_are_rows_with_a_reason(tmp_path: Path, no_ray: None) -> None:
@@ -91,66 +90,3 @@ def test_the_official_subset(real_data: Path) -> None:
     source = vqa.Questions(str(root), vqa.Options(**named))
     assert {split: len(entries) for split, entries in source.samples().items()} == {"val": 8977, "test": 2962}
     assert len(source.types["question_type"]) == 65 and not any(e.problem for e in source.samples()["test"])
-
-
-def _list(folder: Path, text: str, images: int = 3) -> str:
-    (folder / "images").mkdir()
-    for i in range(images):
-        Image.new("RGB", (8, 8)).save(folder / "images" / f"{i}.jpg")
-    (folder / "captions.txt").write_text(text)
-    return str(folder / "captions.txt")
-
-
-def test_captions_of_both_lists(tmp_path: Path) -> None:
-    for name, text in (
-        ("flickr8k", 'image,caption\n0.jpg,A dog , running .\n0.jpg,"Two, dogs"\n7.jpg,A cat\n'),
-        ("flickr30k", "0.jpg#0\tA dog , running .\n0.jpg#1\tTwo, dogs\n7.jpg#0\tA cat\n"),
-    ):
-        (tmp_path / name).mkdir()
-        source = captions.Captions(_list(tmp_path / name, text), captions.Options())
-        first, second = source.samples()["train"]
-        assert json.loads(first.files["caption"]) == ["A dog , running .", "Two, dogs"] and not first.problem
-        assert second.problem == "no such image" and source.other_files == 2
-
-
-def test_captions_are_split_in_the_lists_order(tmp_path: Path) -> None:
-    path = _list(tmp_path, "image,caption\n" + "".join(f"{i}.jpg,text\n" for i in range(3)))
-    found = captions.Captions(path, captions.Options(splits="1,1,1")).samples()
-    assert [found[s][0].source for s in ("train", "val", "test")] == ["0.jpg", "1.jpg", "2.jpg"]
-    with pytest.raises(ValueError, match="the list has 3 images"):
-        captions.Captions(path, captions.Options(splits="2,1,1"))
-    with pytest.raises(ValueError, match="wanted three numbers"):
-        captions.Captions(path, captions.Options(splits="half"))
-
-
-def test_answers_of_shapes_can_be_read_off_the_pixels() -> None:
-    for number in range(60):
-        made = shapes.scene(number, "color")
-        top, left, bottom, right = (np.array(made.box) * 64).round().astype(int)
-        middle = made.image[(top + bottom) // 2, (left + right) // 2].astype(float)
-        nearest = min(shapes.COLOURS, key=lambda c: np.abs(middle - 0.925 * np.array(shapes.COLOURS[c])).sum())
-        assert nearest == made.answer, number
-        assert 0 <= top < bottom <= 64 and 0 <= left < right <= 64
-
-
-def test_the_question_about_a_shape_alone_tells_next_to_nothing() -> None:
-    made = [shapes.scene(i, "count") for i in range(400)]
-    counts = [sum(one.answer == str(n) for one in made) for n in range(4)]
-    assert all(65 < count < 135 for count in counts)  # 100 each, 4 deviations of 8.7
-    yes = sum(shapes.scene(i, "exists").answer == "yes" for i in range(400))
-    assert 160 < yes < 240
-    assert shapes.scene(3, "shape", split="val").question  # another split has other scenes
-    assert not np.array_equal(shapes.scene(3, "shape", split="val").image, shapes.scene(3, "shape").image)
-
-
-def test_shapes_are_seeded_and_become_samples(tmp_path: Path, no_ray: None) -> None:
-    fingerprints = []
-    for name in ("a", "b"):
-        given = {"count": "8", "held_out": "4"}
-        made = shard.run(shard.Config(source="shapes", option=given, output=str(tmp_path / name), workers=1))
-        fingerprints.append(made["fingerprint"])
-    assert fingerprints[0] == fingerprints[1]
-    data = DataSet(str(tmp_path / "a"))
-    assert data.column("question_type") == [0, 1, 2, 3] * 2 and data.sample(0)["box"].shape == (4,)
-    with pytest.raises(ValueError, match="--option size 16"):
-        shapes.Shapes(shapes.Options(size=16)).samples()
