@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.common.average import Average
+from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.padding import pad
@@ -80,6 +81,17 @@ class Flow(Family):
             for k in range(count)
         ]
         return torch.stack(drawn, 1)[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """The velocity network: from state, time and input to the velocity. A sampler follows it from noise to a
+        picture; Euler's step is `state += velocity / steps`."""
+        x = given["input"]
+        noise, t = torch.randn(x.shape, generator=generator), torch.rand(len(x), generator=generator)
+        inputs = {"state": noise, "time": t, "input": x}
+        ranges = {"state": "N(0, 1) at time 0", "time": "[0, 1]", "input": PICTURE, "velocity": "d state / d time"}
+        net = self.average.net
+        note = "the velocity, which a sampler follows from noise at time 0 to the picture at time 1"
+        return Graph(Call(net, net), inputs, ranges, "velocity", self.generator.multiple, note)
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Input, truth, samples."""
