@@ -181,10 +181,9 @@ def proposed(
     start, every = picture.start, objects.listed(*picture.start.maps)
     small = [one for one in every if one.pixels <= SMALL * start.maps[0].numel()] or every
     styled = [one for one in every if family.styles()[one.kind] > 1]
+    classes, to = len(family.styles()), _another(family, every, small[0])
     edits: list[Edit | None] = [
-        change(small[0].id, to, len(family.styles()))
-        if (to := _another(family, every, small[0])) is not None
-        else None,
+        change(small[0].id, to, classes) if to is not None else None,
         remove(small[min(1, len(small) - 1)].id) if len(every) > 1 else None,
     ]
     found: list[tuple[State, np.ndarray] | None] = []
