@@ -161,7 +161,7 @@ class BicycleGAN(Family):
         }
         seen = "[-1, 1], grey" if self.recipe.condition == "grey" else PICTURE
         ranges = {"input": seen, "code": "N(0, 1)", "picture": PICTURE}
-        return Graph(Call(self.generator, self.generator), inputs, ranges, multiple=self.generator.multiple)
+        return Graph(Call(self.generator.forward, self.generator), inputs, ranges, multiple=self.generator.multiple)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))

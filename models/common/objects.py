@@ -73,7 +73,8 @@ def areas(labels: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
                 mine.copy_(torch.where(same, torch.minimum(mine, other), mine))
         ids = ids.flatten()[ids]  # an id is a pixel of the same area: on to the lowest that this one knows
         if torch.equal(ids, before):
-            return torch.unique(ids, return_inverse=True)[1]
+            numbers: Tensor = torch.unique(ids, return_inverse=True)[1]
+            return numbers
 
 
 def change_class(labels: Int[Tensor, "h w"], ids: Int[Tensor, "h w"], one: int, to: int) -> Maps:

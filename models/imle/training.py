@@ -396,7 +396,8 @@ class IMLE(Family):
     def graph(self, given: Batch, generator: torch.Generator) -> Graph:
         """From input and raw noise, a map a level, to the averaged generator's picture."""
         r, x = self.recipe, given["input"]
-        net, encoder, noisy, encodes = self.average_generator.net, self.average_encoder.net, self.noisy, self._encodes
+        net, encoder = self.average_generator.net, self.average_encoder.net
+        noisy, encodes = int(self.noisy), self._encodes
 
         def picture(x: Tensor, *z: Tensor) -> Tensor:
             if r.condition == "labels":

@@ -274,7 +274,6 @@ class Pix2PixHD(Family):
         """From the maps to the picture. With features, input `style` is at each pixel the number of a style of the
         pixel's class, the same all over an object."""
         r, net, dtype = self.recipe, self.generator, next(self.generator.parameters()).dtype
-        centres = self.clusters.centres if r.features else torch.empty(0)
 
         def picture(x: Tensor, *more: Tensor) -> Tensor:
             parts = [traced_one_hot(x, r.labels, dtype) if r.condition == "labels" else x]
@@ -282,7 +281,7 @@ class Pix2PixHD(Family):
                 parts.append(edges(more[0]).to(dtype))
             if r.features:
                 kind = x if r.condition == "labels" else torch.zeros_like(more[-1])
-                parts.append(centres[kind, more[-1]].movedim(-1, 1))
+                parts.append(self.clusters.centres[kind, more[-1]].movedim(-1, 1))
             out: Tensor = net(torch.cat(parts, 1))
             return out
 

@@ -308,7 +308,7 @@ class StEP(Family):
         noise = torch.randn(len(x), self.recipe.code, generator=generator)
         code = self.draw_codes(len(x), generator) if int(self.rows) else noise
         ranges = {"input": PICTURE, "code": "a style code of the encoder or the mapper", "picture": PICTURE}
-        return Graph(Call(net, net), {"input": x, "code": code}, ranges, multiple=1 << DOWNS)
+        return Graph(Call(net.forward, net), {"input": x, "code": code}, ranges, multiple=1 << DOWNS)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))
