@@ -20,10 +20,16 @@ class Graph:
     """Name of each input and of the output -> its values, in words."""
     output: str = "picture"
     multiple: int = 0
-    """Pictures `B C H W` and maps of ids `B H W` may have any sides that are multiples of this; 0: only those of the
-    examples."""
+    """Sides of pictures `B C H W` and of maps of ids `B H W` are multiples of this; 0: only those of the examples."""
     note: str = ""
     """How its pictures differ from the family's samples; empty: not at all."""
+
+    @property
+    def step(self) -> int:
+        """`multiple`, if the exported file can take any multiple from twice that on; 0: it takes the examples' sides.
+        Examples with a side of one multiple cannot be traced for others: it becomes 1 within the network."""
+        sides = [side for x in self.inputs.values() if x.ndim > 2 for side in x.shape[-2:]]
+        return self.multiple if self.multiple and min(sides) >= 2 * self.multiple else 0
 
 
 class Call(nn.Module):

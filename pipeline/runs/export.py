@@ -19,6 +19,8 @@ from models.common.graph import Graph
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 NOTES = "variegate.json"
 """Name of the description within a .pt2 file."""
+LEAST = {"batch": 1, "rows": 2, "columns": 2}
+"""Smallest values of what is not fixed."""
 Inputs = tuple[Tensor, ...]
 
 
@@ -34,7 +36,7 @@ class File:
 
 
 def described(graph: Graph) -> dict[str, Any]:
-    """Names, types, shapes and values of inputs and output; JSON values. `4*rows` stands for any multiple of 4."""
+    """Names, types, shapes and values of inputs and output; JSON values. `4*rows` stands for multiples of 4 from 8 on."""
     with torch.no_grad():
         out = graph.module(*graph.inputs.values())
     tensors = {**graph.inputs, graph.output: out}
@@ -46,7 +48,7 @@ def described(graph: Graph) -> dict[str, Any]:
             "values": graph.ranges[name],
         }
         for name, x in tensors.items()
-        for free in [_free(x, graph.multiple)]
+        for free in [_free(x, graph.step)]
     ]
     return {"inputs": told[:-1], "output": told[-1], "note": graph.note}
 
@@ -62,12 +64,12 @@ def _free(x: Tensor, multiple: int) -> dict[int, str]:
 
 def trace(graph: Graph) -> torch.export.ExportedProgram:
     """The generator as a program, of any batch size and, where the network allows it, any size of pictures."""
-    batch, rows, columns = (torch.export.Dim(name) for name in ("batch", "rows", "columns"))
+    batch, rows, columns = (torch.export.Dim(name, min=least) for name, least in LEAST.items())
     shapes = []
     for x in graph.inputs.values():
         free: dict[int, Any] = {0: batch}
-        if graph.multiple and x.ndim > 2:
-            sides = (rows, columns) if graph.multiple == 1 else (graph.multiple * rows, graph.multiple * columns)
+        if graph.step and x.ndim > 2:
+            sides = (rows, columns) if graph.step == 1 else (graph.step * rows, graph.step * columns)
             free |= {x.ndim - 2: sides[0], x.ndim - 1: sides[1]}
         shapes.append(free)
     with torch.no_grad():
@@ -78,8 +80,8 @@ def cases(graph: Graph) -> list[Inputs]:
     """What the files are compared on: all examples, the first alone, and wider ones where the width is free."""
     whole = tuple(graph.inputs.values())
     found = [whole, tuple(x[:1] for x in whole)]
-    if graph.multiple:
-        found.append(tuple(torch.cat([x, x.flip(-1)[..., : graph.multiple]], -1) if x.ndim > 2 else x for x in whole))
+    if graph.step:
+        found.append(tuple(torch.cat([x, x.flip(-1)[..., : graph.step]], -1) if x.ndim > 2 else x for x in whole))
     return found
 
 

@@ -284,7 +284,7 @@ def test_without_a_map_of_objects_areas_are_edited_and_classes_share_styles() ->
     own, batch = with_styles(instances=False)
     labels, ids = own.object_maps(batch)
     assert torch.equal(ids, objects.areas(labels)) and len(ids.unique()) > len(labels.unique())
-    given = {**batch, "instances": ids + 7}
+    given = {**batch, "instances": ids[None] + 7}
     assert torch.equal(own.object_maps(given)[1], ids + 7)
     seen: list[Tensor] = []
     own.generator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))

@@ -23,9 +23,12 @@ from tests.models.test_translation import CASES as TRANSLATION
 from tests.models.translation import Data, built
 
 IMLE = imle.PRESETS["tiny"]
+SHALLOW = {name: dataclasses.replace(TRANSLATION[name], levels=3) for name in ("pix2pix", "bicyclegan")}
 CASES: dict[str, Recipe] = {
     **TRANSLATION,
-    "pix2pix/eval": dataclasses.replace(TRANSLATION["pix2pix"], eval_mode=True),
+    **SHALLOW,
+    "pix2pix/one": TRANSLATION["pix2pix"],  # 16 pixels, halved four times
+    "pix2pix/eval": dataclasses.replace(SHALLOW["pix2pix"], eval_mode=True),
     "step": models.load("step").PRESETS["tiny"],
     "imle": IMLE,
     "imle/labels": dataclasses.replace(IMLE, condition="labels", labels=5, noise_encoder=False),
@@ -33,8 +36,11 @@ CASES: dict[str, Recipe] = {
     "gans": models.load("gans").PRESETS["tiny"],
     "gans/acgan": dataclasses.replace(models.load("gans").PRESETS["tiny"], objective="acgan"),
 }
-RUN_BY_ONNX = ("pix2pix", "pix2pix/lightness", "pix2pix/eval", "bicyclegan", "munit", "pix2pixhd", "flow", "step")
-RUN_BY_ONNX += ("imle", "imle/labels", "gans/acgan")
+QUICK, LONG = (
+    ("pix2pix", "pix2pixhd", "imle"),
+    ("pix2pix/lightness", "bicyclegan", "munit", "flow", "step", "gans/acgan"),
+)
+RUN_BY_ONNX = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)]
 
 
 def family(name: str) -> Family:
@@ -69,7 +75,7 @@ def test_the_graph_makes_the_familys_own_samples(name: str) -> None:
         state, time, x = made.inputs.values()
         assert made.output == "velocity" and torch.equal(out, own.average.net(state, time, given=x))
         return
-    dropped = name in ("pix2pix", "pix2pix/lightness")
+    dropped = name in ("pix2pix", "pix2pix/lightness", "pix2pix/one")
     assert ("without dropout" in made.note) == dropped
     if dropped:  # dropout has no weights: the same generator built without it
         assert not torch.allclose(out, own.sample(given, 1, seeded(0))[:, 0])
@@ -79,7 +85,7 @@ def test_the_graph_makes_the_familys_own_samples(name: str) -> None:
     torch.testing.assert_close(out, own.sample(given, 1, seeded(0))[:, 0])
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in RUN_BY_ONNX])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in QUICK])
 def test_the_program_is_the_graph(name: str) -> None:
     made = graph(family(name))
     assert export.pt2(made, export.trace(made)).difference < 1e-5
@@ -127,9 +133,15 @@ def test_the_pt2_file_holds_its_description() -> None:
     torch.export.load(io.BytesIO(file.data), extra_files=extra)
     assert json.loads(extra[export.NOTES]) == export.described(made)
     assert export.described(made)["inputs"] == [
-        {"name": "input", "type": "float32", "shape": ["batch", 3, "16*rows", "16*columns"], "values": "[-1, 1], RGB"},
+        {"name": "input", "type": "float32", "shape": ["batch", 3, "8*rows", "8*columns"], "values": "[-1, 1], RGB"},
         {"name": "code", "type": "float32", "shape": ["batch", 3], "values": "N(0, 1)"},
     ]
+
+
+def test_a_side_of_one_multiple_is_fixed() -> None:
+    made = graph(family("pix2pix/one"))
+    assert (made.multiple, made.step) == (16, 0)
+    assert export.described(made)["output"]["shape"] == ["batch", 3, 16, 16]
 
 
 def test_a_difference_is_seen() -> None:
