@@ -30,8 +30,10 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "Use": {
         "sample": "draw many plausible images for each input, as sheets or files",
+        "edit": "change, remove, add or restyle single objects of a picture",
         "likelihood": "log-probability of every sample, as a table",
         "evaluate": "measure fidelity and diversity on held-out samples",
+        "export": "write a trained generator for other programs: torch.export, ONNX",
     },
     "Proofs": {
         "bench": "measure speed, cost and what kills cost: bench NAME",

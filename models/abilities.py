@@ -7,12 +7,14 @@ an ability's methods has the ability; nothing is declared. Everything here runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from models.common.graph import Graph
+from models.common.objects import Maps
 from models.family import Batch, Family, Table
 
 
@@ -118,6 +120,42 @@ class SearchesNearest(Protocol):
         """`B C H W` in [-1, 1]: the chosen candidates, made again from their seeds and numbers (rows of `search`)."""
 
 
+@runtime_checkable
+class EditsObjects(Protocol):
+    """edits objects"""
+
+    def object_maps(self, given: Batch) -> Maps:
+        """(class ids, object ids), int64 `H W` each, of the one row of `given`; its `instances` where it has any. What
+        `models.common.objects` edits.
+
+        Raises:
+            ValueError: its inputs are no label maps.
+        """
+
+    def styles(self) -> tuple[int, ...]:
+        """Of each class, how many styles its objects can have."""
+
+    def picture_of(self, labels: Tensor, ids: Tensor, seed: int, styles: Mapping[int, int]) -> Tensor:
+        """`3 H W` in [-1, 1]: the picture of these maps. `styles`: object -> number of the style that it has; those of
+        the other objects depend on `seed` and their ids, and stay as they are when another object is edited.
+
+        Raises:
+            ValueError: no such object, or no such style.
+        """
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """exports its generator"""
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """The generator with the rows of `given` as examples; codes and noise are drawn from `generator` (on the CPU).
+
+        Raises:
+            ValueError: this run's generator makes no pictures.
+        """
+
+
 ABILITIES: tuple[type, ...] = (
     DrawsSamples,
     Reconstructs,
@@ -128,6 +166,8 @@ ABILITIES: tuple[type, ...] = (
     Embeds,
     JudgesSet,
     SearchesNearest,
+    EditsObjects,
+    Exports,
 )
 
 A = TypeVar("A")

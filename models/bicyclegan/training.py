@@ -11,6 +11,7 @@ from models.bicyclegan.networks import Code, ConvEncoder, ResnetEncoder
 from models.bicyclegan.recipe import Config
 from models.common.adversarial import balance, discriminator_least_squares, generator_least_squares
 from models.common.critics import MultiScale, logits, patch_critic
+from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live, initialise, xavier
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.padding import at_any_size
@@ -151,6 +152,16 @@ class BicycleGAN(Family):
         self.chosen_sampler(sampler)
         codes = torch.randn(len(given["input"]), count, self.recipe.code, generator=generator).to(given["input"])
         return torch.stack([self.generate(given, codes[:, k]) for k in range(count)], 1)
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From input and code to the picture."""
+        inputs = {
+            "input": given["input"],
+            "code": torch.randn(len(given["input"]), self.recipe.code, generator=generator),
+        }
+        seen = "[-1, 1], grey" if self.recipe.condition == "grey" else PICTURE
+        ranges = {"input": seen, "code": "N(0, 1)", "picture": PICTURE}
+        return Graph(Call(self.generator.forward, self.generator), inputs, ranges, multiple=self.generator.multiple)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))

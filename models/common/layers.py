@@ -85,8 +85,8 @@ class Live:
     """How a network runs while it trains (and how pix2pix also runs when it is used): with dropout and with the
     statistics of the batch. Networks take it as an argument; None means neither."""
 
-    generator: torch.Generator
-    """CPU generator of the dropout masks, the same on every rank."""
+    generator: torch.Generator | None
+    """CPU generator of the dropout masks, the same on every rank; None: without dropout."""
     group: Group | None
     """Whose batch the statistics are of; None: each picture has its own, as with batch 1."""
 
@@ -97,6 +97,7 @@ class Live:
         Args:
             shape: of this rank's share; the first dimension is the batch.
         """
+        assert self.generator is not None, "rows are drawn from a passed generator"
         rank, world = (self.group.rank, self.group.world) if self.group else (0, 1)
         whole = draw((shape[0] * world, *shape[1:]), generator=self.generator)
         return whole[rank * shape[0] : (rank + 1) * shape[0]]
@@ -112,7 +113,7 @@ class Dropout(nn.Module):
         self.rate = rate
 
     def forward(self, x: Float[Tensor, "b c h w"], live: Live | None) -> Float[Tensor, "b c h w"]:
-        if live is None or not self.rate:
+        if live is None or live.generator is None or not self.rate:
             return x
         kept = live.rows(x.shape, torch.rand) >= self.rate
         return x * kept.to(device=x.device, dtype=x.dtype).div_(1 - self.rate)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.common.average import Average
+from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.padding import pad
@@ -73,14 +74,20 @@ class Flow(Family):
             raise ValueError(f"--sampler {sampler}: choose one of {', '.join(SOLVERS)}, with steps as in euler:50")
         x = given["input"]
         grown = pad(x, self.generator.multiple)
-        shape = (len(x), count, 3, *grown.shape[2:])
-        noise = torch.randn(shape, generator=generator).to(x)
-        solve, velocity = SOLVERS[name], partial(self.average.net, given=grown)
-        drawn = [solve(velocity, noise[:, k], int(steps or self.recipe.steps)) for k in range(count)]
+        noise = torch.randn(len(x), count, 3, *grown.shape[2:], generator=generator).to(x)
+        velocity, each = partial(self.average.net, given=grown), int(steps or self.recipe.steps)
+        drawn = [SOLVERS[name](velocity, noise[:, k], each) for k in range(count)]
         return torch.stack(drawn, 1)[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
 
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """The velocity network. Euler's step is `state += velocity / steps`."""
+        x, net = given["input"], self.average.net
+        inputs = {"state": torch.randn(x.shape, generator=generator), "time": torch.rand(len(x), generator=generator)}
+        ranges = {"state": "N(0, 1) at time 0, the picture at 1", "time": "[0, 1]", "input": PICTURE}
+        ranges["velocity"] = "d state / d time"
+        return Graph(Call(net.forward, net), {**inputs, "input": x}, ranges, "velocity", self.generator.multiple)
+
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Input, truth, samples."""
         drawn = self.sample(batch, SHOWN, generator)
         return {"input": batch["input"], "truth": batch["target"]} | {f"sample {i}": drawn[:, i] for i in range(SHOWN)}
 
@@ -91,10 +98,8 @@ class Flow(Family):
         noise = torch.randn(target.shape, generator=generator).to(target)
         t = torch.rand(len(target), generator=generator).to(target)
         velocity = partial(self.average.net, given=batch["input"])
-        return {
-            "matching": float(matching_loss(velocity, noise, target, t)),
-            "straightness": float(straightness(velocity, noise, MEASURED)),
-        }
+        losses = matching_loss(velocity, noise, target, t), straightness(velocity, noise, MEASURED)
+        return dict(zip(("matching", "straightness"), map(float, losses), strict=True))
 
 
 def check(recipe: Config, perceptual: nn.Module | None = None) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import models.gans.assembly as assembly
 import models.gans.views as views
 from models.common.average import Average
+from models.common.graph import PICTURE, Call, Graph
 from models.common.seeds import seeded
 from models.family import Batch, Draw, Facts, Family, Stage, Stream
 from models.gans.figures import majority_error, sliced_wasserstein
@@ -162,6 +163,20 @@ class GANs(Family):
             raise ValueError(f"a class from 0 to {self.recipe.classes - 1} is wanted")
         made = self.draws(rows * count, generator, y)
         return made.view(rows, count, *made.shape[1:])
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From the latent (noise, then the class as one of them, then codes) to the averaged generator's picture."""
+        r, latent, net = self.recipe, self.latent, self.average.net
+        if r.form == "points":
+            raise ValueError("--form points: this generator makes points, and only pictures are exported")
+        y = given["class"] if self._given_class else None
+        z, _ = latent.draw(len(given["index"]), self._random(generator), y)
+        parts = [f"{latent.noise} of {'N(0, 1)' if latent.normal else 'U(-1, 1)'}"]
+        parts += [f"a class as one of {latent.classes}"] if latent.classes else []
+        parts += [f"{latent.codes} of U(-1, 1)"] if latent.codes else []
+        made = PICTURE if r.channels == 3 else "[-1, 1], grey"
+        call = Call(lambda z: net(z).clamp(-1, 1), net)
+        return Graph(call, {"latent": z}, {"latent": ", then ".join(parts), "picture": made})
 
     @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

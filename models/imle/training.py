@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.common.average import Average
+from models.common.graph import PICTURE, Call, Graph, class_ids
+from models.common.onehot import traced_one_hot
 from models.common.optimise import adam, move, parameters
 from models.common.seeds import seed_of, seeded
 from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
@@ -390,6 +392,25 @@ class IMLE(Family):
             codes = [self.average_encoder.net(x, one) if self._encodes else one for one in z]
             drawn.append(self.average_generator.net(x, *codes).clamp(-1, 1))
         return torch.stack(drawn, 1)
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From input and raw noise, a map a level, to the averaged generator's picture."""
+        r, x = self.recipe, given["input"]
+        net, encoder = self.average_generator.net, self.average_encoder.net
+        noisy, encodes = int(self.noisy), self._encodes
+
+        def picture(x: Tensor, *z: Tensor) -> Tensor:
+            if r.condition == "labels":
+                x = traced_one_hot(x.clamp(max=r.labels - 1) if r.other else x, r.labels, next(net.parameters()).dtype)
+            out: Tensor = net(x, *(encoder(x, one) if encodes else one * noisy for one in z))
+            return out.clamp(-1, 1)
+
+        inputs, ranges = {"input": x}, {"input": class_ids(r.labels) if r.condition == "labels" else PICTURE}
+        for level, size in enumerate(self._sizes(x.shape[-2:])):
+            name = f"noise{level}" if self._heads > 1 else "noise"
+            inputs[name], ranges[name] = torch.randn(len(x), r.noise, *size, generator=generator), "N(0, 1)"
+        call = Call(picture, net, encoder) if encodes else Call(picture, net)
+        return Graph(call, inputs, {**ranges, "picture": PICTURE})
 
     @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.common.adversarial import balance, discriminator_least_squares, generator_least_squares
 from models.common.critics import MultiScale, PatchCritic, logits
+from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live, initialise, normal
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.padding import at_any_size
@@ -168,6 +169,14 @@ class MUNIT(Family):
         x = given[self.reads[0]]
         codes = torch.randn(len(x), count, self.recipe.code, generator=generator).to(x)
         return torch.stack([self.generate(given, codes[:, k]) for k in range(count)], 1)
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From A's picture and a style of B's to B's picture."""
+        field, content, decoder = self.reads[0], self.generator_a.content, self.generator_b.decoder
+        inputs = {field: given[field], "style": torch.randn(len(given[field]), self.recipe.code, generator=generator)}
+        ranges = {field: PICTURE, "style": "N(0, 1), or a style that was read from a picture", "picture": PICTURE}
+        call = Call(lambda x, style: decoder(content(x), style), content, decoder)
+        return Graph(call, inputs, ranges, multiple=1 << self.recipe.downs)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """The input in the style of its target."""

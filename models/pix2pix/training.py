@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from models.common import colour
 from models.common.adversarial import GAMES, balance
 from models.common.critics import PatchCritic, patch_critic
-from models.common.layers import Live, initialise, normal
-from models.common.onehot import one_hot
+from models.common.graph import PICTURE, Call, Graph, class_ids
+from models.common.layers import Dropout, Live, initialise, normal
+from models.common.onehot import one_hot, traced_one_hot
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.padding import at_any_size
 from models.common.resnet import ResnetGenerator
@@ -138,6 +139,29 @@ class Pix2Pix(Family):
         if self.recipe.condition == "lightness":
             made = [colour.join(condition, ab) for ab in made]
         return torch.stack(made, 1)
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From what a sample is of (a photograph for colourisation) to the picture, without dropout."""
+        r, field = self.recipe, self.reads[0]
+        live = None if r.eval_mode else Live(None, None)
+
+        def picture(x: Tensor, *code: Tensor) -> Tensor:
+            if r.condition == "labels":
+                x = traced_one_hot(x, r.labels, next(self.generator.parameters()).dtype)
+            if r.condition != "lightness":
+                out: Tensor = self.generator(x, *code, live=live)
+                return out
+            lightness, _ = colour.split(x)
+            return colour.join(lightness, self.generator(lightness, *code, live=live))
+
+        inputs, ranges = {field: given[field]}, {field: PICTURE, "picture": PICTURE}
+        ranges |= {"grey": {field: "[-1, 1], grey"}, "labels": {field: class_ids(r.labels)}}.get(r.condition, {})
+        if r.code:
+            inputs["code"] = torch.randn(len(given[field]), r.code, generator=generator)
+            ranges["code"] = "N(0, 1)"
+        dropped = any(isinstance(layer, Dropout) and layer.rate for layer in self.generator.modules())
+        note = "without dropout, which samples have: one picture for each input" if live and dropped else ""
+        return Graph(Call(picture, self.generator), inputs, ranges, multiple=self.generator.multiple, note=note)
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Input, truth, samples."""

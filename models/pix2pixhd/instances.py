@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from models.common.objects import numbered
+
 
 def edges(ids: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 h w"]:
     """1 at both pixels wherever two of the four neighbours belong to different instances, else 0 (section 3.4)."""
@@ -14,15 +16,6 @@ def edges(ids: Int[Tensor, "b h w"]) -> Float[Tensor, "b 1 h w"]:
     found[:, :, 1:] |= columns
     found[:, :, :-1] |= columns
     return found[:, None].float()
-
-
-def numbered(ids: Int[Tensor, "b h w"]) -> tuple[Int[Tensor, "b h w"], int]:
-    """(a number for each instance of each picture, how many): ids of any bit depth, the same id in two pictures are two
-    instances."""
-    values, inverse = torch.unique(ids, return_inverse=True)
-    picture = torch.arange(len(ids), device=ids.device)[:, None, None]
-    present, place = torch.unique(inverse + picture * len(values), return_inverse=True)
-    return place, len(present)
 
 
 def instance_means(
@@ -39,20 +32,6 @@ def pooled(features: Float[Tensor, "b f h w"], ids: Int[Tensor, "b h w"]) -> Flo
     """Each pixel has the mean over its instance (section 3.4's instance-wise average pooling)."""
     means, place = instance_means(features, ids)
     return means[place].movedim(-1, 1)
-
-
-def objects(
-    labels: Int[Tensor, "b h w"], ids: Int[Tensor, "b h w"]
-) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"], Int[Tensor, "n"]]:
-    """(class, share of the picture, picture) of each instance, in the rows' order of `instance_means`. The class is
-    that of the instance's middle pixel in row-major order, where the released code reads the features."""
-    place, count = numbered(ids)
-    where = place.flatten()
-    order = torch.sort(where, stable=True).indices  # each instance's pixels together, row by row
-    sizes = torch.bincount(where, minlength=count)
-    middle = order[sizes.cumsum(0) - sizes + sizes // 2]
-    area = labels.shape[1] * labels.shape[2]
-    return labels.flatten()[middle].long(), sizes / area, middle // area
 
 
 def k_means(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from models.common.adversarial import GAMES, balance, feature_matching
 from models.common.critics import MultiScale, Scales, logits, patch_critic
+from models.common.graph import PICTURE, Call, Graph, class_ids
 from models.common.layers import initialise, normal
-from models.common.onehot import one_hot
+from models.common.objects import Maps, areas
+from models.common.onehot import check_ids, one_hot, traced_one_hot
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.padding import pad
 from models.common.perceptual import Perceptual
@@ -169,6 +171,11 @@ class Pix2PixHD(Family):
         if not self.recipe.instances:
             whole = torch.zeros(given.shape[0], *given.shape[-2:], dtype=torch.int64, device=given.device)
             return given if self.recipe.condition == "labels" else whole
+        return self._instances(batch)
+
+    @staticmethod
+    def _instances(batch: Batch) -> Int[Tensor, "b h w"]:
+        given: Tensor = batch["input"]
         if "instances" not in batch:
             raise ValueError("no field 'instances': give one, or train with --no-instances")
         ids: Tensor = batch["instances"]
@@ -229,14 +236,72 @@ class Pix2PixHD(Family):
             drawn.append(self._picture(layout, features)[..., :height, :width])
         return torch.stack(drawn, 1)
 
+    def object_maps(self, given: Batch) -> Maps:
+        """Without a map of objects they are the connected areas of each class.
+
+        Raises:
+            ValueError: a run on pictures, class ids that it does not know, or no map of objects where it needs one.
+        """
+        if self.recipe.condition != "labels":
+            raise ValueError(f"--condition {self.recipe.condition}: only runs on label maps have objects to edit")
+        [labels] = given["input"]
+        check_ids(labels, self.recipe.labels)
+        if self.recipe.instances or "instances" in given:
+            return labels, self._instances(given)[0]
+        return labels, areas(labels)
+
+    def styles(self) -> tuple[int, ...]:
+        """All 0 without features, and before the clusters are made at the end of the last stage."""
+        r = self.recipe
+        return tuple(self.clusters.counts.tolist()) if r.features else (0,) * max(1, r.labels)
+
     @torch.no_grad()
-    def styled(self, given: Batch, features: Float[Tensor, "b f h w"]) -> Float[Tensor, "b 3 h w"]:
-        """The picture with these features at each pixel: `models.pix2pixhd.edits` makes them."""
-        return self._picture(self._layout(given), features)
+    def picture_of(
+        self, labels: Int[Tensor, "h w"], ids: Int[Tensor, "h w"], seed: int, styles: Mapping[int, int]
+    ) -> Float[Tensor, "3 h w"]:
+        """At any size. Without a map of objects in training a class's objects share a style, as there."""
+        height, width = labels.shape
+        batch = self._padded({"input": labels[None], "instances": ids[None]})
+        layout, features = self._layout(batch), None
+        if self.recipe.features:
+            groups = ids if self.recipe.instances else labels
+            features = pad(self.clusters.chosen(labels, ids, groups, seed, styles), self._multiple).to(layout)
+        elif styles:
+            raise ValueError("this run has no styles: train one with features (--features 3)")
+        return self._picture(layout, features)[0, :, :height, :width]
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From the maps to the picture. With features, input `style` is at each pixel the number of a style of the
+        pixel's class, the same all over an object."""
+        r, net, dtype = self.recipe, self.generator, next(self.generator.parameters()).dtype
+
+        def picture(x: Tensor, *more: Tensor) -> Tensor:
+            parts = [traced_one_hot(x, r.labels, dtype) if r.condition == "labels" else x]
+            if r.instances:
+                parts.append(edges(more[0]).to(dtype))
+            if r.features:
+                kind = x if r.condition == "labels" else torch.zeros_like(more[-1])
+                parts.append(self.clusters.centres[kind, more[-1]].movedim(-1, 1))
+            out: Tensor = net(torch.cat(parts, 1))
+            return out
+
+        inputs = {name: given[name] for name in self.reads}
+        ranges = {"input": class_ids(r.labels) if r.condition == "labels" else PICTURE, "picture": PICTURE}
+        if r.instances:
+            ranges["instances"] = "ids of objects"
+        if r.features:
+            inputs["style"] = self.clusters.numbers(self._classes(given), self._ids(given), generator)
+            counts = ", ".join(map(str, self.styles()))
+            ranges["style"] = f"from 0, below the number of styles of the pixel's class: {counts} (0: give 0)"
+        call = Call(picture, net, self.clusters) if r.features else Call(picture, net)
+        return Graph(call, inputs, ranges, multiple=net.multiple)
+
+    @property
+    def _multiple(self) -> int:
+        return self.generator.coarse.multiple if self.stage == "global" else self.generator.multiple
 
     def _padded(self, given: Batch) -> Batch:
-        multiple = self.generator.coarse.multiple if self.stage == "global" else self.generator.multiple
-        return {name: pad(given[name], multiple) for name in self.reads}
+        return {name: pad(given[name], self._multiple) for name in self.reads}
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> Tensor:

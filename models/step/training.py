@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.common.average import Average
+from models.common.graph import PICTURE, Call, Graph
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.patchgan import PatchDiscriminator, smallest_side
 from models.common.perceptual import Perceptual, gradient_ratio
@@ -300,6 +301,14 @@ class StEP(Family):
         net = self.average_generator.net
         features = net.content(input)  # type: ignore[operator]  # the input's part does not depend on the code
         return torch.stack([net.decoder(features, codes[:, k]) for k in range(count)], 1)  # type: ignore[operator]
+
+    def graph(self, given: Batch, generator: torch.Generator) -> Graph:
+        """From input and code to the averaged G's picture."""
+        x, net = given["input"], self.average_generator.net
+        noise = torch.randn(len(x), self.recipe.code, generator=generator)
+        code = self.draw_codes(len(x), generator) if int(self.rows) else noise
+        ranges = {"input": PICTURE, "code": "a style code of the encoder or the mapper", "picture": PICTURE}
+        return Graph(Call(net.forward, net), {"input": x, "code": code}, ranges, multiple=1 << DOWNS)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))

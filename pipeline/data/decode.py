@@ -254,3 +254,12 @@ def to_png(image: np.ndarray) -> bytes:
     picture: Any = Image.fromarray(image)
     picture.save(sink, "PNG", optimize=False, compress_level=6)
     return sink.getvalue()
+
+
+def ids_file(ids: np.ndarray) -> tuple[str, bytes]:
+    """(suffix, content) of a file of ids `H W`: a PNG, or a TIFF of 32 bits where ids exceed 65535."""
+    if ids.max(initial=0) <= 65535:
+        return "png", to_png(ids)
+    sink = io.BytesIO()
+    Image.fromarray(ids.astype(np.int32)).save(sink, "TIFF")
+    return "tif", sink.getvalue()

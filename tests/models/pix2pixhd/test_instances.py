@@ -5,9 +5,10 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from models.common.objects import objects
 from models.common.onehot import one_hot
 from models.common.seeds import seeded
-from models.pix2pixhd.instances import edges, instance_means, k_means, objects, pooled
+from models.pix2pixhd.instances import edges, instance_means, k_means, pooled
 
 
 def test_edges_of_a_small_object() -> None:

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor
 
 from models import pix2pixhd
+from models.common import objects
+from models.common.padding import pad
 from models.common.pyramid import halve
 from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.group import Group
-from models.pix2pixhd import Pix2PixHD, edits
+from models.pix2pixhd import Pix2PixHD
 from models.pix2pixhd.clusters import OBJECTS, Clusters
 from models.pix2pixhd.instances import edges, pooled
 from models.pix2pixhd.training import discriminator, generator
@@ -212,46 +214,91 @@ def test_each_centre_is_drawn_alike_and_each_object_its_own() -> None:
     assert sum(counts) == 3000 and all(abs(count - 1000) < 110 for count in counts)
 
 
-def test_edits() -> None:
+def test_chosen_styles() -> None:
     labels = torch.tensor([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 2], [2, 2, 2, 2]])
     ids = torch.tensor([[7, 7, 7, 7], [7, 9, 9, 7], [7, 9, 9, 3], [3, 3, 3, 3]])
-    changed, same = edits.change_class(labels, ids, 9, 2)
-    assert changed[1:3, 1:3].unique().tolist() == [2] and torch.equal(same, ids) and int(labels[1, 1]) == 1
-    gone, gone_ids = edits.remove(labels, ids, 9)
-    assert 9 not in gone_ids and 1 not in gone
-    assert all(int(gone[i, j]) == {7: 0, 3: 2}[int(gone_ids[i, j])] for i in range(4) for j in range(4))
-    assert int(gone_ids[1, 1]) == 7 and int(gone_ids[2, 2]) == 3  # what lies beside it
-    where = torch.zeros(4, 4, dtype=torch.bool)
-    where[0, :2] = True
-    more, more_ids = edits.add(labels, ids, where, 1)
-    assert more[0].tolist() == [1, 1, 0, 0] and more_ids[0].tolist() == [10, 10, 7, 7]
     clusters = Clusters(3, 4, 1)
     clusters.centres[:, :2, 0], clusters.counts[:] = torch.tensor([[1.0, 2], [3, 4], [5, 6]]), 2
-    styled = edits.features(clusters, labels, ids, seeded(0), {9: 1, 3: 0})[0, 0]
+    styled = clusters.chosen(labels, ids, ids, 0, {9: 1, 3: 0})[0, 0]
     assert styled[ids == 9].unique().tolist() == [4] and styled[ids == 3].unique().tolist() == [5]
     assert styled[ids == 7].unique().tolist()[0] in (1, 2)
-    for call, message in [
-        (lambda: edits.remove(labels, ids, 8), "no object 8: there are 3, 7, 9"),
-        (lambda: edits.remove(labels, torch.ones_like(ids), 1), "object 1 is all there is"),
-        (lambda: edits.add(labels, ids, where & False, 1), "covers no pixel"),
-        (lambda: edits.features(clusters, labels, ids, seeded(0), {9: 2}), "has 2 styles: there is no style 2"),
+    # One group, one style; groups of their own have all of a class's alike often.
+    many = torch.arange(400).view(20, 20)
+    zeros = torch.zeros_like(many)
+    assert len(clusters.chosen(zeros, many, zeros, 0, {}).unique()) == 1
+    own = clusters.chosen(zeros, many, many, 0, {})
+    assert 150 < int((own == 1).sum()) < 250
+    assert int((clusters.chosen(zeros, many, many, 0, {5: 0, 6: 1}) != own).sum()) <= 2
+    for styles, message in [
+        ({9: 2}, "object 9 is of class 1, which has the styles 0 to 1: no style 2"),
+        ({9: -1}, "no style -1"),
+        ({8: 0}, "no object 8: there are 3, 7, 9"),
     ]:
         with pytest.raises(ValueError, match=message):
-            call()
+            clusters.chosen(labels, ids, ids, 0, styles)
+    clusters.counts[1] = 0
+    with pytest.raises(ValueError, match="object 9 is of class 1, which has no styles: no style 0"):
+        clusters.chosen(labels, ids, ids, 0, {9: 0})
+    clusters.counts[:] = 0
+    with pytest.raises(ValueError, match="no styles yet"):
+        clusters.chosen(labels, ids, ids, 0, {9: 0})
 
 
-def test_an_edit_changes_the_picture_where_it_is() -> None:
-    own = family()
-    data = Data(own, "joint")
-    batch = data.batch(("input", "instances", "target"), 1)
+def with_styles(**change: Any) -> tuple[Pix2PixHD, dict[str, Tensor]]:
+    own = family(**change)
     own.clusters.centres.normal_(generator=seeded(0))
     own.clusters.counts.fill_(3)
-    labels, ids = batch["input"][0], batch["instances"][0]
+    batch = Data(own, "joint").batch(own.reads, 1)
+    return own, batch
+
+
+def test_an_edit_leaves_the_other_objects_features_as_they_are() -> None:
+    own, batch = with_styles()
+    labels, ids = own.object_maps(batch)
+    assert torch.equal(labels, batch["input"][0]) and torch.equal(ids, batch["instances"][0])
     one = int(ids[16, 16])
-    pictures = [
-        own.styled(batch, edits.features(own.clusters, labels, ids, seeded(0), {one: choice})) for choice in (0, 0, 1)
-    ]
+    pictures = [own.picture_of(labels, ids, 0, {one: choice}) for choice in (0, 0, 1)]
     assert torch.equal(pictures[0], pictures[1]) and not torch.allclose(pictures[0], pictures[2])
+    seen: list[Tensor] = []
+    own.generator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    for maps in ((labels, ids), objects.remove(labels, ids, one), objects.change_class(labels, ids, one, 4)):
+        own.picture_of(*maps, 0, {})
+    others = ids != one
+    for after in seen[1:]:
+        assert torch.equal(after[0, -2:, others], seen[0][0, -2:, others])
+    assert not torch.equal(seen[1][0, -2:, ~others], seen[0][0, -2:, ~others])
+
+
+def test_a_picture_of_maps_is_a_sample_with_these_features_at_any_size() -> None:
+    own, batch = with_styles()
+    labels, ids = (x[:, :30] for x in own.object_maps(batch))
+    made = own.picture_of(labels, ids, 0, {})
+    features = own.clusters.chosen(labels, ids, ids, 0, {})
+    batch = {name: pad(batch[name][..., :30], 4) for name in own.reads}
+    whole = torch.cat([own._layout(batch), pad(features, 4)], 1)
+    with torch.no_grad():
+        torch.testing.assert_close(made, own.generator(whole)[0, :, :, :30])
+
+
+def test_without_a_map_of_objects_areas_are_edited_and_classes_share_styles() -> None:
+    own, batch = with_styles(instances=False)
+    labels, ids = own.object_maps(batch)
+    assert torch.equal(ids, objects.areas(labels)) and len(ids.unique()) > len(labels.unique())
+    given = {**batch, "instances": ids[None] + 7}
+    assert torch.equal(own.object_maps(given)[1], ids + 7)
+    seen: list[Tensor] = []
+    own.generator.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    own.picture_of(labels, ids, 0, {})
+    assert all(len(seen[0][0, -1, labels == kind].unique()) == 1 for kind in labels.unique().tolist())
+    with pytest.raises(ValueError, match="no styles: train one with features"):
+        family(features=0).picture_of(labels, ids, 0, {0: 0})
+    pictures = family(condition="image", labels=0, features=0, instances=False)
+    with pytest.raises(ValueError, match="--condition image: only runs on label maps have objects"):
+        pictures.object_maps({"input": torch.zeros(1, 3, 32, 32)})
+    with pytest.raises(ValueError, match="class id 5 in a label map, but --labels 5"):
+        own.object_maps({"input": torch.full((1, 32, 32), 5)})
+    with pytest.raises(ValueError, match="no field 'instances'"):
+        family().object_maps({"input": labels[None]})
 
 
 # Bad input -----------------------------------------------------------------------------------------------------------
