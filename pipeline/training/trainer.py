@@ -212,7 +212,7 @@ class Trainer:
         self.family.load_state_dict({**own, **taken})
         self.finished[stage] = 0
 
-    def _save(self, stage: Stage, done: int, counts: Mapping[str, int], best: float | None) -> None:
+    def _save(self, stage: Stage, done: int, counts: Mapping[str, int], best: tuple[str, float] | None) -> None:
         if self.group.rank == 0:
             state = {
                 "family": self.family.state_dict(),

@@ -55,8 +55,8 @@ class Watch:
             self.tracker.scalars({**values, f"{stage.name}/images_per_second": rate}, done * stage.batch)
             self._heed(stage, done, scalars)
 
-    def look(self, stage: Stage, done: int) -> float | None:
-        """Evaluate and draw. Returns the deciding figure where it is the stage's lowest so far."""
+    def look(self, stage: Stage, done: int) -> tuple[str, float] | None:
+        """Evaluate and draw. Returns the deciding figure, by name, where it is the stage's lowest so far."""
         if self.held_out is None or self.tracker is None:
             return None
         means = self._evaluate(max(stage.batch, 2))  # of one picture there is no spread
@@ -65,9 +65,9 @@ class Watch:
         self._preview(stage, done)
         if not means:
             return None
-        value = next(iter(means.values()))
+        name, value = next(iter(means.items()))
         best = checkpoint.best(self.job.output).get(stage.name)
-        return value if best is None or value < best["value"] else None
+        return (name, value) if best is None or value < best["value"] else None
 
     def _heed(self, stage: Stage, done: int, figures: Mapping[str, float]) -> None:
         """Warn of signs that training goes wrong: on stderr, and in MLflow as a tag and as a scalar."""

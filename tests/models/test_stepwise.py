@@ -7,10 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-import models
 from models.common.stepwise import Dealt, Stepwise
 from models.group import Group
-from models.pix2pix import Pix2Pix
 from tests.models.test_translation import CASES
 from tests.models.translation import Data, built, largest_error, train, two_workers
 
@@ -34,7 +32,8 @@ def test_which_have_batch_norm() -> None:
     """pix2pix alone, by default; the others are exact."""
     assert {name.split("/")[0] for name in NORMED} == {"pix2pix"} and "pix2pix/labels" in OWN
     for name in CASES:
-        assert isinstance(family := built(name.split("/")[0], CASES[name]), Stepwise) and family.accumulates
+        family = built(name.split("/")[0], CASES[name])
+        assert isinstance(family, Stepwise) and family.accumulates
         has = any(isinstance(m, torch.nn.BatchNorm2d) for m in family.modules())
         assert has == (name in NORMED)
 
@@ -138,13 +137,3 @@ def test_graphs_are_freed_between_micro_batches() -> None:
 
     whole, quarter = peak(1), peak(4)
     assert quarter < 0.5 * whole  # weights are saved too, as often
-
-
-def test_a_family_that_takes_its_batches_whole_says_so() -> None:
-    whole = [name for name in models.names() if not getattr(models.load(name), "build", None)]
-    assert not whole
-    assert not any(
-        type(models.load(name).build(models.load(name).PRESETS["tiny"], Group(alone=True), None)).accumulates
-        for name in ("step", "imle")
-    )
-    assert Pix2Pix.accumulates

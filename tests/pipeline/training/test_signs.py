@@ -80,7 +80,7 @@ def test_the_loop_warns(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Twelve steps, a window of six. The sick run's generator gives grey whatever it is asked; its D is always right."""
+    """Twelve steps, a window of six. The sick run's G gives grey whatever it is asked, and its D is always right."""
     monkeypatch.setattr(signs, "STEPS", 6)
     if sick:
         update = Pix2Pix.update
