@@ -79,10 +79,8 @@ class Flow(Stepwise):
         grown = pad(x, self.generator.multiple)
         shape = (len(x), count, 3, *grown.shape[2:])
         noise = torch.randn(shape, generator=generator).to(x)
-        drawn = [
-            SOLVERS[name](partial(self.average.net, given=grown), noise[:, k], int(steps or self.recipe.steps))
-            for k in range(count)
-        ]
+        velocity, number = partial(self.average.net, given=grown), int(steps or self.recipe.steps)
+        drawn = [SOLVERS[name](velocity, noise[:, k], number) for k in range(count)]
         return torch.stack(drawn, 1)[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -97,10 +95,8 @@ class Flow(Stepwise):
         noise = torch.randn(target.shape, generator=generator).to(target)
         t = torch.rand(len(target), generator=generator).to(target)
         velocity = partial(self.average.net, given=batch["input"])
-        return {
-            "matching": float(matching_loss(velocity, noise, target, t)),
-            "straightness": float(straightness(velocity, noise, MEASURED)),
-        }
+        paths = float(straightness(velocity, noise, MEASURED))
+        return {"matching": float(matching_loss(velocity, noise, target, t)), "straightness": paths}
 
 
 def check(recipe: Config, perceptual: nn.Module | None = None) -> None:

@@ -182,8 +182,10 @@ def test_bfloat16(name: str) -> None:
                 for module in family.modules()
                 if isinstance(module, nn.Conv2d)
             ]
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
-                scalars = family.update(Data(family, stage.name), 0)
+            data = Data(family, stage.name)
+            for i in range(2):  # flow's last layer is 0 in the first
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+                    scalars = family.update(data, i * stage.batch)
             for hook in hooks:
                 hook.remove()
             assert kinds == {torch.bfloat16 if precision == "bf16" else torch.float32}
@@ -192,7 +194,7 @@ def test_bfloat16(name: str) -> None:
             assert all(bool(p.isfinite().all()) for p in family.parameters())
             found[precision, stage.name] = float(scalars["loss"])
     for stage in family.stages:
-        assert found["bf16", stage.name] == pytest.approx(found["fp32", stage.name], rel=0.03)
+        assert found["bf16", stage.name] == pytest.approx(found["fp32", stage.name], rel=0.05)
         assert found["bf16", stage.name] != found["fp32", stage.name]
 
 
