@@ -59,7 +59,8 @@ class Config:
     split: str = "val"
     """Split of --data."""
     stage: str = ""
-    """Use the weights at the end of this stage; none: the final ones."""
+    """Use the weights at the end of this stage; `best`: the checkpoint with the lowest held-out figure, of the last
+    stage that has one; none: the final ones."""
     count: int = 6
     """Samples per input and sampler."""
     limit: int = 6

@@ -156,6 +156,8 @@ class PerceptualRecipe(Recipe):
     0-255, mean subtracted); `none`: RGB in [-1, 1] as it is."""
     perceptual_pooling: Literal["max", "average"] = "max"
     """Pooling between its blocks."""
+    perceptual_pools: int = 4
+    """Poolings: after the first so many blocks. MUNIT's code leaves out the fourth."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,21 @@ class Stage:
     """Steps between two `refresh` calls, the first one before step 0; 0: never."""
 
 
+@dataclass(frozen=True)
+class Sign:
+    """A logged figure that tells early that training goes wrong: its mean over the last thousand steps lies beyond a
+    limit."""
+
+    figure: str
+    """A scalar of `update`, or `held_out/NAME` for one of `evaluate`."""
+    says: str
+    """What it means and what to do, in the words of the warning."""
+    above: float = float("inf")
+    """It is a sign where the mean is larger."""
+    below: float = float("-inf")
+    """It is a sign where the mean is smaller."""
+
+
 class Family(nn.Module):
     """One method. Built by its module's `build(recipe, group, perceptual, facts)`; driven by the loop in this order for
     each stage: `enter`, then `refresh` when due and `update` until the stage's images are seen, then `harvest`.
@@ -213,6 +230,10 @@ class Family(nn.Module):
     group: Group
     optimisers: dict[str, torch.optim.Optimizer]
     """Name -> optimiser of the current stage, made by `enter`."""
+    accumulates: ClassVar[bool] = False
+    """Whether `update` takes its batch in `group.accumulate` micro-batches."""
+    signs: ClassVar[tuple[Sign, ...]] = ()
+    """Figures by which the loop warns early that training goes wrong."""
 
     @property
     def stages(self) -> list[Stage]:

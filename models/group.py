@@ -17,12 +17,29 @@ class Group:
     before each optimiser step instead, and statistics over the batch are taken over `gather(x)`.
     """
 
-    def __init__(self, bucket_bytes: int = 32 << 20, alone: bool = False) -> None:
-        """`alone`: this process only, though a group is there (one rank loads a model: nobody would answer it)."""
+    def __init__(self, bucket_bytes: int = 32 << 20, alone: bool = False, accumulate: int = 1) -> None:
+        """
+        Args:
+            alone: this process only, though a group is there (one rank loads a model: nobody would answer it).
+            accumulate: micro-batches that a step takes one after the other, for families that can
+                (`Family.accumulates`).
+        """
         self.on = not alone and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
         self.rank: int = dist.get_rank() if self.on else 0
         self.world: int = dist.get_world_size() if self.on else 1
         self.bucket_bytes = bucket_bytes
+        self.accumulate, self.turn = accumulate, 0
+        """Micro-batches of a step, and which of them is being taken."""
+
+    @property
+    def pieces(self) -> int:
+        """Pieces that a global batch is cut into: each rank's micro-batches."""
+        return self.world * self.accumulate
+
+    @property
+    def piece(self) -> int:
+        """Which of them is being taken, in the order of the global batch."""
+        return self.rank * self.accumulate + self.turn
 
     def share(self, net: nn.Module) -> None:
         """Broadcast rank 0's parameters and buffers of `net` to all ranks, in place."""

@@ -1,7 +1,9 @@
-"""The loop's own overhead: images/s of a training run's loop against a bare loop over the same `update` in memory.
+"""The loop's own overhead, or (--family) a translation family's step beside the bare sum of its passes.
 
-Encoder stage at 64 px. Both sides run in this process, in turns, on the same threads; the median of the
-rounds' ratios counts.
+Without --family: images/s of a training run's loop against a bare loop over the same `update` in memory; StEP's encoder
+stage at 64 px. With it: CPU seconds of `update` of the first stage against its forward and backward passes, its loss
+network's and its optimisers' steps over the same tensors; for pix2pix at the paper's size also against a plain
+implementation. All sides run in this process, in turns, on the same threads; the median of the rounds' ratios counts.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ import torch
 
 import models.step
 from jobs import shard
+from jobs.bench.updates.measure import family_step
+from jobs.bench.updates.passes import PASSES
+from jobs.train import preset
 from models.group import Group
 from pipeline.data.shards import DataSet
 from pipeline.tracking.journal import Tracker
@@ -29,6 +34,16 @@ from pipeline.training.triplets import Triplets
 class Config:
     """Sizes of the measurement."""
 
+    family: str = ""
+    """Whose step is measured; empty: the loop."""
+    preset: str = "paper"
+    """--family: its recipe."""
+    size: int = 0
+    """--family: height of the pictures; 0: the preset's."""
+    batch: tuple[int, ...] = ()
+    """--family: batch sizes; none: the preset's, and for pix2pix 1 and 4."""
+    threads: int = 1
+    """--family: of this process."""
     steps: int = 250
     """Steps of each turn."""
     rounds: int = 5
@@ -39,8 +54,31 @@ class Config:
     """Demo crops per photograph."""
 
 
-def run(config: Config) -> dict[str, float]:
-    """Returns loop_overhead: 1 - (loop's images/s / bare images/s)."""
+def run(config: Config) -> dict[str, Any]:
+    """Returns loop_overhead: 1 - (loop's images/s / bare images/s); with --family update_ratio_NAME and more for each
+    batch size."""
+    return families_step(config) if config.family else loops_share(config)
+
+
+def families_step(config: Config) -> dict[str, Any]:
+    """Figures by batch size."""
+    if config.family not in PASSES:
+        raise ValueError(f"--family {config.family}: choose one of {', '.join(PASSES)}")
+    torch.set_num_threads(config.threads)
+    recipe = preset(config.family, config.preset)
+    if config.size:
+        recipe = replace(recipe, size=config.size)
+    found: dict[str, Any] = {"family": config.family, "preset": config.preset, "threads": torch.get_num_threads()}
+    print(", ".join(f"{name} {value}" for name, value in found.items()))
+    for batch in config.batch or ((1, 4) if config.family == "pix2pix" else (recipe.batch,)):
+        one = family_step(config.family, replace(recipe, batch=batch), config.rounds)
+        print(f"batch {batch}: {one}", flush=True)
+        found[f"batch_{batch}"] = one
+    return found
+
+
+def loops_share(config: Config) -> dict[str, float]:
+    """The loop around the step."""
     with tempfile.TemporaryDirectory() as folder:
         shard.run(shard.Config(source="demo", output=f"{folder}/data", crops=config.crops, workers=2))
         ours, bare = [], []

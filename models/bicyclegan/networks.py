@@ -26,8 +26,8 @@ class EncoderBlock(nn.Module):
         self.short = Conv(inputs, outputs, 1)
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h2 w2"]:
-        y = self.first(F.leaky_relu(self.norms[0](x), SLOPE))
-        y = self.second(F.leaky_relu(self.norms[1](y), SLOPE))
+        y = self.first(F.leaky_relu(self.norms[0](x), SLOPE, inplace=True))
+        y = self.second(F.leaky_relu(self.norms[1](y), SLOPE, inplace=True))
         out: Tensor = F.avg_pool2d(y, 2) + self.short(F.avg_pool2d(x, 2))
         return out
 
@@ -79,6 +79,6 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Code:
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.leaky_relu(norm(conv(x)), SLOPE)
+            x = F.leaky_relu(norm(conv(x)), SLOPE, inplace=True)
         found: Code = self.heads(x)
         return found

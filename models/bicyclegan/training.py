@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,16 +12,25 @@ from torch import Tensor, nn
 from models.bicyclegan.losses import divergence, encoded
 from models.bicyclegan.networks import Code, ConvEncoder, ResnetEncoder
 from models.bicyclegan.recipe import Config
-from models.common.adversarial import balance, discriminator_least_squares, generator_least_squares
+from models.common.adversarial import (
+    COLLAPSED,
+    IGNORED,
+    WON,
+    balance,
+    discriminator_least_squares,
+    generator_least_squares,
+    spread,
+)
 from models.common.critics import MultiScale, logits, patch_critic
 from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live, initialise, xavier
-from models.common.optimise import adam, move, parameters, scalars
+from models.common.optimise import adam, parameters, scalars
 from models.common.padding import at_any_size
 from models.common.schedule import linear_decay
 from models.common.seeds import seeded
+from models.common.stepwise import Move, Step, Stepwise
 from models.common.unet import UNet
-from models.family import Batch, Draw, Family, Stage, Stream
+from models.family import Batch, Draw, Stage, Stream
 from models.group import Group
 
 GAIN = 0.02
@@ -27,10 +39,11 @@ SHOWN = 4
 """Samples of each input on a sheet."""
 
 
-class BicycleGAN(Family):
+class BicycleGAN(Stepwise):
     """G, E, D (on pictures made with encoded codes) and D2 (with random ones). `state_dict()`: all four."""
 
     samplers = ("prior",)
+    signs = (WON, replace(WON, figure="discriminator2_right"), COLLAPSED, IGNORED)
     recipe: Config
 
     def __init__(self, recipe: Config, group: Group) -> None:
@@ -65,7 +78,7 @@ class BicycleGAN(Family):
         betas = (self.recipe.beta1, self.recipe.beta2)
         self.optimisers = {name: adam(parameters(net), betas) for name, net in self.named_children()}
 
-    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+    def step(self, draw: Draw, images: int) -> Step:
         """All gradients from one pass of each network, then all four move. The released code moves G and E first and
         then D and D2 on the pictures from before: their losses do not see that, so it is the same step."""
         r, batch = self.recipe, draw("pairs")
@@ -89,21 +102,13 @@ class BicycleGAN(Family):
         }
         gan, gan2 = generator_least_squares(own_logits), generator_least_squares(drawn_logits)
         l1 = (own - y).abs().mean()
-        # A sum over the batch: times the number of ranks, so that the mean of the gradients is the whole batch's.
-        kl = divergence(mean, logvar) * self.group.world
+        # A sum over the batch: times the number of pieces, so that the mean of the gradients is the whole batch's.
+        kl = divergence(mean, logvar) * self.group.pieces
         latent = (self._reread(drawn)[0] - random).abs().mean()
         loss = r.gan_weight * gan + r.gan2_weight * gan2 + r.l1_weight * l1 + r.kl_weight * kl
         loss = loss + r.latent_weight * latent
 
-        moves = {
-            name: (params := parameters(getattr(self, name)), torch.autograd.grad(value, params, retain_graph=True))
-            for name, value in d_losses.items()
-        }
-        g, e = parameters(self.generator), parameters(self.encoder)
-        grads = torch.autograd.grad(loss, [*g, *e])
-        moves |= {"generator": (g, grads[: len(g)]), "encoder": (e, grads[len(g) :])}
-        for name, (params, gradients) in moves.items():
-            move(self.group, self.optimisers[name], params, gradients, rate)
+        yield self._moves(loss, d_losses, rate)
         return scalars(
             rate=rate,
             loss=loss,
@@ -116,6 +121,15 @@ class BicycleGAN(Family):
             discriminator_right=balance(real_logits, own_logits, 0.5),
             discriminator2_right=balance(real2_logits, drawn_logits, 0.5),
         )
+
+    def _moves(self, loss: Tensor, d_losses: Mapping[str, Tensor], rate: float) -> list[Move]:
+        found = [
+            Move(name, torch.autograd.grad(value, parameters(getattr(self, name)), retain_graph=True), rate)
+            for name, value in d_losses.items()
+        ]
+        g, e = parameters(self.generator), parameters(self.encoder)
+        grads = torch.autograd.grad(loss, [*g, *e])
+        return [*found, Move("generator", grads[: len(g)], rate), Move("encoder", grads[len(g) :], rate)]
 
     def _judge(self, condition: Tensor, picture: Tensor) -> list[Tensor]:
         return logits(self.discriminator(self._judged(condition, picture)))
@@ -174,16 +188,17 @@ class BicycleGAN(Family):
 
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """L1 of the reconstruction; `diversity`, the mean L1 distance of two samples of an input (0: G ignores z);
-        `code_error`, |E(G(x, z)) - z|, about 0.8 where the code is lost."""
+        `code_error`, |E(G(x, z)) - z|, about 0.8 where the code is lost; `spread` (`adversarial.spread`)."""
         generator = seeded(self.recipe.seed, "evaluate")
         x, y = batch["input"], batch["target"]
         z = torch.randn(len(x), self.recipe.code, generator=generator).to(x)
         first, second = self.generate(batch, z), self.sample(batch, 1, generator)[:, 0]
-        return {
+        found = {
             "l1": float((self.reconstruct(batch) - y).abs().mean()),
             "diversity": float((first - second).abs().mean()),
             "code_error": float((self.codes(first) - z).abs().mean()),
         }
+        return found | ({"spread": spread(first, y)} if len(y) > 1 else {})
 
 
 def generator(recipe: Config) -> UNet:

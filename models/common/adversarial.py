@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from models.family import Sign
+
 REAL, FAKE = 1.0, 0.0
 
 
@@ -106,3 +108,31 @@ def balance(real: Sequence[Tensor], fake: Sequence[Tensor], middle: float) -> Fl
     """
     right = [(r > middle).double().mean() + (f < middle).double().mean() for r, f in zip(real, fake, strict=True)]
     return torch.stack(right).mean() / 2
+
+
+def spread(made: Float[Tensor, "b c h w"], truth: Float[Tensor, "b c h w"]) -> float:
+    """How much the pictures made of different inputs differ (mean L1 of neighbours in the batch), as a share of how
+    much their truths do. 0: the generator has collapsed. At least two pictures."""
+    apart = [float((x - x.roll(1, 0)).abs().mean()) for x in (made, truth)]
+    return apart[0] / max(apart[1], 1e-12)
+
+
+WON = Sign(
+    "discriminator_right",
+    "the discriminator has won: it tells nearly every patch, and the generator learns little from it. Give the other "
+    "losses more weight, D fewer layers or channels, or --augment more",
+    above=0.99,
+)
+COLLAPSED = Sign(
+    "held_out/spread",
+    "the generator has collapsed: its pictures of different inputs are nearly alike. Begin again from an earlier "
+    "checkpoint with a lower --rate, or with less weight on the adversarial loss",
+    below=0.05,
+)
+IGNORED = Sign(
+    "held_out/diversity",
+    "the samples of an input differ by less than half a grey level of 255: the generator ignores its code. Give the "
+    "terms that read the code back more weight",
+    below=1 / 255,
+)
+"""Early signs (`models.family.Sign`) of these games."""

@@ -55,7 +55,7 @@ class PatchCritic(nn.Module):
         """Activations of each layer, the last the logits `b 1 h2 w2`."""
         found: list[Tensor] = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.leaky_relu(norm(conv(x), live), SLOPE)
+            x = F.leaky_relu(norm(conv(x), live), SLOPE, inplace=True)
             found.append(x)
         return [*found, self.head(x).to(self.head.weight.dtype)]  # losses in full precision under autocast
 

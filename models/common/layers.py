@@ -91,16 +91,16 @@ class Live:
     """Whose batch the statistics are of; None: each picture has its own, as with batch 1."""
 
     def rows(self, shape: torch.Size | tuple[int, ...], draw: Callable[..., Tensor] = torch.randn) -> Tensor:
-        """This rank's rows of `draw(global shape, generator=...)`: drawn for the whole global batch, so that the
-        numbers do not depend on how many workers share it.
+        """This piece's rows of `draw(global shape, generator=...)`: drawn for the whole global batch, so that the
+        numbers do not depend on how many workers and micro-batches share it.
 
         Args:
-            shape: of this rank's share; the first dimension is the batch.
+            shape: of this rank's share or micro-batch; the first dimension is the batch.
         """
         assert self.generator is not None, "rows are drawn from a passed generator"
-        rank, world = (self.group.rank, self.group.world) if self.group else (0, 1)
-        whole = draw((shape[0] * world, *shape[1:]), generator=self.generator)
-        return whole[rank * shape[0] : (rank + 1) * shape[0]]
+        piece, pieces = (self.group.piece, self.group.pieces) if self.group else (0, 1)
+        whole = draw((shape[0] * pieces, *shape[1:]), generator=self.generator)
+        return whole[piece * shape[0] : (piece + 1) * shape[0]]
 
 
 class Dropout(nn.Module):

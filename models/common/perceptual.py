@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 class Perceptual(nn.Module):
     """sum over layers of factor_l * mean(measure(phi_l(x) - phi_l(y))); `measure` is the square, or `torch.abs`.
+    `normalise` is applied to the activations first (MUNIT: instance norm, which takes a domain's look out of them).
 
     The VGG is held beside the module tree: it follows `.to()`, but is no part of `state_dict()`, which has the factors
     only (0: not calibrated yet). Gradients flow to x; none to y and none to the VGG's weights.
@@ -28,9 +29,10 @@ class Perceptual(nn.Module):
         layers: Sequence[str],
         factors: Sequence[float],
         measure: Callable[[Tensor], Tensor] = torch.square,
+        normalise: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        self.measure = measure
+        self.measure, self.normalise = measure, normalise
         self.layers = tuple(layers)
         self.register_buffer("factors", torch.tensor(list(factors)))
         self._beside = (vgg.eval().requires_grad_(False),) if vgg is not None else ()
@@ -68,7 +70,10 @@ class Perceptual(nn.Module):
             wanted = vgg(y)
         got = vgg(x)
         kept = self.factors.dtype  # squares of bfloat16 activations are summed in full precision
-        differences = (got[name].to(kept) - wanted[name].to(kept) for name in self.layers)
+        pairs = ((got[name].to(kept), wanted[name].to(kept)) for name in self.layers)
+        if self.normalise is not None:
+            pairs = ((self.normalise(ours), self.normalise(theirs)) for ours, theirs in pairs)
+        differences = (ours - theirs for ours, theirs in pairs)
         return torch.stack([self.measure(d).mean((1, 2, 3)) for d in differences], 1)
 
     def forward(self, x: Float[Tensor, "b 3 h w"], y: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:

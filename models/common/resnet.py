@@ -24,7 +24,7 @@ class ResidualBlock(nn.Module):
         self.second_norm = norm_layer(norm, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"], live: Live | None = None) -> Float[Tensor, "b c h w"]:
-        y = self.dropout(F.relu(self.first_norm(self.first(x), live)), live)
+        y = self.dropout(F.relu(self.first_norm(self.first(x), live), inplace=True), live)
         out: Tensor = x + self.second_norm(self.second(y), live)
         return out
 
@@ -66,13 +66,13 @@ class ResnetGenerator(nn.Module):
                 f"{height} x {width} pixels: this generator halves {len(self.downs)} times and takes multiples of "
                 f"{self.multiple}; pad the picture"
             )
-        x = F.relu(self.first_norm(self.first(x), live))
+        x = F.relu(self.first_norm(self.first(x), live), inplace=True)
         for conv, norm in zip(self.downs, self.down_norms, strict=True):
-            x = F.relu(norm(conv(x), live))
+            x = F.relu(norm(conv(x), live), inplace=True)
         for block in self.blocks:
             x = block(x, live)
         for conv, norm in zip(self.ups, self.up_norms, strict=True):
-            x = F.relu(norm(conv(x), live))
+            x = F.relu(norm(conv(x), live), inplace=True)
         return x
 
     def forward(self, x: Float[Tensor, "b c h w"], live: Live | None = None) -> Float[Tensor, "b o h w"]:

@@ -25,6 +25,8 @@ class UNet(nn.Module):
     Down: leaky ReLU 0.2 before each convolution but the first; a norm after each but the first and the last. Up: ReLU,
     transposed convolution, a norm after each but the last, tanh at the end. With batch norm no convolution has a bias
     but the last; otherwise all have one. A norm after the last convolution down would see 1 x 1 and make it 0.
+
+    Activations are made in place, so a skip may carry the leaky ReLU's output: the ReLU behind it makes both the same.
     """
 
     def __init__(
@@ -79,12 +81,12 @@ class UNet(nn.Module):
         for i, (conv, norm) in enumerate(zip(self.downs, self.down_norms, strict=True)):
             if z is not None and (i == 0 or self.code_in == "all"):
                 x = torch.cat([x, constant_maps(z, x)], 1)  # before the ReLU, which the code also passes
-            x = norm(conv(F.leaky_relu(x, SLOPE) if i else x), live)
+            x = norm(conv(F.leaky_relu(x, SLOPE, inplace=True) if i else x), live)
             levels.append(x)
         for i, conv in enumerate(self.ups):
             if i and self.skips:
                 x = torch.cat([levels[-1 - i], x], 1)
-            x = conv(F.relu(x))
+            x = conv(F.relu(x, inplace=True))
             if i < len(self.up_norms):
                 x = self.dropouts[i](self.up_norms[i](x, live), live)
         return torch.tanh(x).to(next(self.parameters()).dtype)  # losses in full precision under autocast

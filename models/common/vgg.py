@@ -63,8 +63,9 @@ class VGG(nn.Module):
         layers: Sequence[str],
         preprocessing: Preprocessing = "imagenet",
         pooling: Pooling = "max",
+        pools: int = 4,
     ) -> None:
-        """Weights are zero until `load` or `random`.
+        """Weights are zero until `load` or `random`. `pools`: poolings, after the first so many blocks.
 
         Raises:
             ValueError: unknown network, layer, preprocessing or pooling, no layer, or one named twice.
@@ -87,7 +88,7 @@ class VGG(nn.Module):
             if index > last:
                 break
             if len(self.features) < index:
-                self.features.append(pool(2))
+                self.features.append(pool(2) if int(layer[4]) <= pools + 1 else nn.Identity())
             # skip_init: the usual one would draw from the global random generator.
             self.features.append(nn.utils.skip_init(nn.Conv2d, before, width, 3, padding=1))  # type: ignore[no-untyped-call]
             self.features.append(nn.ReLU())

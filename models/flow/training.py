@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from models.common.average import Average
 from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live
-from models.common.optimise import adam, move, parameters, scalars
+from models.common.optimise import adam, parameters, scalars
 from models.common.padding import pad
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Stage, Stream
+from models.common.stepwise import Move, Step, Stepwise
+from models.family import Batch, Draw, Stage, Stream
 from models.flow.networks import VelocityNet
 from models.flow.paths import SOLVERS, matching_loss, straightness
 from models.flow.recipe import Config
@@ -23,7 +24,7 @@ SHOWN, MEASURED = 3, 8
 """Samples of each input on a sheet; steps at which `evaluate` measures straightness."""
 
 
-class Flow(Family):
+class Flow(Stepwise):
     """The velocity network and its average, which draws the pictures."""
 
     samplers = tuple(SOLVERS)
@@ -55,16 +56,19 @@ class Flow(Family):
             raise ValueError(f"no stage {stage!r}: flow has one, train")
         self.optimisers = {"generator": adam(parameters(self.generator), (0.9, 0.999))}
 
-    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+    def step(self, draw: Draw, images: int) -> Step:
         r, batch = self.recipe, draw("pairs")
         target = batch["target"]
         live = Live(seeded(r.seed, "noise", images), self.group)
         noise, t = live.rows(target.shape).to(target), live.rows(target.shape[:1], torch.rand).to(target)
         loss = matching_loss(partial(self.generator, given=batch["input"]), noise, target, t)
-        params = parameters(self.generator)
-        move(self.group, self.optimisers["generator"], params, torch.autograd.grad(loss, params), r.rate)
-        self.average.update(self.generator)
+        yield [Move("generator", torch.autograd.grad(loss, parameters(self.generator)), r.rate)]
         return scalars(rate=r.rate, loss=loss)
+
+    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+        found = super().update(draw, images)
+        self.average.update(self.generator)
+        return found
 
     @torch.no_grad()
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:

@@ -7,7 +7,8 @@ them: the content of a picture of A with a random style of B is a translation. N
 
 Different from the released code:
 - D's and G's step share one pass of the content encoders (G does not move in between);
-- no domain-invariant perceptual loss (its weight is 0 in the published runs at 256 pixels);
+- the domain-invariant perceptual loss (0 in the published runs at 256 pixels; preset `512` has it) has one factor a
+  layer, and its VGG is any that `--weights` names (the code's is Caffe's, see `perceptual_preprocessing`);
 - an epoch does not end with the shorter domain: each is drawn in its own order without end;
 - pairs can be drawn together (`paired`), and domains can be classes of one field (`classes`).
 """
@@ -36,14 +37,14 @@ def artifacts(recipe: Config) -> dict[str, ArtifactSpec]:
 
 
 def build(recipe: Config, group: Group, perceptual: nn.Module | None = None, facts: Facts | None = None) -> MUNIT:
-    """MUNIT with fresh weights from `recipe.seed`, the same on every rank. `perceptual` is not used.
+    """MUNIT with fresh weights from `recipe.seed`, the same on every rank; `perceptual`: its VGG, if any.
 
     Raises:
         ValueError: sizes that do not fit together, or with `classes` a data set without two classes.
     """
     if facts is not None and recipe.pairing == "classes" and facts.classes("class") < 2:
         raise ValueError(f"--pairing classes: the data set has {facts.classes('class')} class; two domains are needed")
-    return MUNIT(recipe, group)
+    return MUNIT(recipe, group, perceptual)
 
 
 __all__ = ["MUNIT", "PRESETS", "SUMMARY", "Config", "artifacts", "build", "check", "fields"]

@@ -53,10 +53,10 @@ class ContentEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h2 w2"]:
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(conv(x)))
+            x = F.relu(norm(conv(x)), inplace=True)
         for block in self.blocks:
             x = block(x)
-        return x
+        return x.to(next(self.parameters()).dtype)  # contents are compared in full precision under autocast
 
 
 class StyleEncoder(nn.Module):
@@ -72,7 +72,7 @@ class StyleEncoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         for conv in self.convs:
-            x = F.relu(conv(x))
+            x = F.relu(conv(x), inplace=True)
         code: Tensor = self.code(x.mean((2, 3), keepdim=True))[:, :, 0, 0]
         return code.to(self.code.weight.dtype)  # codes in full precision under autocast
 
@@ -88,7 +88,7 @@ class StyledBlock(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"], numbers: Float[Tensor, "b n"]) -> Float[Tensor, "b c h w"]:
         """`numbers`: shift and scale of the first convolution's channels, then of the second's."""
         shift, scale, shift2, scale2 = numbers.chunk(4, 1)
-        y = F.relu(adain(self.first(x), shift, scale))
+        y = F.relu(adain(self.first(x), shift, scale), inplace=True)
         out: Tensor = x + adain(self.second(y), shift2, scale2)
         return out
 
@@ -114,7 +114,7 @@ class Decoder(nn.Module):
         for block, part in zip(self.blocks, numbers.chunk(len(self.blocks), 1), strict=True):
             x = block(x, part)
         for conv, norm in zip(self.ups, self.norms, strict=True):
-            x = F.relu(norm(conv(F.interpolate(x, scale_factor=2, mode="nearest"))))
+            x = F.relu(norm(conv(F.interpolate(x, scale_factor=2, mode="nearest"))), inplace=True)
         return torch.tanh(self.head(x)).to(self.head.weight.dtype)  # losses in full precision under autocast
 
 

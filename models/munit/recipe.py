@@ -3,14 +3,27 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from models.family import Recipe
+from models.family import PerceptualRecipe
 
 
 @dataclass(frozen=True)
-class Config(Recipe):
+class Config(PerceptualRecipe):
     """The paper's values for edges and shoes, as the released code has them."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("images",)
+
+    perceptual_net: Literal["vgg16", "vgg19"] = "vgg16"
+    """Source: released code."""
+    perceptual_layers: tuple[str, ...] = ()
+    """Layers of the domain-invariant perceptual loss; () for none. Source: released code (none at 256 pixels; relu5_3
+    at 512, preset `512`)."""
+    perceptual_preprocessing: Literal["imagenet", "caffe", "none"] = "caffe"
+    """Source: released code."""
+    perceptual_pools: int = 3
+    """Source: released code (no pooling between its fourth and fifth block)."""
+    perceptual_weight: float = 1.0
+    """Weight of that loss: squared differences of instance-normalised activations of each translation and of the
+    picture that it was made from. Source: released code (1 at 512 pixels)."""
 
     pairing: Literal["unpaired", "paired", "classes"] = "unpaired"
     """How the two domains are given. `unpaired`: fields `input` and `target`, each drawn in its own order. `paired`:
@@ -83,6 +96,7 @@ SMALL = replace(
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
     "yosemite": replace(PAPER, cycle_weight=10.0),
+    "512": replace(PAPER, size=512, perceptual_layers=("relu5_3",)),
     "paired": replace(PAPER, pairing="paired"),
     "classes": replace(PAPER, pairing="classes"),
     "small": SMALL,

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.common.adversarial import balance, discriminator_least_squares, generator_least_squares
+from models.common.adversarial import (
+    COLLAPSED,
+    IGNORED,
+    WON,
+    balance,
+    discriminator_least_squares,
+    generator_least_squares,
+    spread,
+)
 from models.common.critics import MultiScale, PatchCritic, logits
 from models.common.graph import PICTURE, Call, Graph
 from models.common.layers import Live, initialise, normal
-from models.common.optimise import adam, move, parameters, scalars
+from models.common.optimise import adam, parameters, scalars
 from models.common.padding import at_any_size
+from models.common.perceptual import Perceptual
 from models.common.schedule import step_decay
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Stage, Stream
+from models.common.stepwise import Move, Step, Stepwise
+from models.family import Batch, Draw, Stage, Stream
 from models.group import Group
 from models.munit.networks import Generator
 from models.munit.recipe import Config
@@ -27,16 +38,17 @@ SHOWN = 4
 """Samples of each input on a sheet."""
 
 
-class MUNIT(Family):
+class MUNIT(Stepwise):
     """For each of two domains, A (`input`) and B (`target`), a generator and a discriminator. `state_dict()`: all four.
     It is asked for translations from A to B."""
 
     samplers = ("prior",)
+    signs = (WON, COLLAPSED, IGNORED)
     recipe: Config
 
-    def __init__(self, recipe: Config, group: Group) -> None:
+    def __init__(self, recipe: Config, group: Group, perceptual: nn.Module | None = None) -> None:
         super().__init__()
-        check(recipe)
+        check(recipe, perceptual)
         self.recipe, self.group, r = recipe, group, recipe
         self.generator_a, self.generator_b = generator(r), generator(r)
         self.discriminator_a, self.discriminator_b = discriminator(r), discriminator(r)
@@ -44,6 +56,9 @@ class MUNIT(Family):
             getattr(self, f"generator_{name}").draw(seeded(r.seed, "generator", name))
             critic = getattr(self, f"discriminator_{name}")
             initialise(critic, seeded(r.seed, "discriminator", name), normal(DEVIATION))
+        if r.perceptual_layers:
+            factors = [1.0] * len(r.perceptual_layers)
+            self.perceptual = Perceptual(perceptual, r.perceptual_layers, factors, normalise=F.instance_norm)
         group.share(self)
         self.reads = ("target",) if r.pairing == "classes" else ("input",)  # type: ignore[misc]
         self.optimisers = {}
@@ -84,7 +99,7 @@ class MUNIT(Family):
     def _trained(self, name: str) -> list[nn.Parameter]:
         return parameters(getattr(self, f"{name}_a"), getattr(self, f"{name}_b"))
 
-    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+    def step(self, draw: Draw, images: int) -> Step:
         """D's step on translations with fresh styles; then G's through the D that has moved, with new styles. The
         contents are those of one pass: G does not move in between."""
         r = self.recipe
@@ -101,14 +116,12 @@ class MUNIT(Family):
         real_a, real_b = self._judge("a", a), self._judge("b", b)
         found_a, found_b = self._judge("a", fake_a), self._judge("b", fake_b)
         d_loss = discriminator_least_squares(real_a, found_a) + discriminator_least_squares(real_b, found_b)
-        d_params = self._trained("discriminator")
-        d_grads = torch.autograd.grad(r.gan_weight * d_loss, d_params)
-        move(self.group, self.optimisers["discriminator"], d_params, d_grads, rate)
+        trained = self._trained("discriminator")
+        yield [Move("discriminator", torch.autograd.grad(r.gan_weight * d_loss, trained), rate)]
 
         terms = self._terms((a, b), (content_a, content_b), (style_a, style_b))
         loss = torch.stack(list(terms.values())).sum()
-        g_params = self._trained("generator")
-        move(self.group, self.optimisers["generator"], g_params, torch.autograd.grad(loss, g_params), rate)
+        yield [Move("generator", torch.autograd.grad(loss, self._trained("generator")), rate)]
         right = balance([*real_a, *real_b], [*found_a, *found_b], 0.5)
         return scalars(rate=rate, loss=loss, **terms, discriminator=d_loss, discriminator_right=right)
 
@@ -139,6 +152,8 @@ class MUNIT(Family):
         if r.cycle_weight:
             back_a, back_b = gen_a.decoder(content_a2, own_a), gen_b.decoder(content_b2, own_b)
             terms["cycle"] = r.cycle_weight * (l1(back_a, a) + l1(back_b, b))
+        if r.perceptual_layers:  # each translation beside the picture that it was made from
+            terms["perceptual"] = r.perceptual_weight * (self.perceptual(drawn_a, b) + self.perceptual(drawn_b, a))
         return terms
 
     def _judge(self, domain: str, picture: Tensor) -> list[Tensor]:
@@ -192,14 +207,16 @@ class MUNIT(Family):
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, float]:
         """`rebuilt`: L1 of B's pictures through B's auto-encoder; where samples are pairs, `l1` of the input in its
-        target's style; `diversity`: the mean L1 distance of two samples of an input (0: the style is ignored)."""
+        target's style; `diversity`: the mean L1 distance of two samples of an input (0: the style is ignored); `spread`
+        (`adversarial.spread`)."""
         y, gen = batch["target"], self.generator_b
         rebuilt = at_any_size(lambda x: gen.decoder(gen.content(x), gen.style(y)), y, 1 << self.recipe.downs)
         drawn = self.sample(batch, 2, seeded(self.recipe.seed, "evaluate"))
         found = {"rebuilt": l1(rebuilt, y), "diversity": l1(drawn[:, 0], drawn[:, 1])}
         if self.recipe.pairing == "paired":
             found = {"l1": l1(self.reconstruct(batch), y), **found}
-        return {name: float(value) for name, value in found.items()}
+        apart = {"spread": spread(drawn[:, 0], y)} if len(y) > 1 else {}
+        return {name: float(value) for name, value in found.items()} | apart
 
 
 def l1(x: Tensor, y: Tensor) -> Float[Tensor, ""]:
@@ -233,6 +250,10 @@ def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
         ValueError: naming the option, its value and what to do.
     """
     r = recipe
+    if perceptual is not None and r.perceptual_layers:
+        there: Sequence[str] = getattr(perceptual, "layers", ())
+        if missing := [name for name in r.perceptual_layers if name not in there]:
+            raise ValueError(f"--perceptual-layers {' '.join(missing)}: not among the VGG's ({' '.join(there)})")
     if r.code < 1:
         raise ValueError(f"--code {r.code}: give at least 1")
     if r.halve_steps < 1:

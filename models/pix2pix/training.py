@@ -7,18 +7,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.common import colour
-from models.common.adversarial import GAMES, balance
+from models.common.adversarial import COLLAPSED, GAMES, WON, balance, spread
 from models.common.critics import PatchCritic, patch_critic
 from models.common.graph import PICTURE, Call, Graph, class_ids
 from models.common.layers import Dropout, Live, initialise, normal
 from models.common.onehot import one_hot, traced_one_hot
-from models.common.optimise import adam, move, parameters, scalars
+from models.common.optimise import adam, parameters, scalars
 from models.common.padding import at_any_size
 from models.common.resnet import ResnetGenerator
 from models.common.schedule import linear_decay
 from models.common.seeds import seeded
+from models.common.stepwise import Move, Step, Stepwise
 from models.common.unet import UNet
-from models.family import Batch, Draw, Family, Stage, Stream
+from models.family import Batch, Draw, Stage, Stream
 from models.group import Group
 from models.pix2pix.recipe import Config
 
@@ -27,9 +28,10 @@ SHOWN = 3
 """Samples of each input on a sheet."""
 
 
-class Pix2Pix(Family):
+class Pix2Pix(Stepwise):
     """G and D. `state_dict()`: both, with the running statistics of their batch norms."""
 
+    signs = (WON, COLLAPSED)
     recipe: Config
 
     def __init__(self, recipe: Config, group: Group) -> None:
@@ -69,7 +71,7 @@ class Pix2Pix(Family):
             "discriminator": adam(parameters(self.discriminator), betas),
         }
 
-    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+    def step(self, draw: Draw, images: int) -> Step:
         """G once; D's step on its picture; then G's step through the D that has moved, with the same picture."""
         r, game = self.recipe, GAMES[self.recipe.game]
         batch = draw("pairs")
@@ -81,14 +83,12 @@ class Pix2Pix(Family):
         real_logits = self._judge(condition, target, live)
         fake_logits = self._judge(condition, fake.detach(), live)
         d_loss = game.discriminator(real_logits, fake_logits)
-        d_params = parameters(self.discriminator)
-        move(self.group, self.optimisers["discriminator"], d_params, torch.autograd.grad(d_loss, d_params), rate)
+        yield [Move("discriminator", torch.autograd.grad(d_loss, parameters(self.discriminator)), rate)]
 
         gan = game.generator(self._judge(condition, fake, live))
         l1 = (fake - target).abs().mean()
         loss = r.gan_weight * gan + r.l1_weight * l1
-        g_params = parameters(self.generator)
-        move(self.group, self.optimisers["generator"], g_params, torch.autograd.grad(loss, g_params), rate)
+        yield [Move("generator", torch.autograd.grad(loss, parameters(self.generator)), rate)]
         right = balance(real_logits, fake_logits, game.middle)
         return scalars(rate=rate, loss=loss, gan=gan, l1=l1, discriminator=d_loss, discriminator_right=right)
 
@@ -177,8 +177,7 @@ class Pix2Pix(Family):
         target = batch["target"]
         found = {"l1": float((fake - target).abs().mean())}
         if len(target) > 1:
-            apart = float((target - target.roll(1, 0)).abs().mean())
-            found["spread"] = float((fake - fake.roll(1, 0)).abs().mean()) / max(apart, 1e-12)
+            found["spread"] = spread(fake, target)
         return found
 
 
@@ -222,7 +221,6 @@ def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
         raise ValueError(f"--size {r.size}: must be a multiple of {multiple}, G halves it {halves} times")
     if critic.map_side(r.size) < 1:
         raise ValueError(f"--size {r.size}: too small for --discriminator-layers {r.discriminator_layers}")
-    # The last normalised layer of D has one row and column more than its map of logits, or as many (1 x 1).
-    before = critic.map_side(r.size) + (1 if r.discriminator_layers else 0)
-    if before == 1 and r.batch == 1:
-        raise ValueError(f"--batch 1: the norms of D would see 1 x 1 at --size {r.size}; raise either")
+    # The U-Net's and D's norms see at least 2 x 2: neither the innermost level nor the map of logits has one.
+    if r.generator == "resnet" and r.size == multiple:
+        raise ValueError(f"--size {r.size}: the residual blocks would see 1 x 1; raise it")

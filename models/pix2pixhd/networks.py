@@ -27,11 +27,11 @@ class Enhancer(nn.Module):
         self.norm = norm_layer("instance", width)
 
     def forward(self, x: Float[Tensor, "b c h w"], coarser: Float[Tensor, "b k h2 w2"]) -> Float[Tensor, "b n h w"]:
-        x = F.relu(self.norm(self.first(x)))
-        x = F.relu(self.norm(self.down(x))) + coarser
+        x = F.relu(self.norm(self.first(x)), inplace=True)
+        x = F.relu(self.norm(self.down(x)), inplace=True) + coarser
         for block in self.blocks:
             x = block(x)
-        return F.relu(self.norm(self.up(x)))
+        return F.relu(self.norm(self.up(x)), inplace=True)
 
 
 class Generator(nn.Module):

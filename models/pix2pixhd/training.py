@@ -8,20 +8,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.common.adversarial import GAMES, balance, feature_matching
+from models.common.adversarial import COLLAPSED, GAMES, WON, balance, feature_matching, spread
 from models.common.critics import MultiScale, Scales, logits, patch_critic
 from models.common.graph import PICTURE, Call, Graph, class_ids
 from models.common.layers import initialise, normal
 from models.common.objects import Maps, areas
 from models.common.onehot import check_ids, one_hot, traced_one_hot
-from models.common.optimise import adam, move, parameters, scalars
+from models.common.optimise import adam, parameters, scalars
 from models.common.padding import pad
 from models.common.perceptual import Perceptual
 from models.common.pyramid import pyramid
 from models.common.resnet import ResnetGenerator
 from models.common.schedule import linear_decay
 from models.common.seeds import seeded
-from models.family import Batch, Draw, Family, Stage, Stream, Table
+from models.common.stepwise import Move, Step, Stepwise
+from models.family import Batch, Draw, Stage, Stream, Table
 from models.group import Group
 from models.pix2pixhd.clusters import Clusters, rows_of_objects
 from models.pix2pixhd.instances import edges, pooled
@@ -34,9 +35,10 @@ SHOWN = 3
 """Samples of each input on a sheet."""
 
 
-class Pix2PixHD(Family):
+class Pix2PixHD(Stepwise):
     """G, D and, with features, E and the clusters. `state_dict()`: all of them; the perceptual VGG is not in it."""
 
+    signs = (WON, COLLAPSED)
     recipe: Config
 
     def __init__(self, recipe: Config, group: Group, perceptual: nn.Module | None) -> None:
@@ -110,7 +112,7 @@ class Pix2PixHD(Family):
 
     # Training --------------------------------------------------------------------------------------------------------
 
-    def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
+    def step(self, draw: Draw, images: int) -> Step:
         """One pass: both losses see the picture from before G's step, and D's answers serve both."""
         r, game = self.recipe, GAMES[self.recipe.game]
         batch = self._reduced(draw("pairs"))
@@ -126,12 +128,11 @@ class Pix2PixHD(Family):
             terms["perceptual"] = r.perceptual_weight * self.perceptual(fake, target)
         loss = torch.stack(list(terms.values())).sum()
 
-        d_params, g_params = parameters(*self._critics()), self._trained()
-        d_grads = torch.autograd.grad(d_loss, d_params, retain_graph=True)
-        g_grads = torch.autograd.grad(loss, g_params)
         rate = self._rate(images)
-        move(self.group, self.optimisers["generator"], g_params, g_grads, rate)
-        move(self.group, self.optimisers["discriminator"], d_params, d_grads, rate)
+        yield [  # D's gradients first: the other pass frees the graph
+            Move("discriminator", torch.autograd.grad(d_loss, parameters(*self._critics()), retain_graph=True), rate),
+            Move("generator", torch.autograd.grad(loss, self._trained()), rate),
+        ]
         right = balance(logits(real), logits(made), game.middle)
         return scalars(rate=rate, loss=loss, **terms, discriminator=d_loss, discriminator_right=right)
 
@@ -320,12 +321,15 @@ class Pix2PixHD(Family):
 
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> dict[str, float]:
-        """Of the reconstruction, at the stage's size: L1, and the perceptual distance where there is a VGG."""
+        """Of the reconstruction, at the stage's size: L1, the perceptual distance where there is a VGG, `spread`
+        (`adversarial.spread`)."""
         batch = self._reduced(batch)
         picture = self.reconstruct(batch)
         found = {"l1": float((picture - batch["target"]).abs().mean())}
         if self.perceptual.present:
             found["perceptual"] = float(self.perceptual(picture, batch["target"]))
+        if len(picture) > 1:
+            found["spread"] = spread(picture, batch["target"])
         return found
 
 

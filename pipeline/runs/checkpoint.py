@@ -76,14 +76,14 @@ def read(path: str) -> State:
 
 
 def save(
-    folder: str, step: int, state: State, facts: dict[str, Any], keep_last: int, figure: float | None = None
+    folder: str, step: int, state: State, facts: dict[str, Any], keep_last: int, figure: tuple[str, float] | None = None
 ) -> None:
-    """Publish the checkpoint of `step`, then remove all but the last `keep_last` and each stage's best. `figure`: the
-    held-out figure that makes this one its stage's best."""
+    """Publish the checkpoint of `step`, then remove all but the last `keep_last` and each stage's best. `figure`: name
+    and value of the held-out figure that makes this one its stage's best."""
     publish(_path(folder, step), state, {**facts, "step": step})
     kept = best(folder)
     if figure is not None:
-        kept[facts["stage"]] = {"step": step, "value": figure}
+        kept[facts["stage"]] = {"step": step, "figure": figure[0], "value": figure[1]}
         storage.publish_json(storage.join(folder, "best.json"), kept)
     for old in steps(folder)[:-keep_last]:
         if old not in {there["step"] for there in kept.values()}:
@@ -113,7 +113,7 @@ def latest_path(folder: str) -> str | None:
 
 
 def best(folder: str) -> dict[str, Any]:
-    """Stage -> {"step", "value"} of its best checkpoint."""
+    """Stage -> {"step", "figure", "value"} of its best checkpoint."""
     path = storage.join(folder, "best.json")
     there: dict[str, Any] = storage.read_json(path) if storage.exists(path) else {}
     return there
@@ -187,13 +187,19 @@ def identity(folder: str, stage: str = "") -> str:
 def restore(folder: str, stage: str = "") -> tuple[Family, dict[str, Any]]:
     """A trained family, without its perceptual network, and the facts of its recipe.json.
 
-    `stage`: as it was at the end of that stage; empty: the final weights.
+    `stage`: as it was at the end of that stage; `best`: the best checkpoint of the last stage that has one; empty: the
+    final weights.
 
     Raises:
         ValueError: the run has not come so far.
     """
     if not storage.exists(storage.join(folder, "recipe.json")):
         raise ValueError(f"--run {folder}: no run of jobs.train (it has no recipe.json)")
+    if stage == "best":
+        kept = [one["step"] for one in best(folder).values()]
+        if not kept:
+            raise ValueError(f"{folder} has no best checkpoint: no held-out figure was taken (--held-out)")
+        return revive(folder, _path(folder, max(kept)) + ".pt")
     path = stage_path(folder, stage) if stage else storage.join(folder, "weights")
     if not storage.exists(path + ".json"):
         there = [n[:-5] for n in storage.names(storage.join(folder, "stages")) if n.endswith(".json")]

@@ -36,7 +36,7 @@ class File:
 
 
 def described(graph: Graph) -> dict[str, Any]:
-    """Names, types, shapes and values of inputs and output; JSON values. `4*rows` stands for multiples of 4 from 8 on."""
+    """Names, types, shapes and values of inputs and output; JSON. `4*rows` stands for multiples of 4 from 8 on."""
     with torch.no_grad():
         out = graph.module(*graph.inputs.values())
     tensors = {**graph.inputs, graph.output: out}

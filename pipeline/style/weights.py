@@ -56,6 +56,7 @@ def load_weights(
     seed: int = 0,
     preprocessing: vgg.Preprocessing = "imagenet",
     pooling: vgg.Pooling = "max",
+    pools: int = 4,
 ) -> tuple[vgg.VGG, Weights]:
     """A VGG with the weights that `spec` names: a path (local, s3://), an http(s) URL, `torchvision` (its URL for this
     network) or `random` (seeded He initialisation; never chosen unless named).
@@ -63,7 +64,7 @@ def load_weights(
     Raises:
         ValueError: not there, not reachable, of another hash, not a checkpoint, or without a wanted layer.
     """
-    network = vgg.VGG(net, layers, preprocessing, pooling)
+    network = vgg.VGG(net, layers, preprocessing, pooling, pools)
     if spec == "random":
         if sha256:
             raise ValueError("--weights-sha256: random weights have no file; leave it out")
@@ -91,7 +92,8 @@ def of_recipe(spec: str, recipe: PerceptualRecipe) -> tuple[vgg.VGG, Weights]:
     """The network that a recipe names, with the weights that `spec` names."""
     preprocessing, pooling = recipe.perceptual_preprocessing, recipe.perceptual_pooling
     net, layers = recipe.perceptual_net, recipe.perceptual_layers
-    return load_weights(spec, net, layers, preprocessing=preprocessing, pooling=pooling)
+    pools = recipe.perceptual_pools
+    return load_weights(spec, net, layers, preprocessing=preprocessing, pooling=pooling, pools=pools)
 
 
 def identity(spec: str) -> str:

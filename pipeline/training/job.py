@@ -18,6 +18,10 @@ class Run:
     """One GPU for each worker."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16: autocast around the family's update. The weights stay float32."""
+    accumulate: int = 1
+    """Micro-batches that a worker's share of a batch is cut into: less memory, the same step to rounding. For the
+    translation families. With batch norm (pix2pix's default) it is another step: each micro-batch has its own
+    statistics."""
     checkpoint_every: int = 500
     """Steps between two checkpoints."""
     keep_last: int = 2
@@ -34,7 +38,14 @@ class Run:
     """Times that lost workers are replaced before the job fails."""
 
     def __post_init__(self) -> None:
-        least = {"checkpoint_every": 1, "log_every": 1, "evaluate_every": 1, "evaluate_images": 1, "keep_last": 1}
+        least = {
+            "accumulate": 1,
+            "checkpoint_every": 1,
+            "log_every": 1,
+            "evaluate_every": 1,
+            "evaluate_images": 1,
+            "keep_last": 1,
+        }
         for name in ("workers", "threads", "cache_bytes", "max_failures", *least):
             if getattr(self, name) < least.get(name, 0):
                 raise ValueError(f"--run.{name.replace('_', '-')} {getattr(self, name)}: at least {least.get(name, 0)}")

@@ -209,7 +209,7 @@ def work(job: Job) -> None:
     """Train on this worker; every worker of the group runs the same lines."""
     if job.run.threads:
         torch.set_num_threads(job.run.threads)
-    group = Group()
+    group = Group(accumulate=job.run.accumulate)
     device = torch.device("cuda", torch.cuda.current_device()) if job.run.gpu else torch.device("cpu")
     tracker = None
     if group.rank == 0:

@@ -56,6 +56,10 @@ class Trainer:
             data, job.recipe, models.load(job.family).fields(job.recipe), self.facts, job.run.cache_bytes
         )
         self.family = build(job, group, self.facts).to(device)
+        if group.accumulate > 1 and not self.family.accumulates:
+            raise ValueError(
+                f"--run.accumulate {group.accumulate}: family {job.family} takes its batches whole; leave it out"
+            )
         self.triplets: Triplets | None = None
         self.sampler = ""
         for name, one in given(job, data).items():
@@ -103,6 +107,7 @@ class Trainer:
         total = math.ceil(stage.images / stage.batch)
         sources = Sources(self.images, self.triplets, self.tables, self.sampler)
         recipe = self.job.recipe
+        self._check_micro_batches(stage)
         feed = Feed(
             sources,
             family.streams(stage.name),
@@ -120,7 +125,9 @@ class Trainer:
 
         try:
             while done < total:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=run.precision == "bf16"):
+                # No cache: within an update G is trained by the D that has moved, not by a copy from before.
+                bf16 = run.precision == "bf16"
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
                     if stage.refresh_every and done % stage.refresh_every == 0:
                         self._refresh(stage, done, feed, draw)
                     scalars = family.update(draw, done * stage.batch)
@@ -142,6 +149,16 @@ class Trainer:
                     raise self._stopped()
         finally:
             feed.close()
+
+    def _check_micro_batches(self, stage: Stage) -> None:
+        cuts = self.group.accumulate
+        for name, stream in self.family.streams(stage.name).items():
+            if cuts > 1 and stream.batch % (self.group.pieces * stream.unit):
+                unit = f" in units of {stream.unit}" if stream.unit > 1 else ""
+                raise ValueError(
+                    f"--run.accumulate {cuts}: batch {stream.batch} of stream {name!r} is not divisible by "
+                    f"{self.group.world} workers x {cuts}{unit}"
+                )
 
     def _refresh(self, stage: Stage, done: int, feed: Feed, draw: Draw) -> None:
         """Renew the family's matches. Asked to stop within it, the run is saved as it was before: the next start does
@@ -195,7 +212,7 @@ class Trainer:
         self.family.load_state_dict({**own, **taken})
         self.finished[stage] = 0
 
-    def _save(self, stage: Stage, done: int, counts: Mapping[str, int], best: float | None) -> None:
+    def _save(self, stage: Stage, done: int, counts: Mapping[str, int], best: tuple[str, float] | None) -> None:
         if self.group.rank == 0:
             state = {
                 "family": self.family.state_dict(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from pipeline.data.shards import DataSet
 from pipeline.runs import checkpoint
 from pipeline.tracking import sheets
 from pipeline.tracking.journal import Tracker
+from pipeline.training import signs
 from pipeline.training.feed import to_device
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Watch:
     def __init__(self, job: Job, family: Family, facts: Facts, device: torch.device, tracker: Tracker | None) -> None:
         self.job, self.family, self.facts, self.device, self.tracker = job, family, facts, device, tracker
         self.held_out: Images | None = None
+        self.signs: dict[str, signs.Signs] = {}
         if tracker:
             with suppress(ValueError):  # a data set without a held-out split trains all the same, unwatched
                 data, specs = DataSet(job.data, job.held_out), models.load(job.family).fields(job.recipe)
@@ -50,19 +53,30 @@ class Watch:
         if self.tracker:
             values = {f"{stage.name}/{name}": value for name, value in scalars.items()}
             self.tracker.scalars({**values, f"{stage.name}/images_per_second": rate}, done * stage.batch)
+            self._heed(stage, done, scalars)
 
-    def look(self, stage: Stage, done: int) -> float | None:
-        """Evaluate and draw. Returns the deciding figure where it is the stage's lowest so far."""
+    def look(self, stage: Stage, done: int) -> tuple[str, float] | None:
+        """Evaluate and draw. Returns the deciding figure, by name, where it is the stage's lowest so far."""
         if self.held_out is None or self.tracker is None:
             return None
-        means = self._evaluate(stage.batch)
+        means = self._evaluate(max(stage.batch, 2))  # of one picture there is no spread
         self.tracker.scalars({f"{stage.name}/held_out/{k}": v for k, v in means.items()}, done * stage.batch)
+        self._heed(stage, done, {f"held_out/{name}": value for name, value in means.items()})
         self._preview(stage, done)
         if not means:
             return None
-        value = next(iter(means.values()))
+        name, value = next(iter(means.items()))
         best = checkpoint.best(self.job.output).get(stage.name)
-        return value if best is None or value < best["value"] else None
+        return (name, value) if best is None or value < best["value"] else None
+
+    def _heed(self, stage: Stage, done: int, figures: Mapping[str, float]) -> None:
+        """Warn of signs that training goes wrong: on stderr, and in MLflow as a tag and as a scalar."""
+        assert self.tracker is not None
+        for sign, mean in self.signs.setdefault(stage.name, signs.Signs(self.family.signs)).read(done, figures):
+            text = f"{sign.figure} has been {mean:.4g} on average for {signs.STEPS} steps or more: {sign.says}"
+            print(f"warning: stage {stage.name}, step {done}: {text}", file=sys.stderr, flush=True)
+            self.tracker.tags({f"warning.{stage.name}.{sign.figure.replace('/', '.')}": f"step {done}: {text}"})
+            self.tracker.scalars({f"{stage.name}/warning/{sign.figure}": mean}, done * stage.batch)
 
     def _evaluate(self, batch_size: int) -> dict[str, float]:
         """Means over a fixed choice of held-out samples, weighted by the batches' sizes; a figure that a batch lacks is

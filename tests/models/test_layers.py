@@ -84,8 +84,8 @@ def test_workers_share_the_masks_of_the_global_batch() -> None:
     x = torch.ones(4, 3, 2, 2)
     whole = Dropout()(x, Live(seeded(1), Group()))
     parts = [
-        Dropout()(x[:2], Live(seeded(1), SimpleNamespace(rank=rank, world=2)))  # type: ignore[arg-type]
-        for rank in (0, 1)
+        Dropout()(x[:2], Live(seeded(1), SimpleNamespace(piece=piece, pieces=2)))  # type: ignore[arg-type]
+        for piece in (0, 1)
     ]
     assert torch.equal(whole, torch.cat(parts)) and not torch.equal(parts[0], parts[1])
 

@@ -39,6 +39,7 @@ def cases() -> dict[str, Recipe]:
             upsampling="bilinear",
         ),
         "munit/paired": change(tiny["munit"], pairing="paired", cycle_weight=10.0),
+        "munit/perceptual": change(tiny["munit"], perceptual_layers=("relu1_2",)),
         "munit/classes": change(tiny["munit"], pairing="classes"),
         "pix2pixhd/image": change(
             tiny["pix2pixhd"],
@@ -165,3 +166,67 @@ def test_presets(name: str) -> None:
             nets = [net for key, net in family.named_children() if key.startswith("generator")]
             assert nets and recipe.size == 128
             assert all(sum(p.numel() for p in net.parameters()) <= 3_000_000 for net in nets)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bfloat16(name: str) -> None:
+    """As the loop runs it: convolutions in bfloat16, weights and losses in float32, the loss near that of float32."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        family = built(name.split("/")[0], CASES[name])
+        for stage in family.stages:
+            family.enter(stage.name)
+            kinds = set()
+            hooks = [
+                module.register_forward_hook(lambda _, args, out, kinds=kinds: kinds.add(out.dtype))
+                for module in family.modules()
+                if isinstance(module, nn.Conv2d)
+            ]
+            data = Data(family, stage.name)
+            for i in range(2):  # flow's last layer is 0 in the first
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+                    scalars = family.update(data, i * stage.batch)
+            for hook in hooks:
+                hook.remove()
+            assert kinds == {torch.bfloat16 if precision == "bf16" else torch.float32}
+            assert all(value.dtype in (torch.float32, torch.float64) for value in scalars.values())
+            assert all(value.dtype != torch.bfloat16 for value in family.state_dict().values())
+            assert all(bool(p.isfinite().all()) for p in family.parameters())
+            found[precision, stage.name] = float(scalars["loss"])
+    for stage in family.stages:
+        assert found["bf16", stage.name] == pytest.approx(found["fp32", stage.name], rel=0.05)
+        assert found["bf16", stage.name] != found["fp32", stage.name]
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_in_bfloat16_the_generator_meets_the_discriminator_that_has_moved(cached: bool) -> None:
+    """Autocast's cache holds D's weights from before its step: the loop runs without it."""
+    gans = {}
+    for precision in ("fp32", "bf16"):
+        family = built("pix2pix", dataclasses.replace(CASES["pix2pix"], rate=0.05, game="lsgan"))
+        family.enter("train")
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16", cache_enabled=cached):
+            scalars = family.update(Data(family, "train"), 0)
+        gans[precision] = float(scalars["gan"])
+    assert (abs(gans["bf16"] / gans["fp32"] - 1) < 0.1) == (not cached), gans
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_signs_are_figures_that_there_are(name: str) -> None:
+    family = built(name.split("/")[0], CASES[name])
+    family.enter(family.stages[0].name)
+    data = Data(family, family.stages[0].name)
+    logged = family.update(data, 0).keys()
+    looked = {f"held_out/{figure}" for figure in family.evaluate(data.batch(tuple(data.specs), 2))}
+    assert {sign.figure for sign in family.signs} <= logged | looked
+    assert bool(family.signs) == (name != "flow")  # no adversary there
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "multiple"),
+    [("pix2pix", 24, 16), ("bicyclegan", 24, 16), ("munit", 17, 2), ("pix2pixhd", 30, 4), ("flow", 17, 2)],
+)
+def test_a_training_size_that_does_not_fit_is_refused_by_its_multiple(name: str, size: int, multiple: int) -> None:
+    recipe = dataclasses.replace(CASES[name], size=size)
+    with pytest.raises(ValueError, match=f"--size {size}: must be a multiple of {multiple},"):
+        models.load(name).check(recipe, None)

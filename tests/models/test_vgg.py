@@ -120,3 +120,12 @@ def test_a_short_checkpoint_is_an_error_that_names_what_it_has() -> None:
 def test_unknown_names(name: vgg.Name, layers: tuple[str, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         VGG(name, layers)
+
+
+@pytest.mark.parametrize(("pools", "side"), [(4, 2), (3, 4), (0, 32)])
+def test_poolings_can_be_left_out(pools: int, side: int) -> None:
+    """The last ones go first; the names of the state dict stay."""
+    net, whole = VGG("vgg16", ("relu1_1", "relu5_1"), pools=pools).random(0), VGG("vgg16", ("relu1_1", "relu5_1"))
+    assert net.state_dict().keys() == whole.state_dict().keys()
+    found = net(torch.zeros(1, 3, 32, 32))
+    assert found["relu5_1"].shape == (1, 512, side, side) and found["relu1_1"].shape[-1] == 32

@@ -22,7 +22,9 @@ STEPS = 4
 def built(name: str, recipe: Recipe, group: Group | None = None) -> Family:
     vgg = None
     if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
-        vgg = VGG(recipe.perceptual_net, recipe.perceptual_layers, recipe.perceptual_preprocessing).random(0)
+        r = recipe
+        settings = (r.perceptual_preprocessing, r.perceptual_pooling, r.perceptual_pools)
+        vgg = VGG(r.perceptual_net, r.perceptual_layers, *settings).random(0)
     found: Family = models.load(name).build(recipe, group or Group(), vgg)
     return found
 

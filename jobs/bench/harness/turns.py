@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def turns(sides: Mapping[str, Callable[[], object]], rounds: int) -> list[dict[str, float]]:
+def turns(
+    sides: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> list[dict[str, float]]:
     """Seconds of each side in each round, after one that is not counted; each round begins with another."""
     names = list(sides)
     found = []
     for number in range(rounds + 1):
         times = {}
         for name in (*names[number % len(names) :], *names[: number % len(names)]):
-            began = time.perf_counter()
+            began = clock()
             sides[name]()
-            times[name] = time.perf_counter() - began
+            times[name] = clock() - began
         found.append(times)
     return found[1:]

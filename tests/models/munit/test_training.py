@@ -10,6 +10,7 @@ from torch import Tensor
 from models import munit
 from models.common.layers import Live
 from models.common.seeds import seeded
+from models.common.vgg import VGG
 from models.family import Facts
 from models.group import Group
 from models.munit import MUNIT
@@ -155,3 +156,60 @@ def test_a_data_set_of_one_class_is_refused() -> None:
         munit.build(recipe, Group(), facts=Facts(3, {"class": {"classes": 1}}))
     with pytest.raises(ValueError, match="a code of 2 entries"):
         family().generate({"input": torch.zeros(1, 3, 16, 16)}, torch.zeros(1, 2))
+
+
+# The domain-invariant perceptual loss ---------------------------------------------------------------------------------
+
+
+def with_vgg(**change: Any) -> MUNIT:
+    recipe = dataclasses.replace(TINY, perceptual_layers=("relu2_2",), perceptual_pools=0, **change)
+    vgg = VGG("vgg16", ("relu2_2",), "caffe", pools=0).random(0)
+    own = munit.build(recipe, Group(), vgg)
+    own.enter("train")
+    return own
+
+
+def naive_perceptual(net: VGG, x: Tensor, y: Tensor) -> float:
+    """Released code: mean square of the difference of instance-normalised activations, BGR 0-255 less Caffe's means."""
+    found = []
+    for picture in (x, y):
+        bgr = (picture[:, [2, 1, 0]] + 1) * 255 / 2 - torch.tensor([103.939, 116.779, 123.680]).view(1, 3, 1, 1)
+        for module in net.features:
+            bgr = module(bgr)
+        flat = bgr.flatten(2)
+        flat = (flat - flat.mean(2, keepdim=True)) / torch.sqrt(flat.var(2, correction=0, keepdim=True) + 1e-5)
+        found.append(flat)
+    return float((found[0] - found[1]).square().mean())
+
+
+def test_perceptual_loss_compares_each_translation_with_its_source() -> None:
+    own = with_vgg(perceptual_weight=2.0)
+    net = own.perceptual.vgg
+    assert isinstance(net, VGG)
+    data = Data(own, "train")
+    a, b = data("a")["input"], data("b")["target"]
+    contents = own.generator_a.content(a), own.generator_b.content(b)
+    styles = (torch.randn(4, 3, generator=seeded(1)), torch.randn(4, 3, generator=seeded(2)))
+    with torch.no_grad():
+        terms = own._terms((a, b), contents, styles)
+        to_a, to_b = own.generator_a.decoder(contents[1], styles[0]), own.generator_b.decoder(contents[0], styles[1])
+        wanted = 2.0 * (naive_perceptual(net, to_a, b) + naive_perceptual(net, to_b, a))
+        swapped = 2.0 * (naive_perceptual(net, to_a, a) + naive_perceptual(net, to_b, b))
+    assert float(terms["perceptual"]) == pytest.approx(wanted, rel=1e-4)
+    assert abs(swapped / wanted - 1) > 0.01
+
+
+def test_perceptual_loss_is_an_option() -> None:
+    own = with_vgg()
+    assert "perceptual" in own.update(Data(own, "train"), 0)
+    assert not any("vgg" in key for key in own.state_dict())
+    assert "perceptual" not in family().update(Data(family(), "train"), 0)
+    paper = munit.PRESETS["512"]
+    assert (paper.size, paper.perceptual_layers, paper.perceptual_pools) == (512, ("relu5_3",), 3)
+    without = munit.build(own.recipe, Group(), None)  # as a trained one is loaded
+    without.load_state_dict(own.state_dict())
+    without.enter("train")
+    with pytest.raises(ValueError, match="needs the VGG of the perceptual loss"):
+        without.update(Data(without, "train"), 0)
+    with pytest.raises(ValueError, match="--perceptual-layers relu2_2: not among the VGG's"):
+        munit.build(own.recipe, Group(), VGG("vgg16", ("relu1_1",)))

@@ -172,7 +172,10 @@ def test_only_the_last_checkpoints_and_the_best_are_kept(undisturbed: Path) -> N
     found = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     for stage, there in best.items():
         seen = [e["values"][name] for e in found if (name := f"{stage}/held_out/l1") in e.get("values", {})]
-        assert there["value"] == min(seen)
+        assert there["value"] == min(seen) and there["figure"] == "l1"
+    last = checkpoint.load(str(undisturbed / "checkpoints" / f"{best['finetune']['step']:09d}.pt"))["family"]
+    family, _ = checkpoint.restore(str(undisturbed), "best")
+    assert all(torch.equal(last[key], value) for key, value in family.state_dict().items())
     assert sorted(storage.names(str(undisturbed / "stages"))) == sorted(
         f"{s}.{e}" for s in ("encoder", "generator", "finetune", "mapper") for e in ("json", "pt")
     )

@@ -59,6 +59,7 @@ def test_a_stages_best_is_its_own_lowest_so_far_and_is_kept(tmp_path: Path, monk
     watch = Watch.__new__(Watch)
     watch.job, watch.held_out = Job("x", SimpleNamespace(), "", folder), Five()  # type: ignore[assignment]
     watch.tracker = SimpleNamespace(scalars=lambda values, step: told.append((step, values)))  # type: ignore[assignment]
+    watch.family, watch.signs = SimpleNamespace(signs=()), {}  # type: ignore[assignment]
     monkeypatch.setattr(Watch, "_preview", lambda *_: None)
     figures = [("a", 3.0), ("a", 2.0), ("a", 2.5), ("a", 2.0), ("b", 9.0), ("b", 10.0), ("b", 8.0), ("b", 8.5)]
     found = []
@@ -66,9 +67,12 @@ def test_a_stages_best_is_its_own_lowest_so_far_and_is_kept(tmp_path: Path, monk
         monkeypatch.setattr(Watch, "_evaluate", lambda *_, value=value: {"first": value, "second": -value})
         found.append(watch.look(Stage(name, 8, 2), step))
         checkpoint.save(folder, step, {"family": {}}, {"stage": name}, keep_last=1, figure=found[-1])
-    assert found == [3, 2, None, None, 9, None, 8, None]
+    assert found == [("first", 3), ("first", 2), None, None, ("first", 9), None, ("first", 8), None]
     assert told[2] == (6, {"a/held_out/first": 2.5, "a/held_out/second": -2.5})
-    assert checkpoint.best(folder) == {"a": {"step": 2, "value": 2.0}, "b": {"step": 7, "value": 8.0}}
+    assert checkpoint.best(folder) == {
+        "a": {"step": 2, "figure": "first", "value": 2.0},
+        "b": {"step": 7, "figure": "first", "value": 8.0},
+    }
     assert checkpoint.steps(folder) == [2, 7, 8]
     (tmp_path / "checkpoints" / "000000008.pt").unlink()
     assert checkpoint.steps(folder) == [2, 7]  # a marker alone is no checkpoint
