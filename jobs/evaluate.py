@@ -62,12 +62,16 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     storage.publish_json(path, {"figures": found.figures, **made_of})
     for name, picture in found.sheets.items():
         storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
+    tables = [storage.join(output, f"{name}.csv") for name in found.tables]
+    for path_of, text in zip(tables, found.tables.values(), strict=True):
+        storage.publish(path_of, text.encode())
     for name, value in found.figures.items():
         print(f"{name} {value}" if isinstance(value, str) else f"{name} {value:.4g}")
     print(path)
     if tracker:
         tracker.scalars({k: v for k, v in found.figures.items() if isinstance(v, float)}, 0)
-        tracker.file(path)
+        for one in (path, *tables):
+            tracker.file(one)
         for name, picture in found.sheets.items():
             tracker.picture(name, picture, 0)
     return found.figures

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +11,12 @@ import torch
 from torch import Tensor
 
 import models.vqa
-from jobs.study.answering.sets import Set, evened, grids, read, told, train, with_pictures
+from jobs.study.answering.sets import Row, Set, Table, evened, grids, read, train, with_pictures
 from models.family import Batch, FieldSpec
-from models.vqa import Matcher, priors
+from models.vqa import Matcher
 from pipeline.data import decode
 from pipeline.data.sources import captions
-from pipeline.evaluation import retrieval
+from pipeline.evaluation import priors, retrieval
 from pipeline.style import features
 from pipeline.style.features import FeatureOptions
 
@@ -55,7 +54,7 @@ def mean_features(training: list[Set], test: list[Set], words: int, ridge: float
     return both_ways(images.float(), texts.float(), torch.arange(len(images)).repeat(len(test)))
 
 
-def measure(path: str, weights: str, passes: int, margin: float, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(path: str, weights: str, passes: int, table: Table) -> dict[str, Any]:
     """The figures; `path`: Flickr's list, `weights`: of SqueezeNet 1.1."""
     source = captions.Captions(path, captions.Options(splits="800,100,100"))
     net = features.network(weights, PHOTOGRAPH_FEATURES)[0]
@@ -76,15 +75,15 @@ def measure(path: str, weights: str, passes: int, margin: float, seeds: Sequence
     baseline = mean_features(sets["train"], test, vocabulary)
     print("captions, mean features: " + ", ".join(f"{k} {v:.1f}" for k, v in baseline.items()), flush=True)
 
-    def of_seed(seed: int) -> dict[str, float]:
+    def of_seed(seed: int) -> Row:
         preset = replace(models.vqa.PRESETS["m-dan"], seed=seed, hidden=128, optimiser="rmsprop", rate=1e-3, batch=100)
-        preset = replace(preset, clip_norm=1.0, weight_decay=1e-5, drop_at=0, margin=margin)
-        family = train(replace(preset, questions=passes * len(pairs)), pairs)
+        preset = replace(preset, clip_norm=1.0, weight_decay=1e-5, drop_at=0, margin=25.0)
+        family, _ = train(replace(preset, questions=passes * len(pairs)), pairs)
         assert isinstance(family, Matcher)
         texts = torch.cat([family.embed(some.batch, "caption") for some in test])
         return both_ways(family.embed(test[0].batch, "grid"), texts, torch.arange(size).repeat(5))
 
-    found = told("captions, m-dan", seeds, of_seed)
+    found = table.row("captions m-dan", {}, of_seed)
     recall = statistics.mean((statistics.mean(found["text_recall5"]), statistics.mean(found["image_recall5"])))
     by_chance = (retrieval.chance(5 * size, 5, 5) + retrieval.chance(size, 1, 5)) / 2
     mean = (baseline["text_recall5"] + baseline["image_recall5"]) / 2

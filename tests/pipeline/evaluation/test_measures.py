@@ -75,6 +75,9 @@ class Data:
 
 
 class Fixed(Setting):
+    def each(self, field: str, size: int = 3) -> Any:
+        return self.batches(size)
+
     def batches(self, size: int = 3) -> Any:
         for start in range(0, self.count, size):
             index = torch.arange(start, min(start + size, self.count))
