@@ -29,14 +29,17 @@ def given_most(answers: Sequence[str]) -> str:
 
 
 def baselines(training: DataSet, data: DataSet, count: int, seed: int = 0) -> dict[str, list[str]]:
-    """Baseline -> its answers to the first `count` questions of `data` (Antol et al., section 5.2): `random` of the
-    1,000 most frequent training answers, `prior`, `prior_per_type` where the data set has question types, `nearest`:
-    the most frequent answer of the most similar training questions, or where the data set has a field `vector`
-    (features of images) the answer of that one of them whose image is most similar."""
+    """Baseline -> its answers to the first `count` questions of `data` (Antol et al., section 5.2).
+
+    `random`: of the 1,000 most frequent training answers. `prior`: the most frequent one. `prior_per_type`: of the
+    question's type, where the data set has types. `nearest`: the most frequent answer of the most similar training
+    questions, or where there are features of images (`vector`) the answer of that one of them whose image is most
+    similar; the prior where no question has a word in common with it.
+    """
     answers = [given_most(one) for one in training.column("answers")]
-    drawn = priors.random_answers(priors.top_answers(answers, 1000), count, seeded(seed, "random"))
     most = priors.prior(answers)
-    found = {"random": drawn, "prior": [most] * count}
+    guesses = priors.random_answers(priors.top_answers(answers, 1000), count, seeded(seed, "random"))
+    found = {"random": guesses, "prior": [most] * count}
     if "question_type" in data.fields:
         # The numbers of types are of the whole data set.
         by_type = priors.type_priors(list(map(str, training.column("question_type"))), answers)
@@ -47,7 +50,7 @@ def baselines(training: DataSet, data: DataSet, count: int, seed: int = 0) -> di
     if "vector" in data.fields:
         places, similarities = _of_nearest_image(training, data, torch.from_numpy(places)), similarities[:, :1]
     found["nearest"] = [
-        priors.neighbours_answer([answers[i] for i in row], values)
+        priors.neighbours_answer([answers[i] for i in row], values) if values[0] > 0 else most
         for row, values in zip(places.tolist(), similarities.tolist(), strict=True)
     ]
     return found

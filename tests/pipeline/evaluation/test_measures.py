@@ -71,6 +71,8 @@ class Data:
         return 7
 
     def column(self, field: str) -> list[list[str]]:
+        if field == "choices":
+            return [["no", "maybe", "2"]] * 7
         return [["yes"] * i + ["no"] * (10 - i) for i in range(7)]
 
 
@@ -135,6 +137,18 @@ def test_answers_against_a_loop() -> None:
         accuracies.append(sum(min(nine.count(said) / 3, 1) for nine in left_out) / 10)
     assert 0 < sum(accuracies) < 7 and 0.9 in accuracies  # not the simple min(3 / 3, 1)
     assert found["vqa_overall"] == pytest.approx(100 * sum(accuracies) / 7, abs=0.005)
+
+
+def test_multiple_choice_takes_the_best_scored_choice() -> None:
+    found = Answering()(setting(Several(), answers="answers", choices="answers")).figures
+    said = ["no" if i % 3 != 2 else "2" for i in range(7)]  # "yes" is no choice: the first of the others
+    accuracies = []
+    for i, answer in enumerate(said):
+        given = ["yes"] * i + ["no"] * (10 - i)
+        left_out = [[g for k, g in enumerate(given) if k != one] for one in range(10)]
+        accuracies.append(sum(min(nine.count(answer) / 3, 1) for nine in left_out) / 10)
+    assert found["vqa_multiple_choice"] == pytest.approx(100 * sum(accuracies) / 7, abs=0.005)
+    assert found["vqa_multiple_choice"] != found["vqa_overall"]
 
 
 def test_retrieval_against_a_loop() -> None:
