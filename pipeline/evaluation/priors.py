@@ -81,7 +81,7 @@ def bag(rows: Sequence[Sequence[int]], size: int) -> Float[Tensor, "q v"]:
     """Unit vectors of word counts, which a search of nearest questions compares: their inner product is the cosine."""
     counts = torch.zeros(len(rows), size)
     for number, row in enumerate(rows):
-        counts[number] += torch.bincount(torch.tensor(row), minlength=size).float()
+        counts[number] += torch.bincount(torch.tensor(row, dtype=torch.int64), minlength=size).float()
     return torch.nn.functional.normalize(counts, dim=1)
 
 
