@@ -109,6 +109,7 @@ def test_what_fits_is_taken_and_the_rest_says_why() -> None:
     assert why == {
         "reconstruction": "the family is none that reconstructs a target from its own code",
         "samples": "the family is none that draws samples",
+        "attention": "the family is none that shows what it attends to",
     }
     _, why = fitting(setting(Several(), target="labels"))
     assert why["likelihood"] == "the data set has no field target (image)"
