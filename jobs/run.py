@@ -45,6 +45,8 @@ class Config:
     """Which half of side-by-side images is the input."""
     palette: str = ""
     """Inputs are label maps painted in colours; see jobs.shard."""
+    connected_areas: bool = False
+    """Each connected area of one class of the label maps is one instance; see jobs.shard."""
     resize: int = 0
     """Shortest side of the stored images, pixels; 0 keeps the source's own bytes."""
     crops: int = 80
@@ -166,7 +168,7 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
         made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed, "held_out": "photographs"}
     else:
         made |= {"layout": config.layout, "input_side": config.input_side, "resize": config.resize}
-        made |= {"val_share": config.val_share, "palette": config.palette}
+        made |= {"val_share": config.val_share, "palette": config.palette, "connected_areas": config.connected_areas}
     return shard.Config(source=config.source, output=output, workers=config.workers, **made)
 
 

@@ -39,6 +39,8 @@ class Config(ShardOptions):
     """Which half of side-by-side images is the input."""
     palette: str = ""
     """Inputs are label maps painted in colours: `facades`, `cityscapes`, or a file of one `R G B` a line."""
+    connected_areas: bool = False
+    """Each connected area of one class of the label maps is one instance (pix2pixHD's objects)."""
     val_share: float = 0.0
     """Share of the samples moved to split val, by a hash of their names; for sources without splits of their own."""
     workers: int = 2
@@ -72,9 +74,12 @@ def source_options(config: Config, kind: str) -> dict[str, Any]:
         given |= of_folder
         if config.palette:
             given["palette"] = asdict(palettes.named(config.palette))
-    elif of_folder != plain or config.palette:
+        if config.connected_areas:
+            given["connected_areas"] = True
+    elif of_folder != plain or config.palette or config.connected_areas:
         raise ValueError(
-            f"--source {kind} has its own layout and splits: leave out --layout, --input-side, --palette, --val-share"
+            f"--source {kind} has its own layout and splits: leave out --layout, --input-side, --palette, "
+            "--connected-areas, --val-share"
         )
     if kind == "demo":
         given |= {"size": config.size, "crops": config.crops, "seed": config.seed, "held_out": config.held_out}

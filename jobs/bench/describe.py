@@ -52,7 +52,7 @@ def run(config: Config) -> dict[str, float]:
         crops = max(1, config.images // 16)
         for name, count in (("one", crops), ("ten", crops * 10)):
             given = shard.Config(
-                source="demo", output=f"{folder}/{name}", size=config.side, crops=count, shard_size=256
+                source="demo", output=f"{folder}/{name}", size=config.side, crops=count, shard_size=16 * crops
             )
             shard.run(given)
         figures = _speed(config, folder)

@@ -88,6 +88,8 @@ SMALL = replace(
     encoder_depth=3,
     discriminator_width=32,
     discriminator_layers=2,
+    constant_epochs=10,
+    decay_epochs=10,
 )
 PRESETS: dict[str, Config] = {
     "paper": PAPER,

@@ -36,6 +36,6 @@ class Config(Recipe):
 PAPER = Config()
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
-    "small": replace(PAPER, size=128, widths=(16, 32, 64, 96), blocks=1, batch=8, images=80_000, steps=10),
+    "small": replace(PAPER, size=128, widths=(16, 32, 64, 96), blocks=1, batch=8, images=5_600, steps=10),
     "tiny": replace(PAPER, size=16, widths=(8, 16), blocks=1, batch=4, images=32, steps=4, augment=(18 / 16,)),
 }

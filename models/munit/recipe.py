@@ -69,7 +69,15 @@ class Config(Recipe):
 
 PAPER = Config()
 SMALL = replace(
-    PAPER, size=128, width=24, blocks=3, hidden=64, discriminator_width=16, discriminator_scales=2, images=40_000
+    PAPER,
+    size=128,
+    width=16,
+    blocks=3,
+    hidden=64,
+    discriminator_width=16,
+    discriminator_scales=2,
+    rate=3e-4,  # for so few steps
+    images=1500,
 )
 PRESETS: dict[str, Config] = {
     "paper": PAPER,

@@ -116,13 +116,17 @@ SMALL = replace(
     blocks=5,
     discriminator_width=24,
     epoch=400,
+    global_constant_epochs=3,
+    global_decay_epochs=3,
 )
+SMALL_LABELS = replace(SMALL, condition="labels", labels=12, features=3, encoder_downs=3)
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
     "features": replace(PAPER, features=3),
     "1024p": replace(PAPER, size=1024, enhancers=1, width=32),
     "small": SMALL,
-    "small-labels": replace(SMALL, condition="labels", labels=12, features=3, encoder_downs=3),
+    "small-labels": SMALL_LABELS,
+    "small-objects": replace(SMALL_LABELS, instances=True),
     "tiny": replace(
         PAPER,
         size=32,

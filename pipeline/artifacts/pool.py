@@ -28,6 +28,8 @@ MAX_DEATHS = 5
 """A unit whose actor died so often stops the job: it is the unit that kills (memory), not chance."""
 NODE_CHECK_SECONDS = 10.0
 """Without a result for so long it is asked whether there is a host left: without any, a wait would never end."""
+STARTS = 3
+"""Ray gives up after 30 seconds, which a busy machine may need to start it."""
 PLACE_SECONDS = 60.0
 """When no actor has had a place for so long, units are done in this process."""
 
@@ -68,14 +70,31 @@ def start(cpus: int | None = None) -> None:
     # Found in the environment, the token is not written to a file (Ray's own goes to ~/.ray, readable by all). With the
     # mode left open `ray.init` turns tokens on; set here it would not be seen, as Ray read it when it was imported.
     _own_token()
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-    )
+    # The workers that Ray starts ahead inherit it. With a `runtime_env` they could not be used, and each actor would
+    # wait for another one to start.
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    with _environment("OMP_NUM_THREADS", "1"):
+        for again in reversed(range(STARTS)):
+            try:
+                ray.init(address="local", num_cpus=cpus, **options)
+                return
+            except Exception as error:  # Ray raises no class of its own
+                ray.shutdown()
+                if not again or "timed out during startup" not in str(error):
+                    raise
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _own_token() -> None:
@@ -180,9 +199,10 @@ def _on_actors(
 
     if not os.environ.get("RAY_ADDRESS") and threads > (there := ray.cluster_resources().get("CPU", 0)):
         raise ValueError(f"--threads {threads}: this machine has {there:.0f} CPUs; give at most so many")
-    actor_class: Any = ray.remote(_Worker).options(
-        num_cpus=threads, num_gpus=gpus, runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}}
-    )
+    # One thread is what workers of the embedded cluster begin with.
+    own_environment = threads > 1 or bool(os.environ.get("RAY_ADDRESS"))
+    environment = {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if own_environment else None
+    actor_class: Any = ray.remote(_Worker).options(num_cpus=threads, num_gpus=gpus, runtime_env=environment)
 
     def fresh() -> Any:
         return actor_class.remote(make, list(arguments), threads)

@@ -48,7 +48,9 @@ class Images:
         """`specs`: how a family reads the fields (none: as they are); `facts`: the training split's, by which words and
         answers are numbered (none: this split's own)."""
         self.data, self.free, self.mode = data, cache_bytes, mode
-        self.specs = {name: (specs or {}).get(name, FieldSpec(f.kind)) for name, f in data.fields.items()}
+        self.specs = {
+            name: (specs or {}).get(name, FieldSpec(kinds.named(f.kind).read_as)) for name, f in data.fields.items()
+        }
         self._facts = facts
         self._kept: OrderedDict[tuple[int, str], Any] = OrderedDict()
         self._lock = threading.Lock()

@@ -246,7 +246,7 @@ def match_fields(where: str, fields: Mapping[str, Field], wanted: Mapping[str, F
         field = fields.get(name)
         if field is None and spec.required:
             raise ValueError(f"{where}: has no field {name!r}, only {', '.join(sorted(fields))}")
-        if field is not None and field.kind != spec.kind:
+        if field is not None and kinds.named(field.kind).read_as != spec.kind:
             there, here = (named.get(kind, f"of kind {kind}") for kind in (field.kind, spec.kind))
             raise ValueError(f"{where}: its {name}s are {there}, this family reads {here}")
 
@@ -257,7 +257,7 @@ def facts_of(data: DataSet) -> Facts:
     for name, field in data.fields.items():
         kind = kinds.named(field.kind)
         values = data.column(name) if kind.column is not None else []
-        found[name] = {"kind": field.kind, **kind.facts(values, field.names)}
+        found[name] = {"kind": kind.read_as, **kind.facts(values, field.names)}
         if kind.name == "array" and len(data):
             found[name]["shape"] = list(data.value(0, name).shape)
     return Facts(len(data), found)

@@ -77,7 +77,7 @@ class Member:
         ids = [f for f in fields if given[f.kind].pixels == "labels"]
         self.kind = "labels" if any(not f.palette for f in ids) else "image"
         self.halved = any(f.half for f in fields)
-        self.painted = [f for f in fields if f.palette]
+        self.painted = list({(f.half, f.palette): f for f in fields if f.palette}.values())
         self.nearest = {f.half for f in ids}
 
 

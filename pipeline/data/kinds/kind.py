@@ -25,6 +25,12 @@ class Kind:
     """Type of the index column `FIELD_value`, for values that are worth filtering and counting by."""
 
     @property
+    def read_as(self) -> str:
+        """The kind that families ask for (`models.family.KINDS`): several kinds may differ only in how they are
+        stored."""
+        return self.name
+
+    @property
     def nearest(self) -> bool:
         """Whether it is resized without mixing neighbouring pixels."""
         return self.pixels == "labels"

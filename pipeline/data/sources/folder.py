@@ -38,7 +38,10 @@ class Options:
     palette: dict[str, Any] | None = None
     """Inputs are label maps painted in these colours."""
 
-    ADDED: ClassVar[tuple[str, ...]] = ("palette",)
+    connected_areas: bool = False
+    """Without instance maps: each connected area of one class of the label maps is one instance."""
+
+    ADDED: ClassVar[tuple[str, ...]] = ("palette", "connected_areas")
     """Options that are part of the identity only where they are given."""
 
 
@@ -70,6 +73,7 @@ class Folder:
         """Raises ValueError: no such folder, no image in it, or a layout that it does not have."""
         self.root, self.input_side, self.val_share = root, options.input_side, options.val_share
         self.palette = Palette(**options.palette) if options.palette else None
+        self.components = options.connected_areas
         listing = storage.listing(root)
         self._images = {p: n for p, n in listing.items() if p.lower().endswith(decode.EXTENSIONS)}
         self.other_files = len(listing) - len(self._images)
@@ -122,6 +126,17 @@ class Folder:
 
     @property
     def fields(self) -> dict[str, Field]:
+        found = self._fields
+        if not self.components:
+            return found
+        if "input" not in found or found["input"].kind != "labels":
+            raise ValueError("--connected-areas: the inputs are no label maps (folder labels/, or --palette)")
+        if "instances" in found:
+            raise ValueError(f"--connected-areas: {self.root} has instance maps of its own")
+        return {**found, "instances": replace(found["input"], kind="components")}
+
+    @property
+    def _fields(self) -> dict[str, Field]:
         labels = self.palette is not None or any("labels" in p.split("/")[:2] for p in self._images)
         kind: Literal["image", "labels"] = "labels" if labels and self.layout != "images" else "image"
         if self.layout == "sides":

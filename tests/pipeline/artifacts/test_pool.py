@@ -176,3 +176,25 @@ def test_a_cluster_s_own_token_is_left_alone_where_it_is_joined(monkeypatch: pyt
     pool.start()
     assert given[1]["address"] == "local" and os.environ["RAY_AUTH_TOKEN"] not in ("", "the cluster's")
     assert "RAY_AUTH_MODE" not in os.environ  # left to ray.init, which turns tokens on
+
+
+def test_a_start_that_ray_gave_up_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    tries: list[str | None] = []
+
+    def late(**options: Any) -> None:
+        tries.append(os.environ.get("OMP_NUM_THREADS"))
+        raise Exception(said)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "init", late)
+    monkeypatch.setattr(pool, "_own_token", lambda: None)
+    for name, value in (("RAY_ADDRESS", None), ("OMP_NUM_THREADS", "7")):
+        monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+    for said, wanted in (("The current node timed out during startup.", pool.STARTS), ("no space left on device", 1)):
+        tries.clear()
+        with pytest.raises(Exception, match=said):
+            pool.start()
+        assert tries == ["1"] * wanted and os.environ["OMP_NUM_THREADS"] == "7"

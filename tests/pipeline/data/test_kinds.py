@@ -18,7 +18,7 @@ def batch(kind: str, values: list[Any], facts: dict[str, Any], choices: list[flo
 def test_an_unknown_kind_is_named_with_those_there_are() -> None:
     with pytest.raises(ValueError, match="no kind of field 'sound': choose one of answers, array, class"):
         kinds.named("sound")
-    assert set(kinds.names()) == KINDS.keys()
+    assert {kinds.named(name).read_as for name in kinds.names()} == KINDS.keys()
 
 
 def test_every_8_bit_value_survives_as_an_integer() -> None:
@@ -31,6 +31,14 @@ def test_every_8_bit_value_survives_as_an_integer() -> None:
         assert ((x + 1) * 127.5).round().to(torch.int64).flatten().tolist() == list(range(256))
     luma = batch("image", [np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)], {}, channels=1)["f"]
     assert ((luma + 1) * 127.5).round().flatten().tolist() == [76, 150, 29]  # ITU-R 601: 0.299, 0.587, 0.114
+
+
+def test_components_are_the_connected_areas_of_each_class() -> None:
+    ids = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], np.uint8)
+    found = batch("components", [ids], {})["f"]
+    # Corners do not connect.
+    assert found.tolist() == [[[0, 0, 1], [2, 0, 0], [3, 4, 0]]]
+    assert kinds.named("components").read_as == "instances" and kinds.named("components").nearest
 
 
 def test_instances_of_any_depth_keep_their_ids() -> None:

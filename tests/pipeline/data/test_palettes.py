@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from jobs import shard
+from models.family import FieldSpec
+from pipeline.data.images import Images
 from pipeline.data.palettes import KNOWN, TOLERANCE, Palette, named
-from pipeline.data.shards import DataSet
+from pipeline.data.shards import DataSet, match_fields
 from pipeline.data.sources import folder
 
 THREE = Palette(((0, 0, 0), (200, 0, 0), (0, 0, 250)))
@@ -145,3 +147,24 @@ def test_the_facades_palette_is_the_one_of_the_real_label_maps(real_data: Path) 
         colours = list(KNOWN["facades"].colours)
         colours[k] = (100, 100, 100)
         assert off(Palette(tuple(colours))) > right + 0.01
+
+
+def test_connected_areas_of_a_painted_map_serve_as_instances(tmp_path: Path) -> None:
+    picture = np.zeros((16, 32, 3), np.uint8)
+    picture[2:6, 18:22] = picture[8:12, 24:28] = THREE.colours[1]  # two objects of one class, on the right half
+    (tmp_path / "in").mkdir()
+    Image.fromarray(picture).save(tmp_path / "in" / "0.png")
+    lines = "\n".join(" ".join(map(str, c)) for c in THREE.colours)
+    (tmp_path / "colours.txt").write_text(lines)
+    asked = {"source": str(tmp_path / "in"), "output": str(tmp_path / "out"), "workers": 0}
+    asked |= {"input_side": "right", "palette": str(tmp_path / "colours.txt")}
+    shard.run(shard.Config(**asked, connected_areas=True))
+    data = DataSet(str(tmp_path / "out"))
+    specs = {name: FieldSpec(kind) for name, kind in (("input", "labels"), ("instances", "instances"))}
+    match_fields("here", data.fields, specs)
+    whole = Images(data).centred([0], ["input", "instances"], (16, 16))
+    assert whole["input"].unique().tolist() == [0, 1]
+    ids = whole["instances"][0]
+    assert ids.unique().tolist() == [0, 1, 2] and ids[3, 3] == 1 and ids[9, 9] == 2
+    with pytest.raises(ValueError, match="--connected-areas: the inputs are no label maps"):
+        shard.run(shard.Config(**{**asked, "palette": ""}, connected_areas=True))

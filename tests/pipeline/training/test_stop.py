@@ -29,7 +29,7 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def begin(data: str, output: Path, workers: int, temporary: Path, tries: int = 3) -> subprocess.Popen[str]:
+def begin(data: str, output: Path, workers: int, temporary: Path) -> subprocess.Popen[str]:
     """A run of hours, in a process group of its own, after its first steps. (Ray's processes are niced: on a busy
     machine they take minutes to begin.)"""
     line = [sys.executable, "-m", "jobs.train", "imle", "tiny", "--data", data, "--output", str(output)]
@@ -44,10 +44,7 @@ def begin(data: str, output: Path, workers: int, temporary: Path, tries: int = 3
         start_new_session=True,
     )
     until(lambda: (output / "progress.json").exists() or process.poll() is not None)
-    if process.poll() is not None:
-        told = process.communicate()[1]
-        assert tries > 1 and "during startup" in told, told  # Ray itself gave up starting: the machine is too busy
-        return begin(data, output, workers, temporary, tries - 1)
+    assert process.poll() is None, process.communicate()[1]
     return process
 
 
