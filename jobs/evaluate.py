@@ -73,23 +73,27 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
     print(path)
     if tracker:
         tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
-        tracker.file(path)
-        for name in names[1:]:
-            picture = Image.open(io.BytesIO(storage.read(storage.join(output, name))))
-            tracker.picture(name.removesuffix(".png"), picture, 0)
+        for name in names:
+            file = storage.join(output, name)
+            if name.endswith(".png"):
+                tracker.picture(name.removesuffix(".png"), Image.open(io.BytesIO(storage.read(file))), 0)
+            else:
+                tracker.file(file)
     return figures
 
 
 def _measure(setting: Setting, output: str) -> list[str]:
-    """Write evaluation.json and the sheets; returns their names, in this order."""
+    """Write evaluation.json, the sheets and the tables; returns their names."""
     kept.forget(output)
     with Progress("evaluate", outer=True):
         found = measure(setting)
     made_of = {"split": setting.data.split, "inputs": setting.run.described["inputs"], **setting.notes}
     storage.publish_json(storage.join(output, "evaluation.json"), {"figures": found.figures, **made_of})
-    for name, picture in found.sheets.items():
-        storage.publish(storage.join(output, f"{name}.png"), decode.to_png(np.asarray(picture)))
-    return ["evaluation.json", *(f"{name}.png" for name in found.sheets)]
+    sheets = {f"{name}.png": decode.to_png(np.asarray(picture)) for name, picture in found.sheets.items()}
+    tables = {f"{name}.csv": text.encode() for name, text in found.tables.items()}
+    for name, content in {**sheets, **tables}.items():
+        storage.publish(storage.join(output, name), content)
+    return ["evaluation.json", *sheets, *tables]
 
 
 if __name__ == "__main__":

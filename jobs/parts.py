@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jobs import describe, neighbours
+from jobs import describe, features, neighbours
+from models.family import FieldSpec
 from pipeline.artifacts import storage
+from pipeline.data.samples import Field
 from pipeline.neighbours.options import Exact
 from pipeline.style.descriptors import DescribeOptions
+from pipeline.style.features import MADE
 from pipeline.tracking.journal import Tracker
 
 
@@ -56,3 +59,30 @@ def _neighbours(parts: Parts) -> str:
 
 MAKERS: dict[str, Callable[[Parts], str]] = {"neighbours": _neighbours}
 """Artifact that a stage needs -> how it is made of the data set."""
+
+
+def with_features(parts: Parts) -> str:
+    """The data set with features of its pictures (jobs.features); returns its folder."""
+    config, folder = parts.config, parts.folder("features")
+    made = features.Config(
+        data=parts.folder("data"),
+        output=folder,
+        weights=config.weights,
+        features=config.features,
+        workers=config.workers,
+    )
+    parts.do("features", features.run, made)
+    return folder
+
+
+def needs_features(wanted: Mapping[str, FieldSpec], there: Mapping[str, Field]) -> bool:
+    """Whether a family reads features that a source does not have."""
+    return any(name in wanted and name not in there for name in MADE)
+
+
+def of_source(wanted: Mapping[str, FieldSpec], there: Mapping[str, Field]) -> dict[str, FieldSpec]:
+    """What a source must have so that a family can be trained on it: the fields that the family reads, with the
+    pictures in place of their features where the source has none."""
+    if not needs_features(wanted, there):
+        return dict(wanted)
+    return {"image": FieldSpec("image"), **{name: spec for name, spec in wanted.items() if name not in MADE}}

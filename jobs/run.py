@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import models
 from jobs import command, evaluate, sample, shard, train
-from jobs.parts import MAKERS, Parts
+from jobs.parts import MAKERS, Parts, needs_features, of_source, with_features
 from models.abilities import Answers, DrawsSamples
 from models.family import FieldSpec, PerceptualRecipe
 from pipeline.artifacts import storage
@@ -22,6 +22,7 @@ from pipeline.data import sources
 from pipeline.data.shards import match_fields
 from pipeline.runs.checkpoint import recipe_json
 from pipeline.runs.sampler import open_run
+from pipeline.style.features import FeatureOptions, network
 from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
@@ -53,7 +54,9 @@ class Config:
     val_share: float = 0.0
     """Share of the samples moved to split val, for sources without splits of their own."""
     weights: str = "torchvision"
-    """VGG checkpoint for descriptors and perceptual loss: path, URL, `torchvision`, or `random`."""
+    """VGG checkpoint for descriptors, features and perceptual loss: path, URL, `torchvision`, or `random`."""
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    """For families that read features of pictures; see jobs.features."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the descriptors."""
     near: int = 5
@@ -85,17 +88,19 @@ def run(family: str, config: Any) -> dict[str, Any]:
     if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
         of_recipe(config.weights, recipe)  # weights that cannot be had are refused before the work, not after it
     made = _shard(config, recipe, storage.join(root, "data"))
-    _refuse_at_once(config, made, needed, module.fields(recipe))
+    reads_features = _refuse_at_once(config, made, needed, module.fields(recipe))
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
         parent.parameters({**recipe_json(recipe), "source": config.source, "vgg_weights": config.weights})
-        parent.description(_description(family, config, root))
         parts = Parts(config, root, uri, parent, tags)
-        data, trained = parts.folder("data"), parts.folder("train")
+        data, trained = parts.folder("features" if reads_features else "data"), parts.folder("train")
+        parent.description(_description(family, config, root, data))
         described = parts.do("data", shard.run, made)
-        parent.dataset(config.source.rstrip("/").rsplit("/", 1)[-1], described["fingerprint"], data)
+        parent.dataset(config.source.rstrip("/").rsplit("/", 1)[-1], described["fingerprint"], made.output)
+        if reads_features:
+            with_features(parts)
         artifacts = {name: MAKERS[name](parts) for name in needed}
-        fit(train.job(family, _train(config, root, uri, artifacts), parent.as_parent))
+        fit(train.job(family, _train(config, root, data, uri, artifacts), parent.as_parent))
         opened = open_run(trained)
         if isinstance(opened.family, DrawsSamples | Answers):
             split = "test" if config.source == "demo" else "val"  # the demo's photographs that training never saw
@@ -111,9 +116,9 @@ def run(family: str, config: Any) -> dict[str, Any]:
     return figures
 
 
-def _description(family: str, config: Any, root: str) -> str:
+def _description(family: str, config: Any, root: str, data: str) -> str:
     """Of the parent run, in Markdown; the command stands first because MLflow folds what is long."""
-    trained, data, more = (storage.join(root, name) for name in ("train", "data", "more"))
+    trained, more = (storage.join(root, name) for name in ("train", "more"))
     weights = config.weights.rsplit("/", 1)[-1]
     return f"""**{family}** on `{config.source}`, VGG weights `{weights}`; sheets under *Artifacts*.
 
@@ -133,8 +138,8 @@ def tracking_uri(given: str | None, root: str) -> str | None:
     return given or f"sqlite:///{root}/mlflow.db"
 
 
-def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: dict[str, FieldSpec]) -> None:
-    """What the listing of the source shows already, before hours of work.
+def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: dict[str, FieldSpec]) -> bool:
+    """What the listing of the source shows already, before hours of work. Returns whether features are to be computed.
 
     Raises:
         ValueError: a field that the family reads is missing, there are no held-out samples, or fewer training images
@@ -143,7 +148,9 @@ def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: 
     kind, place = sources.parse(made.source)
     source = sources.open_source(shard.source_options(made, kind), place)
     hint = "" if kind != "folder" or made.input_side else " (images side by side: give --input-side left or right)"
-    match_fields(f"--source {made.source}{hint}", source.fields, wanted)
+    match_fields(f"--source {made.source}{hint}", source.fields, of_source(wanted, source.fields))
+    if featured := needs_features(wanted, source.fields):
+        network(config.weights, config.features)
     listed = source.samples()
     if not listed.get("val"):
         raise ValueError(f"--source {made.source}: has no held-out samples (a folder val/): give --val-share 0.1")
@@ -152,6 +159,7 @@ def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: 
         raise ValueError(
             f"--near {config.near} --far {config.far}: the source has {len(listed['train'])} images to train on"
         )
+    return featured
 
 
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
@@ -165,9 +173,9 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
     return shard.Config(source=config.source, output=output, workers=config.workers, **made)
 
 
-def _train(config: Any, root: str, uri: str | None, artifacts: dict[str, str]) -> Any:
+def _train(config: Any, root: str, data: str, uri: str | None, artifacts: dict[str, str]) -> Any:
     return train.command_line(train.Config, config.recipe)(
-        data=storage.join(root, "data"),
+        data=data,
         output=storage.join(root, "train"),
         weights=config.weights,
         tracking=uri,

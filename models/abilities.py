@@ -90,6 +90,15 @@ class Embeds(Protocol):
 
 
 @runtime_checkable
+class Attends(Protocol):
+    """shows what it attends to"""
+
+    def attention(self, given: Batch) -> dict[str, Tensor]:
+        """Field -> weights of each of K steps, which sum to 1: `B K T` over the words of a text, `B K h w` over the
+        regions of a picture. Empty where the network has no attention."""
+
+
+@runtime_checkable
 class JudgesSet(Protocol):
     """judges a whole set"""
 
@@ -164,6 +173,7 @@ ABILITIES: tuple[type, ...] = (
     Completes,
     Answers,
     Embeds,
+    Attends,
     JudgesSet,
     SearchesNearest,
     EditsObjects,

@@ -91,7 +91,7 @@ class Facts:
     fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Field -> facts of its kind: `{"kind": "class", "classes": 10, "names": [...]}`,
     `{"kind": "tokens", "words": [...]}` (most frequent first; word number = place + 2), `{"kind": "answers",
-    "answers": [...]}`, `{"kind": "array", "shape": [...]}`."""
+    "answers": [...]}`, `{"kind": "array", "shape": [...], "rms": 1.0}` (root mean square of the numbers)."""
 
     def classes(self, name: str) -> int:
         """Number of classes of a field.

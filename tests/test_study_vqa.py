@@ -1,6 +1,7 @@
 """What the study of question answering measures with."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 import models.vqa
 from jobs.study import vqa as study
 from jobs.study.answering import scenes, sentences
-from jobs.study.answering.sets import Set, evened, read, train, with_pictures
+from jobs.study.answering.sets import Set, Table, evened, read, train, with_pictures
 from models.family import FieldSpec
 from models.vqa import Answerers
 from models.vqa.attention import Maps
@@ -26,7 +27,7 @@ def some() -> Set:
 
 
 def test_share_of_attention_in_the_box(some: Set, monkeypatch: pytest.MonkeyPatch) -> None:
-    family = train(replace(models.vqa.PRESETS["tiny"], questions=8), some)
+    family, _ = train(replace(models.vqa.PRESETS["tiny"], questions=8), some)
     assert isinstance(family, Answerers)
     rows = torch.nonzero(some.batch["about_one"])[:, 0]
     area = ((some.batch["box"][rows, 2:] - some.batch["box"][rows, :2]).prod(1)).mean()
@@ -46,9 +47,40 @@ def test_share_of_attention_in_the_box(some: Set, monkeypatch: pytest.MonkeyPatc
 
 def test_training_is_a_function_of_the_seed(some: Set) -> None:
     recipe = replace(models.vqa.PRESETS["tiny"], questions=12)
-    first, again, other = (train(replace(recipe, seed=seed), some).state_dict() for seed in (1, 1, 2))
+    first, again, other = (train(replace(recipe, seed=seed), some)[0].state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+def test_the_weights_of_the_best_judged_pass_are_kept(some: Set) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def judge(family: torch.nn.Module) -> float:
+        seen.append({name: value.clone() for name, value in family.state_dict().items()})
+        return (1.0, 3.0, 2.0)[len(seen) - 1]
+
+    family, figures = train(replace(models.vqa.PRESETS["tiny"], questions=24), some, judge, 3)
+    assert figures == [1.0, 3.0, 2.0]
+    for name, value in family.state_dict().items():
+        assert torch.equal(value, seen[1][name])
+    assert any(not torch.equal(seen[1][name], seen[2][name]) for name in seen[1])
+
+
+def test_rows_are_kept_by_seed_and_settings(tmp_path: Path) -> None:
+    measured: list[int] = []
+
+    def measure(seed: int) -> dict[str, float]:
+        measured.append(seed)
+        return {"all": 10.0 * seed}
+
+    recipe = models.vqa.PRESETS["tiny"]
+    table = Table(str(tmp_path), (1, 2))
+    assert table.row("a", {"preset": recipe}, measure)["all"] == [10.0, 20.0]
+    again = Table(str(tmp_path), (2, 3))
+    assert again.row("a", {"preset": recipe}, measure)["all"] == [20.0, 30.0] and measured == [1, 2, 3]
+    assert again.row("a", {"preset": replace(recipe, rate=0.5)}, measure)["all"] == [20.0, 30.0]
+    assert measured == [1, 2, 3, 2, 3]
+    assert Table("", (1,)).row("a", {}, measure)["all"] == [10.0]
 
 
 def test_features_are_evened_by_the_training_split() -> None:

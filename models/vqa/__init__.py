@@ -14,6 +14,7 @@ Different from the papers:
 - the released code trains without an end to words seen once; so does this, by the data set's vocabulary, with word
   vectors as an embedding, which is its linear layer on one-hot words without the bias;
 - where DAN drops out is not said: here word vectors, attention's hidden vectors and the last memory;
+- features of images are scaled by one number for the whole data set (`even`);
 - m-DAN's wrong pairs are rows of the same batch with another image.
 """
 

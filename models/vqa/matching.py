@@ -15,10 +15,9 @@ from models.vqa.attention import Matching
 from models.vqa.layers import Masks, start
 from models.vqa.losses import matching_loss, negatives
 from models.vqa.networks import FIRST
-from models.vqa.overlay import overlay, word_bars
 from models.vqa.recipe import Config
 from models.vqa.steps import optimiser, step
-from models.vqa.training import regions
+from models.vqa.training import pictured, regions
 
 
 class Matcher(Family):
@@ -102,15 +101,13 @@ class Matcher(Family):
         return {"loss": float(matching_loss(v, u, v.roll(1, 0), u.roll(1, 0), self.recipe.margin).mean())}
 
     @torch.no_grad()
+    def attention(self, given: Batch) -> dict[str, Tensor]:
+        """Weights of `grid` and of `caption`."""
+        _, seen = self.net.image(regions(given["grid"]))
+        _, read = self.net.text(given["caption"], given["caption_length"])
+        return {"grid": seen.reshape(*seen.shape[:2], *given["grid"].shape[1:3]), "caption": read}
+
+    @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The image, and of each step where it was looked at and which words were read."""
-        if "image" not in batch:
-            return {}
-        _, seen = self.net.image(regions(batch["grid"]))
-        _, read = self.net.text(batch["caption"], batch["caption_length"])
-        columns = {"image": batch["image"]}
-        for k in range(self.recipe.steps):
-            grid = seen[:, k].reshape(-1, *batch["grid"].shape[1:3])
-            columns[f"step {k + 1}: image"] = overlay(batch["image"], grid)
-            columns[f"step {k + 1}: words"] = word_bars(read[:, k], batch["caption_length"], batch["image"])
-        return columns
+        """As `pictured`."""
+        return pictured(batch, self.attention(batch), "caption") if "image" in batch else {}

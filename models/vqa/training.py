@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.common.overlay import overlay, word_bars
 from models.common.seeds import seeded
 from models.family import Batch, Draw, Facts, Family, Stage, Stream
 from models.group import Group
@@ -14,7 +15,6 @@ from models.vqa.attention import Maps, Reasoning
 from models.vqa.layers import Masks, start
 from models.vqa.losses import agreement, answer_loss
 from models.vqa.networks import FIRST, Answerer, BagOfWords, Classifier, Concatenation, Picture, Product, Recurrent
-from models.vqa.overlay import overlay, word_bars
 from models.vqa.recipe import Config
 from models.vqa.steps import optimiser, step
 
@@ -153,18 +153,28 @@ class Answerers(Family):
         return {"disagreement": 1 - float(found.double().mean())}
 
     @torch.no_grad()
-    def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """r-DAN: the image, and of each step where it looked and which words it read (bars, left to right)."""
-        maps = self.scores(batch)[1]
-        if maps is None or "image" not in batch:
+    def attention(self, given: Batch) -> dict[str, Tensor]:
+        """Of r-DAN: weights of `grid` and of `question`."""
+        maps = self.scores(given)[1]
+        if maps is None:
             return {}
-        high, wide = batch["grid"].shape[1:3]
-        columns = {"image": batch["image"]}
-        for k in range(self.recipe.steps):
-            seen = maps.image[:, k].reshape(-1, high, wide)
-            columns[f"step {k + 1}: image"] = overlay(batch["image"], seen)
-            columns[f"step {k + 1}: words"] = word_bars(maps.text[:, k], batch["question_length"], batch["image"])
-        return columns
+        return {"grid": maps.image.reshape(*maps.image.shape[:2], *given["grid"].shape[1:3]), "question": maps.text}
+
+    @torch.no_grad()
+    def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Of r-DAN: as `pictured`."""
+        return pictured(batch, self.attention(batch), "question")
+
+
+def pictured(batch: Batch, attention: dict[str, Tensor], text: str) -> dict[str, Tensor]:
+    """The image, and of each step where was looked and which words of `text` were read (bars, left to right)."""
+    if not attention or "image" not in batch:
+        return {}
+    columns = {"image": batch["image"]}
+    for k, (seen, read) in enumerate(zip(attention["grid"].unbind(1), attention[text].unbind(1), strict=True), 1):
+        columns[f"step {k}: image"] = overlay(batch["image"], seen)
+        columns[f"step {k}: words"] = word_bars(read, batch[f"{text}_length"], batch["image"])
+    return columns
 
 
 def regions(grid: Float[Tensor, "b h w d"]) -> Float[Tensor, "b n d"]:

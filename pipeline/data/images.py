@@ -110,11 +110,15 @@ class Images:
         facts = dict(self.facts.fields.get(field, {})) if not kind.pixels else {}
         return kind.batch(field, values, self.specs[field], facts, [crop.choice for crop in crops])
 
-    def centred(self, positions: Sequence[int], fields: Sequence[str], frame: tuple[int, int]) -> Batch:
-        """A batch of whole or centre-cropped samples, without any chance in it."""
+    def centred(
+        self, positions: Sequence[int], fields: Sequence[str], frame: tuple[int, int], choices: Sequence[float] = ()
+    ) -> Batch:
+        """A batch of whole or centre-cropped samples, without any chance in it. `choices`: which of several values of a
+        sample is taken (`Crop.choice`); none: the first."""
         batch: Batch = {"index": torch.tensor(list(positions), dtype=torch.int64)}
+        crops = [Crop(choice=choice) for choice in choices] if choices else [CENTRE] * len(positions)
         for field in fields:
-            batch |= self.tensors(positions, field, frame, [CENTRE] * len(positions))
+            batch |= self.tensors(positions, field, frame, crops)
         return batch
 
 

@@ -252,6 +252,14 @@ def match_fields(where: str, fields: Mapping[str, Field], wanted: Mapping[str, F
             raise ValueError(f"{where}: its {name}s are {there}, this family reads {here}")
 
 
+ARRAYS = 64
+"""Samples from whose arrays the root mean square is taken: the first ones."""
+
+
+def root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
+
+
 def facts_of(data: DataSet) -> Facts:
     """What families may need to know of a training split: numbers of classes, vocabularies."""
     found: dict[str, dict[str, Any]] = {}
@@ -260,5 +268,7 @@ def facts_of(data: DataSet) -> Facts:
         values = data.column(name) if kind.column is not None else []
         found[name] = {"kind": kind.read_as, **kind.facts(values, field.names)}
         if kind.name == "array" and len(data):
-            found[name]["shape"] = list(data.value(0, name).shape)
+            some = np.stack([data.value(i, name) for i in range(min(len(data), ARRAYS))])
+            # Six digits: the last ones are not the same on every processor.
+            found[name] |= {"shape": list(some.shape[1:]), "rms": float(f"{root_mean_square(some):.6g}")}
     return Facts(len(data), found)

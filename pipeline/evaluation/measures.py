@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.abilities import Answers, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
+from models.abilities import Answers, Attends, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
 from models.common.seeds import seeded
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
-from pipeline.evaluation import metrics, protocol, retrieval, vqa
+from pipeline.evaluation import answers, looks, metrics, protocol, retrieval, vqa
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.setting import Setting, part
 from pipeline.runs import checkpoint
@@ -36,10 +36,12 @@ Figures = dict[str, float | str]
 
 @dataclass
 class Found:
-    """Figures and pictures by name."""
+    """Figures, pictures and tables by name."""
 
     figures: Figures = field(default_factory=dict)
     sheets: dict[str, Image.Image] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    """CSV."""
 
 
 class Measure(Interface):
@@ -159,8 +161,9 @@ class Likelihood:
 
 
 class Answering:
-    """VQA's official figures: overall, by answer type and question type where the data set has them; of questions with
-    choices the multiple-choice task too."""
+    """VQA's official figures: overall, by answer type and question type where the data set has them, beside the
+    baselines without a network where it has the questions' words; of questions with choices the multiple-choice task
+    too. A table, and which answers are confused."""
 
     name: str = "vqa"
     ability: type = Answers
@@ -176,17 +179,26 @@ class Answering:
             )
             for i in range(setting.count)
         ]
-        found = vqa.report({i: family.answers[int(best)] for i, best in enumerate(scores.argmax(1))}, truths)
-        figures: dict[str, float | str] = {"vqa_overall": found.overall}
-        for kind, groups in (("answer_type", found.by_answer_type), ("question_type", found.by_question_type)):
+        said = {"run": [family.answers[int(best)] for best in scores.argmax(1)]}
+        if "question" in data.fields:
+            training = DataSet(data.root, str(setting.run.described["inputs"]["split"]))
+            said |= answers.baselines(training, data, setting.count, setting.options.seed)
+        reports = {name: vqa.report(dict(enumerate(given)), truths) for name, given in said.items()}
+        found = Found({"vqa_overall": reports["run"].overall})
+        for kind in ("answer_type", "question_type"):
             if kind in data.fields:
-                figures |= {f"vqa_{group}": value for group, value in groups.items()}
+                groups = getattr(reports["run"], f"by_{kind}")
+                found.figures |= {f"vqa_{group}": value for group, value in groups.items()}
+        found.figures |= {f"vqa_baseline_{name}": one.overall for name, one in reports.items() if name != "run"}
         if "choices" in data.fields:
             chosen = {}
             for i, row in enumerate(scores.tolist()):
                 chosen[i] = vqa.choose(dict(zip(family.answers, row, strict=True)), data.column("choices")[i])
-            figures["vqa_multiple_choice"] = vqa.report(chosen, truths).overall
-        return Found(figures)
+            found.figures["vqa_multiple_choice"] = vqa.report(chosen, truths).overall
+        found.tables["accuracies"] = answers.table(reports, truths)
+        wanted = [answers.given_most(truth.answers) for truth in truths]
+        found.sheets["answers-confused"] = answers.confusion(wanted, said["run"])
+        return found
 
 
 def _class(data: DataSet, field: str, position: int) -> str:
@@ -196,8 +208,34 @@ def _class(data: DataSet, field: str, position: int) -> str:
     return data.fields[field].names[int(data.column(field)[position])]
 
 
+class Attention:
+    """A sheet of what the network attends to at each step, in pictures and in texts."""
+
+    name: str = "attention"
+    ability: type = Attends
+    fields: Mapping[str, str] = {"image": "image"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, data = setting.family, setting.data
+        assert isinstance(family, Attends)
+        positions = setting.images.rows_for_sheets(setting.options.sheet, setting.run.frame)
+        if not positions:
+            return Found()
+        batch = setting.images.centred(positions, list(data.fields), setting.run.frame)
+        weights = family.attention(batch)
+        if not weights:
+            return Found()
+        names = [data.keys[p] for p in positions]
+        if isinstance(family, Answers):
+            best = [family.answers[int(i)] for i in family.answer(batch).argmax(1)]
+            given = [answers.given_most(data.column("answers")[p]) for p in positions]
+            names = [f"says {a}\npeople: {b}" for a, b in zip(best, given, strict=True)]
+        return Found(sheets={"attention": looks.attention(setting, batch, weights, names)})
+
+
 class Retrieval:
-    """Recall at 1, 5, 10 and median rank both ways, among the measured samples."""
+    """Recall at 1, 5, 10 and median rank both ways among the measured samples, with all their sentences; a sheet of
+    what is found, each way."""
 
     name: str = "retrieval"
     ability: type = Embeds
@@ -206,15 +244,13 @@ class Retrieval:
     def __call__(self, setting: Setting) -> Found:
         family, found = setting.family, Found()
         assert isinstance(family, Embeds)
-        sides: dict[str, list[Tensor]] = {name: [] for name in family.embedded}
-        for batch in setting.batches():
-            for name, kept in sides.items():
-                kept.append(family.embed(batch, name).float().cpu())
-        owner = np.arange(setting.count)
-        vectors = {name: torch.cat(kept).numpy() for name, kept in sides.items()}
+        sides = {name: looks.embedded(setting, family, name) for name in family.embedded}
         for name, other in (family.embedded, family.embedded[::-1]):
-            ranks = retrieval.ranks(vectors[name], vectors[other], owner, owner)
+            queries, pool = sides[name], sides[other]
+            ranks = retrieval.ranks(queries.vectors, pool.vectors, queries.owner, pool.owner)
             found.figures |= {f"{figure}_{other}": value for figure, value in retrieval.recalls(ranks).items()}
+            if setting.options.sheet and (sheet := looks.found(setting, queries, pool)):
+                found.sheets[f"retrieval-{other}"] = sheet
         return found
 
 
@@ -235,6 +271,7 @@ MEASURES: tuple[Measure, ...] = (
     Samples(),
     Likelihood(),
     Answering(),
+    Attention(),
     Retrieval(),
     WholeSet(),
 )
@@ -270,6 +307,7 @@ def measure(setting: Setting) -> Found:
             result = one(setting)
             found.figures |= result.figures
             found.sheets |= result.sheets
+            found.tables |= result.tables
     return found
 
 

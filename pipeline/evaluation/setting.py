@@ -122,6 +122,25 @@ class Setting:
             positions = range(start, min(start + size, self.count))
             yield self.images.centred(positions, list(self.data.fields), self.run.frame)
 
+    def each(self, field: str, size: int = protocol.BATCH) -> Iterator[Batch]:
+        """All values of one field of the measured samples in key order: of a text each of its sentences, as a row of
+        its own."""
+        text = self.data.fields[field].kind == "tokens"
+        counts = [len(self.data.column(field)[i]) if text else 1 for i in range(self.count)]
+        rows = [(i, (k + 0.5) / count) for i, count in enumerate(counts) for k in range(count)]
+        for start in range(0, len(rows), size):
+            positions, choices = zip(*rows[start : start + size], strict=True)
+            yield self.images.centred(positions, [field], self.run.frame, choices)
+
+    @cached_property
+    def note(self) -> str:
+        """What a sheet says of the features of pictures that a family reads; nothing where it reads none."""
+        made = storage.read_json(storage.join(self.data.root, "request.json"))["options"]["source"]
+        if made.get("kind") != "features":
+            return ""
+        random = ", RANDOM weights" if str(made["weights"]).startswith("random") else ""
+        return f"features: {made['net']} {made['layer']}{random}"
+
     @cached_property
     def pairs(self) -> Batch:
         """The measured samples' pictures (`input`, where there is one, and `target`), and the fields that the family

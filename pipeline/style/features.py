@@ -26,6 +26,8 @@ from pipeline.data.tensors import pictures_to_tensor
 from pipeline.style.weights import Weights, load_squeezenet, load_weights
 
 Network = VGG | SqueezeNet
+MADE = ("grid", "vector")
+"""The fields that are added."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class FeatureReader:
         if split not in self._data:
             self._data[split] = DataSet(self.root, split)
         data, position = self._data[split], int(number)
-        if member not in ("grid", "vector"):
+        if member not in MADE:
             return data.member(position, self.members[member])
         found = self._grid(data, position)
         return kinds.named("array").write((found if member == "grid" else found.mean((0, 1))).numpy())
@@ -123,7 +125,7 @@ class Features:
         there = next(iter(self.data.values())).fields
         if options.field not in there or there[options.field].kind != "image" or there[options.field].half:
             raise ValueError(f"--field {options.field}: no whole pictures; {root} has {', '.join(there)}")
-        if twice := {"grid", "vector"} & there.keys():
+        if twice := set(MADE) & there.keys():
             raise ValueError(f"--data {root}: has a field {min(twice)} already")
         self.kept = {n: f for n, f in there.items() if options.keep_images or n != options.field}
         self.members = {name: f.member for name, f in there.items()}

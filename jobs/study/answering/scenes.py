@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 import models.vqa
-from jobs.study.answering.sets import Set, evened, grids, read, told, train, with_pictures
+from jobs.study.answering.sets import Row, Set, Table, evened, grids, read, train, with_pictures
 from models.family import FieldSpec
 from models.vqa import Answerers
 from pipeline.data import decode
@@ -22,6 +21,7 @@ from pipeline.style.features import FeatureOptions
 SHAPE_FEATURES = FeatureOptions(layer="relu3_1", size=64)
 """8 x 8 regions."""
 HELD_OUT = 600
+TRAINED = ("i", "bow-q", "bow-q-i", "lstm-q", "lstm-q-i", "deeper-lstm-q", "deeper-lstm-q-norm-i", "r-dan")
 
 
 def on_object(family: Answerers, some: Set) -> tuple[list[float], float]:
@@ -44,9 +44,10 @@ def on_object(family: Answerers, some: Set) -> tuple[list[float], float]:
     return mass.tolist(), float(share.mean())
 
 
-def measure(weights: str, scenes: int, passes: int, seeds: Sequence[int]) -> dict[str, Any]:
-    """The figures; `weights`: of VGG-19."""
-    source, net = shapes.Shapes(shapes.Options(scenes, HELD_OUT)), features.network(weights, SHAPE_FEATURES)[0]
+def measure(weights: str, scenes: int, passes: int, table: Table) -> dict[str, Any]:
+    """The figures; `weights`: of VGG-19. The settings were chosen on scenes of another seed."""
+    source = shapes.Shapes(shapes.Options(scenes, HELD_OUT, seed=1))
+    net, origin = features.network(weights, SHAPE_FEATURES)
     listed, specs = source.samples(), {**models.vqa.fields(models.vqa.PRESETS["r-dan"]), "box": FieldSpec("array")}
     del specs["grid"]
     pictured = {
@@ -58,15 +59,15 @@ def measure(weights: str, scenes: int, passes: int, seeds: Sequence[int]) -> dic
         sets[split] = with_pictures(read(source, listed[split], specs, sets["train"].facts if sets else None), grid)
         one = [e.source.rpartition("/")[2] in ("color", "shape") for e in listed[split]]
         sets[split].batch["about_one"] = torch.tensor(one).long()
-    table: dict[str, dict[str, list[float]]] = {}
-    for name in ("lstm-q", "deeper-lstm-q-norm-i", "r-dan"):
+    found: dict[str, dict[str, list[float]]] = {}
+    for name in TRAINED:
+        # Narrower than the papers', RMSProp for all: few questions.
+        preset = replace(models.vqa.PRESETS[name], hidden=128, embedding=128, joint=256, mlp=(256,))
+        preset = replace(preset, optimiser="rmsprop", rate=2e-3, batch=50, clip_norm=5.0, weight_decay=0.0)
+        preset = replace(preset, dropout=0.0, drop_at=0, longest=8, questions=passes * scenes)
 
-        def of_seed(seed: int, name: str = name) -> dict[str, float]:
-            # Narrower than the papers', RMSProp for all: few questions.
-            preset = replace(models.vqa.PRESETS[name], seed=seed, hidden=128, embedding=128, joint=256, mlp=(256,))
-            preset = replace(preset, optimiser="rmsprop", rate=2e-3, batch=50, clip_norm=5.0, weight_decay=0.0)
-            preset = replace(preset, dropout=0.0, drop_at=0, longest=8, questions=passes * scenes)
-            family = train(preset, sets["train"])
+        def of_seed(seed: int, name: str = name, preset: models.vqa.Config = preset) -> Row:
+            family, _ = train(replace(preset, seed=seed), sets["train"])
             assert isinstance(family, Answerers)
             best = family.answer(sets["val"].batch).argmax(1)
             right = (best == sets["val"].batch["answers"].argmax(1)).double()
@@ -79,13 +80,14 @@ def measure(weights: str, scenes: int, passes: int, seeds: Sequence[int]) -> dic
                 figures |= {"attention": max(mass), "attention_chance": chance}
             return figures
 
-        table[name] = told(f"shapes, {name}", seeds, of_seed)
-    question, both, dan = (statistics.mean(row["all"]) for row in table.values())
+        settings = {"preset": preset, "features": SHAPE_FEATURES, "weights": origin.identity, "scenes": scenes}
+        found[name] = table.row(f"shapes {name}", settings, of_seed)
+    question, both, dan = (statistics.mean(found[name]["all"]) for name in ("lstm-q", "deeper-lstm-q-norm-i", "r-dan"))
     return {
         "synthetic_question": round(question, 2),
         "synthetic_lstm_image": round(both, 2),
         "synthetic_rdan": round(dan, 2),
         "synthetic_image_gain": round(dan - question, 2),
-        "attention_on_object": round(statistics.mean(table["r-dan"]["attention"]), 3),
-        "attention_chance": round(statistics.mean(table["r-dan"]["attention_chance"]), 3),
+        "attention_on_object": round(statistics.mean(found["r-dan"]["attention"]), 3),
+        "attention_chance": round(statistics.mean(found["r-dan"]["attention_chance"]), 3),
     }

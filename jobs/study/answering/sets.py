@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from models.common.seeds import seeded
 from models.family import Batch, Facts, FieldSpec
 from models.group import Group
 from models.vqa import Answerers, Matcher
+from pipeline.artifacts import storage
 from pipeline.data import kinds
 from pipeline.data.samples import Entry, Source
 from pipeline.data.tensors import pictures_to_tensor
@@ -65,12 +67,16 @@ def evened(sets: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {split: grid * scale for split, grid in sets.items()}
 
 
-def train(preset: models.vqa.Config, some: Set) -> Answerers | Matcher:
-    """The family of a recipe, trained on samples in memory."""
+def train(
+    preset: models.vqa.Config, some: Set, judge: Callable[[Answerers | Matcher], float] | None = None, passes: int = 1
+) -> tuple[Answerers | Matcher, list[float]]:
+    """The family of a recipe, trained on samples in memory. With `judge` it is judged `passes` times while it trains,
+    evenly, and has the weights of the time when the figure was highest; those figures come second."""
     family = models.vqa.build(preset, Group(alone=True), None, some.facts)
     family.enter("main")
     orders: list[int] = []
-    seen = 0
+    figures: list[float] = []
+    best = family.state_dict()
 
     def draw(_: str) -> Batch:
         while len(orders) < preset.batch:
@@ -79,19 +85,55 @@ def train(preset: models.vqa.Config, some: Set) -> Answerers | Matcher:
         rows, orders[: preset.batch] = orders[: preset.batch], []
         return some.part(torch.tensor(rows))
 
-    while seen < preset.questions:
+    steps = -(-preset.questions // preset.batch)
+    for step in range(steps):
+        seen = step * preset.batch
         family.update(draw, seen)
-        seen += preset.batch
-    return family.eval()
+        if judge is not None and (step + 1) * passes // steps > step * passes // steps:
+            figures.append(judge(family.eval()))
+            if figures[-1] == max(figures):
+                best = {name: value.clone() for name, value in family.state_dict().items()}
+            family.train()
+    if judge is not None:
+        family.load_state_dict(best)
+    return family.eval(), figures
 
 
-def told(name: str, seeds: Sequence[int], measure: Callable[[int], dict[str, float]]) -> dict[str, list[float]]:
-    """`measure(seed)` of each seed; prints means, spreads and seconds."""
-    began, rows = time.perf_counter(), [measure(seed) for seed in seeds]
-    found = {key: [row[key] for row in rows] for key in rows[0]}
-    line = ", ".join(f"{k} {statistics.mean(v):.2f} ({min(v):.2f} to {max(v):.2f})" for k, v in found.items())
-    print(f"{name}: {line}; seeds {tuple(seeds)}, {(time.perf_counter() - began) / len(seeds):.0f} s each", flush=True)
-    return found
+Row = dict[str, float]
+
+
+class Table:
+    """The study's table: a row a network, measured with several seeds. Rows are kept in `folder`, a file a seed, and
+    are not measured again by the same settings."""
+
+    def __init__(self, folder: str, seeds: Sequence[int]) -> None:
+        """`folder`: none: nothing is kept."""
+        self.folder, self.seeds = folder, tuple(seeds)
+
+    def row(
+        self, name: str, settings: object, measure: Callable[[int], Row], seeds: Sequence[int] = ()
+    ) -> dict[str, list[float]]:
+        """`measure(seed)` of each seed (of `seeds`; none: the table's); prints means, smallest and largest. `settings`:
+        all that the figures depend on beside the seed and the code, JSON values or dataclasses."""
+        asked, seeds = json.loads(json.dumps(settings, default=asdict)), tuple(seeds) or self.seeds
+        rows = [self._kept(name, asked, seed, measure) for seed in seeds]
+        found = {key: [row[key] for row in rows] for key in rows[0]}
+        line = ", ".join(f"{k} {statistics.mean(v):.2f} ({min(v):.2f} to {max(v):.2f})" for k, v in found.items())
+        print(f"{name}: {line}; seeds {seeds}", flush=True)
+        return found
+
+    def _kept(self, name: str, settings: object, seed: int, measure: Callable[[int], Row]) -> Row:
+        path = storage.join(self.folder, "rows", f"{name} {seed}.json") if self.folder else ""
+        if path and storage.exists(path):
+            kept = storage.read_json(path)
+            if kept["settings"] == settings:
+                figures: Row = kept["figures"]
+                return figures
+        began = time.perf_counter()
+        figures = {**measure(seed), "seconds": time.perf_counter() - began}
+        if path:
+            storage.publish_json(path, {"settings": settings, "figures": figures})
+        return figures
 
 
 def grids(net: features.Network, pictures: list[np.ndarray], pool: int) -> Tensor:

@@ -187,6 +187,23 @@ def test_released_and_paper_networks_have_their_sizes() -> None:
     assert parameters("lstm-q-i") == words * 300 + lstm(300) + layer(4096, 1024) + mlp  # the question has no layer
 
 
+@pytest.mark.parametrize("name", ["bow-q", "lstm-q", "deeper-lstm-q-norm-i", "r-dan"])
+def test_a_question_without_a_known_word_is_answered(name: str) -> None:
+    family, batch = built(small(name)), rows(3)
+    assert isinstance(family, Answerers)
+    batch["question"] = (batch["question"] > 0).long()  # 1: unknown
+    found = family.answer(batch).detach()
+    assert bool(torch.isfinite(found).all())
+    if name == "bow-q":
+        assert float((found - found[0]).abs().max()) == 0  # no word is counted
+
+
+def test_an_answer_without_a_majority_counts_as_the_more_frequent_one() -> None:
+    scores = torch.randn(1, 4, generator=seeded(1))
+    total, known = answer_loss(scores, torch.tensor([[3.0, 5, 5, 2]]))  # in order of frequency: the first of the two
+    assert int(known) == 1 and float(total) == pytest.approx(-float(scores.log_softmax(1)[0, 1]), rel=1e-6)
+
+
 def test_questions_without_a_known_answer_do_not_count() -> None:
     scores, counts = torch.randn(3, 4, generator=seeded(1)), torch.tensor([[0, 3.0, 7, 0], [0, 0, 0, 0], [10, 0, 0, 0]])
     total, known = answer_loss(scores, counts)

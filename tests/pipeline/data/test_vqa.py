@@ -70,6 +70,39 @@ def test_a_question_without_its_image(tmp_path: Path) -> None:
     assert [entry.problem for entry in source.samples()["train"]] == ["", "no image 10"]
 
 
+def test_images_of_any_mode_and_size_become_samples(tmp_path: Path, no_ray: None) -> None:
+    root = tmp_path / "source"
+    made = [("1", (7, 5)), ("L", (1, 1)), ("LA", (30, 2)), ("P", (9, 9)), ("RGBA", (4, 60)), ("I;16", (8, 8))]
+    made += [("RGB", (300, 20)), ("CMYK", (16, 16))]
+    _write(root, [_question(i, image=i) for i in range(8)], [_annotation(i) for i in range(8)])
+    (root / "pictures").mkdir()
+    for i, (mode, size) in enumerate(made):
+        Image.new(mode, size).save(root / "pictures" / f"a_{i}.{'jpg' if mode == 'CMYK' else 'png'}")
+    (root / "pictures" / "a_6.png").write_bytes(b"not a picture")
+    given = {"train": "q.json,a.json.gz", "images": "pictures"}
+    output = str(tmp_path / "data")
+    shard.run(shard.Config(source=f"vqa:{root}", option=given, output=output, workers=1, max_bad_share=0.2))
+    data = DataSet(output)
+    found = {data.row(i)["source"]: data.image(i, "image").shape for i in range(len(data))}
+    assert found == {f"question {i}": (size[1], size[0], 3) for i, (_, size) in enumerate(made) if i != 6}
+    [bad] = [row for row in read_index(output, "train", 0).to_pylist() if row["status"] != "ok"]
+    assert bad["source"] == "question 6" and bad["error"]
+
+
+def test_texts_of_any_script_become_words(tmp_path: Path, no_ray: None) -> None:
+    root = tmp_path / "source"
+    texts = ["¿Qué color es?", "これは何ですか", "Сколько собак?", "كم عدد الكلاب؟", "Où est-ce? 🐕"]
+    questions = [_question(i, text) for i, text in enumerate(texts)]
+    _write(root, questions, [_annotation(i, *["sí"] * 6, *["да"] * 4) for i in range(len(texts))])
+    output = str(tmp_path / "data")
+    shard.run(shard.Config(source=f"vqa:{root}", option={"train": "q.json,a.json.gz"}, output=output, workers=1))
+    data = DataSet(output)
+    facts = facts_of(data)
+    assert [data.sample(i)["question"] for i in range(len(data))] == [[text] for text in texts]
+    assert {"qué", "собак", "これは何ですか", "où"} <= set(facts.fields["question"]["words"])
+    assert facts.fields["answers"]["answers"] == ["sí"]
+
+
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     options = _write(tmp_path, [_question(1)], [_annotation(7)])
     with pytest.raises(ValueError, match=r"1 of 1 annotations in a\.json\.gz are of questions that q\.json has not"):

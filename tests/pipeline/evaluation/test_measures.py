@@ -72,10 +72,15 @@ class Data:
         return 7
 
     def column(self, field: str) -> list[list[str]]:
+        if field == "choices":
+            return [["no", "maybe", "2"]] * 7
         return [["yes"] * i + ["no"] * (10 - i) for i in range(7)]
 
 
 class Fixed(Setting):
+    def each(self, field: str, size: int = 3) -> Any:
+        return self.batches(size)
+
     def batches(self, size: int = 3) -> Any:
         for start in range(0, self.count, size):
             index = torch.arange(start, min(start + size, self.count))
@@ -105,6 +110,7 @@ def test_what_fits_is_taken_and_the_rest_says_why() -> None:
     assert why == {
         "reconstruction": "the family is none that reconstructs a target from its own code",
         "samples": "the family is none that draws samples",
+        "attention": "the family is none that shows what it attends to",
     }
     _, why = fitting(setting(Several(), target="labels"))
     assert why["likelihood"] == "the data set has no field target (image)"
@@ -189,6 +195,18 @@ def test_answers_against_a_loop() -> None:
         accuracies.append(sum(min(nine.count(said) / 3, 1) for nine in left_out) / 10)
     assert 0 < sum(accuracies) < 7 and 0.9 in accuracies  # not the simple min(3 / 3, 1)
     assert found["vqa_overall"] == pytest.approx(100 * sum(accuracies) / 7, abs=0.005)
+
+
+def test_multiple_choice_takes_the_best_scored_choice() -> None:
+    found = Answering()(setting(Several(), answers="answers", choices="answers")).figures
+    said = ["no" if i % 3 != 2 else "2" for i in range(7)]  # "yes" is no choice: the first of the others
+    accuracies = []
+    for i, answer in enumerate(said):
+        given = ["yes"] * i + ["no"] * (10 - i)
+        left_out = [[g for k, g in enumerate(given) if k != one] for one in range(10)]
+        accuracies.append(sum(min(nine.count(answer) / 3, 1) for nine in left_out) / 10)
+    assert found["vqa_multiple_choice"] == pytest.approx(100 * sum(accuracies) / 7, abs=0.005)
+    assert found["vqa_multiple_choice"] != found["vqa_overall"]
 
 
 def test_retrieval_against_a_loop() -> None:

@@ -1,6 +1,5 @@
 """Features as fields of a data set: equal to the network's own, resumable, and what trains and answers from them."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -98,23 +97,3 @@ def test_squeezenet_has_the_checkpoint_s_names_and_sizes(real_data: Path) -> Non
     assert out.shape == (1, 512, 13, 13) and 0.1 < float(out.mean()) < 10
     with pytest.raises(ValueError, match="is missing in the checkpoint"):
         net.load({})
-
-
-def test_the_whole_path_on_real_images(real_data: Path, tmp_path: Path, no_ray: None) -> None:
-    """48 COCO images with 73 questions: too few to learn from."""
-    source = f"vqa:{real_data / 'vqa_v2_subset'}"
-    given = {"train": "with_images.json,with_images.json", "images": "train2014"}
-    made = shard.run(shard.Config(source=source, option=given, output=str(tmp_path / "data"), workers=1))
-    assert made["splits"]["train"]["samples"] == 73 and not made["splits"]["train"]["bad"]
-    options = FeatureOptions(net="squeezenet1_1", layer="fire9", pool=1, size=64)
-    weights = str(real_data / "weights" / "squeezenet1_1" / "squeezenet1_1_caffe.pth")
-    config = features.Config(data=str(tmp_path / "data"), output=str(tmp_path / "out"), weights=weights)
-    features.run(dataclasses.replace(config, features=options))
-    data = DataSet(str(tmp_path / "out"))
-    assert data.sample(0)["grid"].shape == (3, 3, 512)
-    job = Job("vqa", vqa.PRESETS["tiny"], data.root, str(tmp_path / "run"), run=Run(workers=0, threads=1))
-    fit(job)
-    found = evaluate.run(
-        evaluate.Config(run=job.output, data=data.root, split="train", output=str(tmp_path / "figures"))
-    )
-    assert 0 <= float(found["vqa_overall"]) <= 100 and "vqa_yes/no" in found

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from pipeline.search.nearest import most_similar
 
 
 def top_answers(answers: Iterable[str], count: int) -> tuple[str, ...]:
@@ -78,5 +81,27 @@ def bag(rows: Sequence[Sequence[int]], size: int) -> Float[Tensor, "q v"]:
     """Unit vectors of word counts, which a search of nearest questions compares: their inner product is the cosine."""
     counts = torch.zeros(len(rows), size)
     for number, row in enumerate(rows):
-        counts[number] += torch.bincount(torch.tensor(row), minlength=size).float()
+        counts[number] += torch.bincount(torch.tensor(row, dtype=torch.int64), minlength=size).float()
     return torch.nn.functional.normalize(counts, dim=1)
+
+
+WORDS = 1000
+"""The most frequent words of the training questions, by which questions are compared."""
+
+
+def neighbours(
+    known: Sequence[Sequence[str]], asked: Sequence[Sequence[str]], k: int
+) -> tuple[Int[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
+    """(positions, cosines) of the k training questions that are most similar to each of `asked`, as bags of the
+    training questions' `WORDS` most frequent words; exact, by FAISS. The paper compares skip-thought vectors.
+
+    Raises:
+        ValueError: fewer than k training questions.
+    """
+    counts = Counter(word for words in known for word in words)
+    numbers = {word: i for i, word in enumerate(sorted(counts, key=lambda word: (-counts[word], word))[:WORDS])}
+
+    def bags(some: Sequence[Sequence[str]]) -> Float[np.ndarray, "n v"]:
+        return bag([[numbers[word] for word in words if word in numbers] for words in some], len(numbers)).numpy()
+
+    return most_similar(bags(asked), bags(known), k)

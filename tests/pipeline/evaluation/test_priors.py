@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.vqa import priors
+from pipeline.evaluation import priors
 
 
 def test_top_answers() -> None:
