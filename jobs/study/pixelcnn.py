@@ -25,6 +25,8 @@ class Config:
 
     mnist: str = ""
     """Handwritten digits; none: left out."""
+    held_out: int = 5000
+    """Training digits that are kept for the figures and sheets while training."""
     shoes: str = ""
     """Side-by-side pictures; none: left out."""
     input_side: Literal["left", "right"] = "left"
@@ -91,7 +93,7 @@ def _run(config: Config, place: Place) -> dict[str, Any]:
             )
         )
     if config.mnist:
-        data = digits.sharded(place, config.mnist)
+        data = digits.sharded(place, config.mnist, config.held_out)
         tell(codes.auto_encoders(place, data, config.code_images))
         tell(digits.binary(place, data, config.binary_images))
         tell(digits.grey(place, config.mnist, data, config.images, config.judge_images))

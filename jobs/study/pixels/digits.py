@@ -26,9 +26,10 @@ EACH = 50
 """Samples of a class."""
 
 
-def sharded(place: Place, source: str) -> str:
-    path = place.path("digits")
-    shard.run(shard.Config(source=f"idx:{source}", output=path, workers=0, shard_size=5000))
+def sharded(place: Place, source: str, held_out: int) -> str:
+    """The digits as a data set."""
+    path, option = place.path("digits"), {"held_out": str(held_out)}
+    shard.run(shard.Config(source=f"idx:{source}", option=option, output=path, workers=0, shard_size=5000))
     return path
 
 
