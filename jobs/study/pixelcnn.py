@@ -50,6 +50,8 @@ class Config:
     tracking: str | None = None
     """MLflow's URI; none: not there."""
     threads: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the networks while they train; bf16 is faster where the processor has instructions for it."""
 
 
 FIGURES = (
@@ -74,7 +76,7 @@ def run(config: Config) -> dict[str, Any]:
     with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
         root = storage.absolute(str(folder), "--folder")
         with Tracker(root, config.tracking, job="study", name="pixelcnn") as tracker:
-            found = _run(config, Place(root, tracker, config.tracking, config.threads))
+            found = _run(config, Place(root, tracker, config.tracking, config.threads, config.precision))
             tracker.scalars({name: float(value) for name, value in found.items() if value is not None}, 0)
     return found
 

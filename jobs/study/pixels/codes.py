@@ -35,8 +35,8 @@ ROWS, DRAWN = 8, 6
 def auto_encoders(place: Place, data: str, images: int) -> dict[str, Any]:
     """Both auto-encoders on small digits: likelihood with the own and with another picture's code; a sheet."""
     changes = {"size": SMALL, "layers": 5, "dilations": (1, 2, 1, 2, 1)}
-    run, cost = train(place, "digits-code", recipe_of("mnist-autoencoder", images, **changes), data)
-    plain, _ = train(place, "digits-squared", recipe_of("mnist-squared", images, **changes), data)
+    run, cost = train(place, "digits-code", recipe_of("mnist-autoencoder", images, **changes), data, images)
+    plain, _ = train(place, "digits-squared", recipe_of("mnist-squared", images, **changes), data, images)
     family, squared = run.family, plain.family
     assert isinstance(family, PixelCNN) and isinstance(squared, SquaredAutoEncoder)
     given = batches(run, data, "test", 2000)
@@ -56,7 +56,7 @@ def styles(place: Place, source: str, side: str, weights: str, encoder_images: i
     """PixelCNN given StEP's style codes of shoes: likelihood with the own and with another picture's code; a sheet."""
     data = coded(place, source, side, weights, encoder_images)
     changes: dict[str, Any] = {"condition": "array", "channels": 3, "size": SHOE, "head": "mixture", "features": 48}
-    run, cost = train(place, "shoes-style", recipe_of("mnist", images, **changes), data)
+    run, cost = train(place, "shoes-style", recipe_of("mnist", images, **changes), data, images)
     family = run.family
     assert isinstance(family, PixelCNN)
     given = batches(run, data, "val", 200)
@@ -100,7 +100,9 @@ def coded(place: Place, source: str, side: str, weights: str, images: int) -> st
     describe.run(describe.Config(data=data, output=styles, describe=options, weights=weights, workers=0))
     near = place.path("shoes-neighbours")
     neighbours.run(neighbours.Config(data=data, descriptors=styles, output=near, search=Exact(workers=0)))
-    run, _ = train(place, "shoes-encoder", step, data, family="step", artifacts={"neighbours": near}, weights=weights)
+    run, _ = train(
+        place, "shoes-encoder", step, data, images, family="step", artifacts={"neighbours": near}, weights=weights
+    )
     encoder = run.family
     assert isinstance(encoder, StEP)
     targets = {split: joined(batches(run, data, split, 10**9), "target") for split in shards.load(data)["splits"]}

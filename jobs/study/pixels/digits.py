@@ -35,7 +35,7 @@ def sharded(place: Place, source: str, held_out: int) -> str:
 
 def grey(place: Place, source: str, data: str, images: int, judge_images: int) -> dict[str, Any]:
     """One network by class: likelihood of the test set, and its samples."""
-    run, cost = train(place, "digits-class", recipe_of("mnist-class", images), data)
+    run, cost = train(place, "digits-class", recipe_of("mnist-class", images), data, images)
     family = run.family
     assert isinstance(family, PixelCNN)
     card = _likelihood(place, "digits-class", data)
@@ -64,7 +64,7 @@ def grey(place: Place, source: str, data: str, images: int, judge_images: int) -
 
 def binary(place: Place, data: str, images: int) -> dict[str, Any]:
     """Nats of the binarised test set, each picture binarised once."""
-    _, cost = train(place, "digits-binary", recipe_of("mnist-binary", images), data)
+    _, cost = train(place, "digits-binary", recipe_of("mnist-binary", images), data, images)
     card = _likelihood(place, "digits-binary", data)
     return {"binary_nats": round(card["nats"], 2)} | {f"binary_{name}": value for name, value in cost.items()}
 

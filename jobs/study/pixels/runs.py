@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class Place:
     tracker: Tracker
     tracking: str | None
     threads: int
+    precision: Literal["fp32", "bf16"]
 
     def path(self, *names: str) -> str:
         return storage.join(self.root, *names)
@@ -39,15 +40,27 @@ def recipe_of(preset: str, images: int, **changes: Any) -> models.pixelcnn.Confi
     )
 
 
-def train(place: Place, name: str, recipe: Any, data: str, **given: Any) -> tuple[Trained, dict[str, float]]:
+def train(
+    place: Place, name: str, recipe: Any, data: str, images: int, family: str = "pixelcnn", **given: Any
+) -> tuple[Trained, dict[str, float]]:
     """The run `name` of the study's folder, trained or gone on with, and its `parameters`, `images`, `cpu_seconds`.
 
-    CPU seconds are this process's over all calls that went on with the run, with the figures and sheets that are made
-    while training.
+    CPU seconds are this process's over all calls that went on with the run, with the ten figures and sheets that are
+    made while training. A call that is killed does not count.
+
+    Args:
+        images: how many the recipe trains for.
+        given: more of the `Job`.
     """
     output, spent = place.path(name), place.path(f"{name}-seconds.json")
-    run = Run(workers=0, threads=place.threads, checkpoint_every=100, evaluate_every=500, evaluate_images=256)
-    family = given.pop("family", "pixelcnn")
+    run = Run(
+        workers=0,
+        threads=place.threads,
+        precision=place.precision,
+        checkpoint_every=100,
+        evaluate_every=max(1, images // recipe.batch // 10),
+        evaluate_images=200,
+    )
     job = Job(family, recipe, data, output, run=run, tracking=place.tracking, name=name, **given)
     before = storage.read_json(spent)["cpu_seconds"] if storage.exists(spent) else 0.0
     finished = storage.exists(place.path(name, "weights.json"))
@@ -61,7 +74,7 @@ def train(place: Place, name: str, recipe: Any, data: str, **given: Any) -> tupl
     net = getattr(opened.family, "net", opened.family)
     return opened, {
         "parameters": sum(p.numel() for p in net.parameters()),
-        "images": sum(stage.images for stage in opened.family.stages),
+        "images": images,
         "cpu_seconds": storage.read_json(spent)["cpu_seconds"],
     }
 
