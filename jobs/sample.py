@@ -22,8 +22,8 @@ from PIL import Image
 
 from jobs import command
 from models.abilities import Answers, DrawsSamples, EncodesStyle, require
-from pipeline.artifacts import kept, storage
-from pipeline.artifacts.progress import Progress, follow
+from pipeline.artifacts import kept, pool, storage
+from pipeline.artifacts.progress import Progress
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import pages
@@ -69,12 +69,16 @@ class Config:
     """Ways to draw samples; none: all that the family has."""
     files: bool = False
     """Write each sample as a PNG of its own, for all inputs."""
+    workers: int = 0
+    """Ray actors that draw the samples of `--files`; does not change them. 0: in this process."""
     seed: int = 0
     """Root of the random numbers."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.limit < 1:
             raise ValueError(f"--count {self.count}, --limit {self.limit}: give at least 1")
+        if self.workers < 0:
+            raise ValueError(f"--workers {self.workers}: give at least 0")
         if sum(map(bool, (self.data, self.inputs, self.given))) > 1:
             raise ValueError("give one of --data (a data set), --inputs (a folder of images) and --given (values)")
 
@@ -109,7 +113,8 @@ def _request(config: Config) -> dict[str, Any]:
     """What the pages depend on: the run's weights, the data, the options."""
     data = DataSet(storage.absolute(config.data, "--data"), config.split).fingerprint if config.data else ""
     weights = checkpoint.identity(storage.absolute(config.run, "--run"), config.stage)
-    return {**asdict(config), "version": pages.VERSION, "run": weights, "data": data, "output": ""}
+    made_with = {name: value for name, value in asdict(config).items() if name not in ("output", "workers")}
+    return {**made_with, "version": pages.VERSION, "run": weights, "data": data}
 
 
 def _draw(config: Config, opened: sampler.Trained, output: str) -> list[str]:
@@ -125,7 +130,7 @@ def _draw(config: Config, opened: sampler.Trained, output: str) -> list[str]:
     for way in config.samplers or drawing.samplers:
         made[f"samples-{way}"] = pages.samples(drawing, some, config.count, way, config.seed, warning)
         if config.files:
-            _write_all(drawing, rows, way, config, output)
+            _write_all(rows, way, config, output)
     styles = _styles(config, opened) if isinstance(family, EncodesStyle) else []
     if styles and isinstance(family, EncodesStyle):
         made |= pages.styles(family, some, styles, warning, config.limit)
@@ -165,10 +170,12 @@ def _styles(config: Config, opened: sampler.Trained, most: int = 120) -> list[Ro
     return sampler.styles_of_data(opened, DataSet(storage.absolute(config.data, "--data"), config.split), most)
 
 
-def _write_all(family: DrawsSamples, rows: Sequence[Row], way: str, config: Config, output: str) -> None:
-    for row in follow(rows, f"files: {way}", unit="inputs"):
-        for i, picture in enumerate(sampler.sample(family, row.given, row.name, config.count, way, config.seed)):
-            storage.publish(storage.join(output, way, f"{row.key or row.name}-{i}.png"), decode.to_png(picture))
+def _write_all(rows: Sequence[Row], way: str, config: Config, output: str) -> None:
+    run = storage.absolute(config.run, "--run")
+    arguments = [run, config.stage, way, config.seed, storage.join(output, way)]
+    blocks = sampler.Block.of(rows, config.count)
+    drawn = pool.each(sampler.writer, arguments, blocks, config.workers, what="sample", unit="blocks")
+    print(f"{sum(count for _, count in drawn)} samples: {arguments[-1]}")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def weights(*shape: int, generator: torch.Generator) -> nn.Parameter:
-    """N(0, 1 / fan in); the fan-in is the product of all dimensions but the first."""
-    fan_in = max(1, torch.Size(shape[1:]).numel())
-    return nn.Parameter(torch.randn(shape, generator=generator) * fan_in**-0.5)
+def weights(*shape: int, generator: torch.Generator, gain: float = 1.0, fan_in: int = 0) -> nn.Parameter:
+    """N(0, gain^2 / fan in): inputs of mean square 1 give outputs of mean square gain^2.
+
+    Args:
+        fan_in: inputs of an output; 0: the product of all dimensions but the first.
+    """
+    fan_in = fan_in or max(1, torch.Size(shape[1:]).numel())
+    return nn.Parameter(torch.randn(shape, generator=generator) * (gain * fan_in**-0.5))
 
 
 class Rows(nn.Module):
@@ -26,12 +30,19 @@ class Rows(nn.Module):
     features that know of earlier rows only (the vertical stack's)."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, generator: torch.Generator, own: bool = False, dilation: int = 1
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        generator: torch.Generator,
+        own: bool = False,
+        dilation: int = 1,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.own, self.dilation = own, dilation
         self.above = dilation * (kernel // 2)
-        self.weight = weights(outputs, inputs, kernel // 2 + own, kernel, generator=generator)
+        self.weight = weights(outputs, inputs, kernel // 2 + own, kernel, generator=generator, gain=gain)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Float[Tensor, "b i h w"]) -> Float[Tensor, "b o h w"]:
@@ -56,12 +67,22 @@ class Ordered(nn.Module):
     One group: an ordinary 1x1 convolution."""
 
     def __init__(
-        self, inputs: int, outputs: int, groups: int, generator: torch.Generator, own: bool = True, bias: bool = True
+        self,
+        inputs: int,
+        outputs: int,
+        groups: int,
+        generator: torch.Generator,
+        own: bool = True,
+        bias: bool = True,
+        gain: float = 1.0,
+        fan_in: int = 0,
     ) -> None:
         super().__init__()
         self.sizes = [inputs // groups * (g + own) for g in range(groups)]
         self.weights = nn.ParameterList(
-            weights(outputs // groups, size, 1, 1, generator=generator) for size in self.sizes if size
+            weights(outputs // groups, size, 1, 1, generator=generator, gain=gain, fan_in=fan_in)
+            for size in self.sizes
+            if size
         )
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.inputs, self.outputs = inputs, outputs
@@ -97,13 +118,19 @@ class Beside(nn.Module):
         generator: torch.Generator,
         first: bool = False,
         dilation: int = 1,
+        gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.taps, self.dilation = kernel // 2, dilation
         self.whole = groups == 1 and not first  # the pixel itself is one more tap
-        self.weight = weights(outputs, inputs, 1, self.taps + self.whole, generator=generator)
+        fan_in = inputs * (self.taps + (groups > 1 or self.whole))  # of the last group: earlier ones see less
+        self.weight = weights(outputs, inputs, 1, self.taps + self.whole, generator=generator, gain=gain, fan_in=fan_in)
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.centre = Ordered(inputs, outputs, groups, generator, not first, bias=False) if groups > 1 else None
+        self.centre = (
+            Ordered(inputs, outputs, groups, generator, not first, bias=False, gain=gain, fan_in=fan_in)
+            if groups > 1
+            else None
+        )
 
     @property
     def left(self) -> int:

@@ -39,8 +39,7 @@ class Encoder(nn.Module):
 
     def _add(self, inputs: int, outputs: int, generator: torch.Generator) -> None:
         # He et al., ICCV 2015, eq. 10: a ReLU halves the variance.
-        weight = weights(outputs, inputs, 3, 3, generator=generator)
-        self.weights.append(nn.Parameter(weight.detach() * 2**0.5))
+        self.weights.append(weights(outputs, inputs, 3, 3, generator=generator, gain=2**0.5))
         self.biases.append(nn.Parameter(torch.zeros(outputs)))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:

@@ -61,7 +61,8 @@ class Model(nn.Module):
         """
         if check:
             self.check_levels(x)
-        return self.head.log_prob(self(x, condition), x.long()).sum((1, 2))
+        outputs = self(x, condition).to(self.dtype)  # under autocast: only the network in bfloat16
+        return self.head.log_prob(outputs, x.long()).sum((1, 2))
 
     def bits(self, log_prob: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Nats an image -> bits per dimension: -ln p / (ln 2 C H W)."""

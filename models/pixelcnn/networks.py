@@ -2,6 +2,10 @@
 
 Both are chains of a first causal convolution (mask A) and later ones (mask B), so that the numbers at a pixel depend on
 earlier pixels in raster order alone, and with several groups, group c's on earlier channels of the same pixel too.
+
+Weights begin such that what goes into a gate, and what goes on to the next layer beside the residuals, has mean square
+1 in every layer (He et al., ICCV 2015, section 2.2, for this network); terms that are added share it. All residuals
+together add 1 to the mean square of what they are added to.
 """
 
 from __future__ import annotations
@@ -15,6 +19,15 @@ from torch import Tensor, nn
 
 from models.pixelcnn.conditions import Condition, Shift
 from models.pixelcnn.convolutions import Beside, Ordered, Rows
+
+GATED = 2.9402
+"""1 / sqrt(E tanh^2(z) E sigmoid^2(z)), z ~ N(0, 1): what a gate's outputs are multiplied by to have mean square 1."""
+RECTIFIED = 2**0.5
+"""The same for a ReLU of N(0, 1): He et al., ICCV 2015, eq. 10."""
+SHARED = 0.5**0.5
+"""For each of two terms of a sum."""
+NEARLY_EVEN = 0.1
+"""For the head's numbers: the first guess is nearly the same everywhere."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +71,8 @@ class Output(nn.Module):
 
     def __init__(self, inputs: int, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__()
-        self.hidden = Ordered(inputs, sizes.head, sizes.groups, generator)
-        self.out = Ordered(sizes.head, sizes.outputs, sizes.groups, generator)
+        self.hidden = Ordered(inputs, sizes.head, sizes.groups, generator, gain=RECTIFIED)
+        self.out = Ordered(sizes.head, sizes.outputs, sizes.groups, generator, gain=NEARLY_EVEN * RECTIFIED)
 
     def forward(self, h: Float[Tensor, "b i h w"]) -> Float[Tensor, "b p h w"]:
         y: Tensor = self.out(F.relu(self.hidden(F.relu(h))))
@@ -78,10 +91,12 @@ class GatedLayer(nn.Module):
         p = sizes.features
         inputs, kernel = (sizes.channels, sizes.first_kernel) if self.first else (p, sizes.kernel)
         dilation = 1 if self.first else sizes.dilations[(number - 1) % len(sizes.dilations)]
-        self.rows = Rows(inputs, 2 * p, kernel, generator, own=not self.first, dilation=dilation)
-        self.beside = Beside(inputs, 2 * p, kernel, g, generator, self.first, dilation)
-        self.across = Ordered(2 * p, 2 * p, 1, generator, bias=False)
-        self.residual = Ordered(p, p, g, generator)
+        after_gate = 1.0 if self.first else GATED
+        self.rows = Rows(inputs, 2 * p, kernel, generator, own=not self.first, dilation=dilation, gain=after_gate)
+        self.beside = Beside(inputs, 2 * p, kernel, g, generator, self.first, dilation, gain=SHARED)
+        self.across = Ordered(2 * p, 2 * p, 1, generator, bias=False, gain=SHARED)
+        share = 1.0 if self.first else sizes.layers**-0.5
+        self.residual = Ordered(p, p, g, generator, gain=GATED * share)
         # Nobody reads the last layer's vertical features.
         self.rows_shift = None if last else Shift(sizes.vector, sizes.maps, 2 * p, generator)
         self.beside_shift = Shift(sizes.vector, sizes.maps, 2 * p, generator)
@@ -126,8 +141,9 @@ class PlainLayer(nn.Module):
         self, inputs: int, outputs: int, kernel: int, sizes: Sizes, generator: torch.Generator, first: bool = False
     ) -> None:
         super().__init__()
-        self.rows = Rows(inputs, outputs, kernel, generator)
-        self.beside = Beside(inputs, outputs, kernel, sizes.groups, generator, first)
+        gain = SHARED * (1.0 if first else RECTIFIED)
+        self.rows = Rows(inputs, outputs, kernel, generator, gain=gain)
+        self.beside = Beside(inputs, outputs, kernel, sizes.groups, generator, first, gain=gain)
         self.shift = Shift(sizes.vector, sizes.maps, outputs, generator)
 
     def forward(self, x: Float[Tensor, "b i h w"], condition: Condition) -> Float[Tensor, "b o h w"]:
@@ -140,9 +156,9 @@ class Block(nn.Module):
     def __init__(self, sizes: Sizes, generator: torch.Generator) -> None:
         super().__init__()
         h = sizes.features
-        self.down = Ordered(2 * h, h, sizes.groups, generator)
+        self.down = Ordered(2 * h, h, sizes.groups, generator, gain=RECTIFIED)
         self.causal = PlainLayer(h, h, sizes.kernel, sizes, generator)
-        self.up = Ordered(h, 2 * h, sizes.groups, generator)
+        self.up = Ordered(h, 2 * h, sizes.groups, generator, gain=RECTIFIED * sizes.layers**-0.5)
 
     def forward(self, x: Float[Tensor, "b i h w"], condition: Condition) -> Float[Tensor, "b i h w"]:
         y: Tensor = self.causal(F.relu(self.down(F.relu(x))), condition)

@@ -74,6 +74,12 @@ class Config(Recipe):
     """Its learning rate. Ours: the papers name none."""
     rate_decay: float = 1.0
     """What it is multiplied by at each step. Source: PixelCNN++ has 0.999995."""
+    rate_rise: int = 0
+    """Pictures at the beginning over which the rate rises in proportion to those seen. Ours."""
+    rate_fall: int = 0
+    """Pictures at the end over which it falls in proportion to those left. Ours."""
+    beta2: float = 0.999
+    """Decay of Adam's second moment. Source: PixelCNN++ has 0.9995."""
     average_decay: float = 0.0
     """Decay of the weight averages, per step, which are what is evaluated and sampled; 0: none. Source: PixelCNN++ has
     0.9995."""
@@ -166,6 +172,12 @@ def check(recipe: Config, perceptual: object = None) -> None:
     if (r.head == "bernoulli" or r.binarise) and r.levels != 2:
         option = "--head bernoulli" if r.head == "bernoulli" else "--binarise"
         raise ValueError(f"{option} is for --levels 2, not {r.levels}")
+    if r.rate_rise + r.rate_fall > r.images:
+        raise ValueError(
+            f"--rate-rise {r.rate_rise}, --rate-fall {r.rate_fall}: more than --images {r.images} together"
+        )
+    if not 0 < r.beta2 < 1:
+        raise ValueError(f"--beta2 {r.beta2}: give a number between 0 and 1")
     if r.normalisation != "none":
         raise ValueError(
             "--normalisation batch: batch norm makes a picture's probability depend on later pixels and on the other "

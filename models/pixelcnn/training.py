@@ -225,8 +225,16 @@ READS: Mapping[str, tuple[str, ...]] = {"none": (), "class": ("class",), "array"
 
 def optimiser(recipe: Config, net: nn.Module) -> torch.optim.Optimizer:
     if recipe.optimiser == "adam":
-        return torch.optim.Adam(net.parameters(), lr=0.0, fused=True)
+        return torch.optim.Adam(net.parameters(), lr=0.0, betas=(0.9, recipe.beta2), fused=True)
     return torch.optim.RMSprop(net.parameters(), lr=0.0, alpha=0.95, eps=1e-8)
+
+
+def rate(recipe: Config, images: int) -> float:
+    """The learning rate of the step after `images` pictures."""
+    r = recipe
+    rise = min(1.0, (images + r.batch) / r.rate_rise) if r.rate_rise else 1.0
+    fall = min(1.0, max(0, r.images - images) / r.rate_fall) if r.rate_fall else 1.0
+    return r.rate * r.rate_decay ** (images // r.batch) * min(rise, fall)
 
 
 def take_step(family: Family, images: int) -> None:
@@ -234,7 +242,7 @@ def take_step(family: Family, images: int) -> None:
     recipe, main = family.recipe, family.optimisers["main"]
     assert isinstance(recipe, Config)
     family.group.average(main.param_groups[0]["params"])
-    main.param_groups[0]["lr"] = recipe.rate * recipe.rate_decay ** (images // recipe.batch)
+    main.param_groups[0]["lr"] = rate(recipe, images)
     main.step()
     main.zero_grad()
 

@@ -3,7 +3,7 @@ given by hand."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 import models
-from models.abilities import DrawsSamples
+from models.abilities import DrawsSamples, require
 from models.common.seeds import seeded
 from models.family import Batch, Facts, Family, FieldSpec
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
-from pipeline.data import kinds
+from pipeline.data import decode, kinds
 from pipeline.data.images import Images
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet, require_fields
@@ -81,6 +81,39 @@ def sample(
     """`count` outputs (uint8 `H W 3`) for one row; they depend on the run, the seed and the row's name alone."""
     drawn = family.sample(given, count, seeded(seed, sampler, name), sampler)[0]
     return [to_uint8(x) for x in drawn]
+
+
+BLOCK = 64
+"""Samples of one row that are drawn at once by `writer`."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some samples of one row: a unit of work."""
+
+    row: Row
+    first: int
+    count: int
+
+    @staticmethod
+    def of(rows: Sequence[Row], count: int) -> list[Block]:
+        """`count` samples of each row."""
+        return [Block(row, i, min(BLOCK, count - i)) for row in rows for i in range(0, count, BLOCK)]
+
+
+def writer(path: str, stage: str, sampler: str, seed: int, folder: str) -> Callable[[Block], int]:
+    """For `pool.each`: draws a block of samples by the run in `path` and writes them to `folder`, `KEY-NUMBER.png`.
+    They depend on the run, the seed, the row's name and the block's place alone; the first block's are `sample`'s."""
+    family = require(open_run(path, stage).family, DrawsSamples, "jobs.sample")
+
+    def work(block: Block) -> int:
+        row = block.row
+        name = f"{row.name} from {block.first}" if block.first else row.name
+        for i, picture in enumerate(sample(family, row.given, name, block.count, sampler, seed), block.first):
+            storage.publish(storage.join(folder, f"{row.key or row.name}-{i}.png"), decode.to_png(picture))
+        return block.count
+
+    return work
 
 
 def cut(run: Trained, image: np.ndarray, field: str = "target") -> np.ndarray:

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jobs import likelihood, shard
+from jobs import likelihood, sample, shard
 from models import pixelcnn
 from pipeline.artifacts import artifact
+from pipeline.data import decode
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
-from pipeline.runs.sampler import open_run
+from pipeline.runs import sampler
+from pipeline.runs.sampler import BLOCK, open_run
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
 
@@ -90,3 +92,22 @@ def test_a_family_without_a_likelihood_is_refused(made: tuple[Path, Path], tmp_p
         likelihood.run(likelihood.Config(str(tmp_path / "run"), str(data), str(tmp_path / "out")))
     with pytest.raises(ValueError, match="--batch 0"):
         likelihood.Config("a", "b", "c", batch=0)
+
+
+def test_samples_are_the_same_for_any_number_of_actors(
+    made: tuple[Path, Path], tmp_path: Path, ray_cluster: None
+) -> None:
+    """More than a block of a class: 66 pictures, the first 64 those of the sheets."""
+    found = []
+    for workers in (0, 2):
+        output = tmp_path / str(workers)
+        given = {"run": str(made[1]), "output": str(output), "files": True, "workers": workers, "count": BLOCK + 2}
+        sample.run(sample.Config(**given, limit=1))  # type: ignore[arg-type]
+        found.append({p.name: p.read_bytes() for p in (output / "prior").iterdir()})
+    assert len(found[0]) == 2 * (BLOCK + 2) and found[0] == found[1]
+    run = open_run(str(made[1]))
+    [first, _] = sampler.rows_of_values(run, {}, 1)
+    family: Any = run.family
+    drawn = sampler.sample(family, first.given, first.name, BLOCK, "prior", 0)
+    assert [decode.to_png(picture) for picture in drawn] == [found[0][f"{first.name}-{i}.png"] for i in range(BLOCK)]
+    assert found[0][f"{first.name}-{BLOCK}.png"] != found[0][f"{first.name}-0.png"]

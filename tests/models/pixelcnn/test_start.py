@@ -1,0 +1,95 @@
+"""Weights at the start: signals keep their size through the depth; the learning rate's rise and fall."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models import pixelcnn
+from models.common.seeds import seeded
+from models.family import Facts
+from models.pixelcnn import networks
+from models.pixelcnn.conditional import Conditional
+from models.pixelcnn.conditions import NOTHING
+from models.pixelcnn.training import rate
+
+P = pixelcnn.PRESETS
+# The papers' depths and kernels, fewer features.
+RECIPES = {
+    "mnist": P["mnist"],
+    "imagenet32": replace(P["imagenet32"], features=48, head_features=24, layers=15),
+    "mixture": replace(P["cifar10-mixture"], features=48, head_features=24),
+    "cifar10": replace(P["cifar10"], features=48, head_features=24),
+    "mnist-plain": P["mnist-plain"],
+}
+
+
+def test_the_gate_s_gain() -> None:
+    """E tanh^2 E sigmoid^2 by Gauss and Hermite's quadrature."""
+    z, weight = np.polynomial.hermite_e.hermegauss(100)
+    weight = weight / weight.sum()
+    wanted = ((weight * np.tanh(z) ** 2).sum() * (weight / (1 + np.exp(-z)) ** 2).sum()) ** -0.5
+    assert pytest.approx(wanted, rel=1e-4) == networks.GATED
+
+
+def sizes(recipe: pixelcnn.Config, x: Tensor) -> dict[str, list[float]]:
+    """Root mean squares through the depth: `rows`, the vertical stack's before its gate; `line`, the horizontal
+    stack's, or the plain network's between its blocks; `head`, the head's numbers."""
+    model = Conditional(recipe, Facts()).model
+    found: dict[str, list[float]] = {"rows": [], "line": [], "head": []}
+
+    def keep(name: str, part: nn.Module) -> None:
+        def hook(_: nn.Module, __: Any, out: Any) -> None:
+            y = out[-1] if isinstance(out, tuple) else out
+            found[name].append(float(y.square().mean().sqrt()))
+
+        part.register_forward_hook(hook)
+
+    if isinstance(model.net, networks.Gated):
+        for layer in model.net.parts:
+            keep("rows", layer.rows)
+            keep("line", layer)
+    else:
+        keep("line", model.net.first)
+        for block in model.net.parts:
+            keep("line", block)
+    keep("head", model.net.output)
+    with torch.no_grad():
+        model(x, NOTHING)
+    return found
+
+
+def strokes(recipe: pixelcnn.Config) -> Tensor:
+    """Levels that are the darkest or the brightest: mean square 1, which the weights are for."""
+    x = torch.rand(4, recipe.channels, *recipe.frame, generator=seeded("strokes")) < 0.2
+    return x.long() * (recipe.levels - 1)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_signals_stay_within_a_factor_of_2_over_the_depth(name: str) -> None:
+    found = sizes(RECIPES[name], strokes(RECIPES[name]))
+    for stack in ("rows", "line"):
+        values = found[stack]
+        if values:
+            assert max(values) / min(values) < 2 and 0.6 < values[0] < 1.3, (stack, values)
+    assert found["head"][0] < 0.3
+
+
+def test_without_the_gate_s_gain_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "GATED", 1.0)
+    found = sizes(RECIPES["mnist"], strokes(RECIPES["mnist"]))
+    assert found["rows"][-1] < found["rows"][0] / 20
+
+
+def test_the_rate_rises_and_falls() -> None:
+    recipe = replace(P["mnist"], batch=10, images=1000, rate=2.0, rate_decay=1.0, rate_rise=100, rate_fall=400)
+    assert [rate(recipe, n) for n in (0, 40, 90, 500, 600, 800, 990)] == pytest.approx([0.2, 1, 2, 2, 2, 1, 0.05])
+    plain = replace(recipe, rate_rise=0, rate_fall=0, rate_decay=0.5)
+    assert [rate(plain, n) for n in (0, 10, 30)] == [2, 1, 0.25]
+    with pytest.raises(ValueError, match="--rate-rise 700, --rate-fall 400: more than --images 1000"):
+        pixelcnn.check(replace(recipe, rate_rise=700))
+    with pytest.raises(ValueError, match=r"--beta2 1\.0"):
+        pixelcnn.check(replace(recipe, beta2=1.0))
