@@ -4,33 +4,33 @@
   quadrature (Nowozin et al. 2016, table 3; the mixture is not printed there, this one reproduces its numbers).
 - WGAN-GP: two point masses at distance theta: slope 1 + theta / (2 lambda), gap theta + theta^2 / (2 lambda).
 - infoGAN: with ten codes and ten places to go, the bound reaches log 10.
-- Parallel lines at distance theta: W_1 = theta, Jensen-Shannon log 2, total variation 1, KL infinite.
+- LSGAN, EBGAN and BEGAN: losses at the equilibria of whole games.
+- Parallel lines at distance theta: W_1 = |theta|, Jensen-Shannon log 2, total variation 1, KL infinite.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.study.games.lines import bounds
+from jobs.study.games.equilibria import equilibria
+from jobs.study.games.information import information
+from jobs.study.games.lines import bounds, picture
 from jobs.study.games.mixture import DEVIATIONS, MEANS, PUBLISHED, SHARES, optimum
 from jobs.study.games.players import Affine, adam_game, perceptron
 from models.common.seeds import seeded
-from models.gans.game import Game, Latent, alternating, simultaneous
-from models.gans.networks.critic import Headed
-from models.gans.networks.layers import lecun, linear
-from models.gans.networks.perceptron import Maker, Trunk
-from models.gans.objectives.codes import Information
+from models.gans.game import Game, Latent, simultaneous
 from models.gans.objectives.divergences import DIVERGENCES
 from models.gans.objectives.penalties import GradientPenalty, interpolate
-from models.gans.objectives.scores import Adversarial, nonsaturating, wasserstein
+from models.gans.objectives.scores import Adversarial, wasserstein
 from models.gans.terms import Random, Side
 from models.group import Group
+from pipeline.artifacts import storage
+from pipeline.data import decode
 
 GATED = (*PUBLISHED, "neyman", "squared-hellinger", "weighted-jensen-shannon")
 RATE = 4e-3
@@ -52,10 +52,15 @@ class Config:
     """theta and lambda of WGAN-GP's point masses."""
     penalty_steps: int = 2500
     information_steps: int = 1500
-    lines: tuple[float, ...] = (0.0, 0.5, 1.0)
+    equilibrium_steps: int = 4000
+    gammas: tuple[float, ...] = (0.3, 0.5, 0.7)
+    """BEGAN's."""
+    lines: tuple[float, ...] = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
     """theta of the parallel lines."""
     lines_steps: int = 1500
-    seed: int = field(default=0)
+    seed: int = 0
+    folder: str = ""
+    """Where lines.png is kept; none: no picture."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -66,11 +71,16 @@ def run(config: Config) -> dict[str, Any]:
         figures = {
             **_fgan(config),
             **_wgan_gp(config),
-            **_information(config),
+            **information(config.information_steps, config.seed),
+            **equilibria(config.equilibrium_steps, config.gammas, config.seed),
             **bounds(config.lines, config.lines_steps, config.seed),
         }
     finally:
         torch.set_num_threads(threads)
+    if config.folder:
+        path = storage.join(storage.absolute(config.folder, "--folder"), "lines.png")
+        storage.publish(path, decode.to_png(np.asarray(picture(figures, config.lines))))
+        print(path)
     return {k: round(v, 5) for k, v in figures.items()}
 
 
@@ -165,30 +175,3 @@ def point_masses(theta: float, weight: float, steps: int, seed: int) -> tuple[fl
     x = torch.linspace(0, theta, 101)[:, None].requires_grad_()
     (slopes,) = torch.autograd.grad(critic(x, None, random)["score"].sum(), x)
     return gap, float(slopes.abs().mean())
-
-
-def _information(config: Config) -> dict[str, float]:
-    """Points on a ring of ten places, ten codes: E log Q(c | x) + H(c), of its last tenth; without the term, of a head
-    that is trained all the same on a generator that does not care."""
-    drawn, batch = seeded(config.seed, "information"), 256
-    latent = Latent(8, normal=False, classes=10)
-    generator = Maker(latent.width, (64, 64), (2,), drawn, bounded=False)
-    trunk = Trunk(2, (64, 64), drawn)
-    critic = Headed(trunk, {"score": linear(64, 1, drawn, lecun), "q": linear(64, 10, drawn, lecun)})
-    term = Information(10)
-    game = adam_game(generator, critic, Adversarial(nonsaturating()), latent, (1e-3, 1e-3))
-    game.terms = [*game.terms, term]
-
-    def deal() -> tuple[Side, None]:
-        angle = torch.randint(10, (batch, 1), generator=drawn) * (2 * math.pi / 10)
-        noise = 0.05 * torch.randn(batch, 2, generator=drawn)
-        return Side(torch.cat([angle.cos(), angle.sin()], 1) * 2 + noise), None
-
-    late = []
-    for step in range(config.information_steps):
-        found = alternating(game, deal, step, batch, Random(drawn, Group()))
-        if step >= 0.9 * config.information_steps:
-            late.append(float(found["information/discrete"]))
-    bound = float(np.mean(late))
-    print(f"infoGAN: bound {bound:.4f} (log 10 = {math.log(10):.4f})")
-    return {"information_bound": bound}
