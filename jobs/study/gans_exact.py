@@ -5,6 +5,7 @@
 - WGAN-GP: two point masses at distance theta: slope 1 + theta / (2 lambda), gap theta + theta^2 / (2 lambda).
 - infoGAN: with ten codes and ten places to go, the bound reaches log 10.
 - LSGAN, EBGAN and BEGAN: losses at the equilibria of whole games.
+- catGAN: two circles told apart without labels.
 - Parallel lines at distance theta: W_1 = |theta|, Jensen-Shannon log 2, total variation 1, KL infinite.
 """
 
@@ -15,22 +16,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from jobs.study.games.circles import catgan
 from jobs.study.games.equilibria import equilibria
 from jobs.study.games.information import information
 from jobs.study.games.lines import bounds, picture
+from jobs.study.games.masses import penalised
 from jobs.study.games.mixture import DEVIATIONS, MEANS, PUBLISHED, SHARES, optimum
 from jobs.study.games.players import Affine, adam_game, perceptron
 from models.common.seeds import seeded
-from models.gans.game import Game, Latent, simultaneous
+from models.gans.game import Latent, simultaneous
 from models.gans.objectives.divergences import DIVERGENCES
-from models.gans.objectives.penalties import GradientPenalty, interpolate
-from models.gans.objectives.scores import Adversarial, wasserstein
+from models.gans.objectives.scores import Adversarial
 from models.gans.terms import Random, Side
 from models.group import Group
 from pipeline.artifacts import storage
 from pipeline.data import decode
+from pipeline.tracking import sheets
 
 GATED = (*PUBLISHED, "neyman", "squared-hellinger", "weighted-jensen-shannon")
 RATE = 4e-3
@@ -55,12 +59,15 @@ class Config:
     equilibrium_steps: int = 4000
     gammas: tuple[float, ...] = (0.3, 0.5, 0.7)
     """BEGAN's."""
+    circles_seeds: tuple[int, ...] = (0, 1, 2)
+    """Of catGAN on two circles."""
+    circles_steps: int = 2000
     lines: tuple[float, ...] = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
     """theta of the parallel lines."""
     lines_steps: int = 1500
     seed: int = 0
     folder: str = ""
-    """Where lines.png is kept; none: no picture."""
+    """Where lines.png and circles.png are kept; none: no pictures."""
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -70,18 +77,35 @@ def run(config: Config) -> dict[str, Any]:
     try:
         figures = {
             **_fgan(config),
-            **_wgan_gp(config),
+            **penalised(config.penalty_settings, config.penalty_steps, config.seed),
             **information(config.information_steps, config.seed),
             **equilibria(config.equilibrium_steps, config.gammas, config.seed),
+            **_circles(config),
             **bounds(config.lines, config.lines_steps, config.seed),
         }
     finally:
         torch.set_num_threads(threads)
     if config.folder:
-        path = storage.join(storage.absolute(config.folder, "--folder"), "lines.png")
-        storage.publish(path, decode.to_png(np.asarray(picture(figures, config.lines))))
-        print(path)
+        _keep(picture(figures, config.lines), config.folder, "lines.png")
     return {k: round(v, 5) for k, v in figures.items()}
+
+
+def _circles(config: Config) -> dict[str, float]:
+    found = [catgan(config.circles_steps, seed) for seed in config.circles_seeds]
+    errors = [error for error, _ in found]
+    print(f"catGAN on two circles: errors {', '.join(f'{e:.4f}' for e in errors)}", flush=True)
+    if config.folder:
+        names = [f"seed {seed}" for seed in config.circles_seeds]
+        _keep(
+            sheets.strip([x for _, x in found], names, "catGAN without labels", "", 256), config.folder, "circles.png"
+        )
+    return {f"circles_error/{seed}": error for seed, error in zip(config.circles_seeds, errors, strict=True)}
+
+
+def _keep(made: Image.Image, folder: str, name: str) -> None:
+    path = storage.join(storage.absolute(folder, "--folder"), name)
+    storage.publish(path, decode.to_png(np.asarray(made)))
+    print(path)
 
 
 def fit(name: str, config: Config) -> tuple[float, float, float]:
@@ -136,42 +160,3 @@ def _fgan(config: Config) -> dict[str, float]:
         "fgan_max_bound_error": max(bounds),
         "fgan_optimum_to_published": max(published),
     }
-
-
-def _wgan_gp(config: Config) -> dict[str, float]:
-    errors = [0.0]
-    for theta, weight in config.penalty_settings:
-        gap, slope = point_masses(theta, weight, config.penalty_steps, config.seed)
-        wanted = theta + theta**2 / (2 * weight), 1 + theta / (2 * weight)
-        print(
-            f"WGAN-GP theta {theta}, lambda {weight}: gap {gap:.4f} ({wanted[0]:.4f}), "
-            f"slope {slope:.4f} ({wanted[1]:.4f})",
-            flush=True,
-        )
-        errors += [abs(gap / wanted[0] - 1), abs(slope / wanted[1] - 1)]
-    return {"wgan_gp_max_error": max(errors)}
-
-
-def point_masses(theta: float, weight: float, steps: int, seed: int) -> tuple[float, float]:
-    """(gap, mean slope between them) of a perceptron critic trained on data at 0 and fakes at theta."""
-    drawn = seeded(seed, "point masses", repr((theta, weight)))
-    critic = perceptron(1, (64, 64), "leaky-relu", drawn)
-    still = Affine().requires_grad_(False)
-    with torch.no_grad():
-        still.mean.fill_(theta)
-        still.deviation.zero_()
-    optimiser = torch.optim.Adam(critic.parameters(), lr=1e-2, betas=(0.0, 0.9))
-    term, penalty = Adversarial(wasserstein(), threshold=None), GradientPenalty(interpolate, weight)
-    game = Game(still, critic, Latent(1), [term], optimiser, optimiser, Group(), [penalty])
-    random, gaps = Random(drawn, Group()), list[float]()
-    for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 1e-2 * min(1.0, 2 * (1 - step / steps))
-        losses, _, _ = game.critic_losses(lambda: (Side(torch.zeros(64, 1)), None), random)
-        params = list(critic.parameters())
-        game.apply(optimiser, torch.autograd.grad(torch.stack(list(losses.values())).sum(), params))
-        if step >= 0.9 * steps:
-            gaps.append(-float((losses["real"] + losses["fake"]).detach()))
-    gap = float(np.mean(gaps))
-    x = torch.linspace(0, theta, 101)[:, None].requires_grad_()
-    (slopes,) = torch.autograd.grad(critic(x, None, random)["score"].sum(), x)
-    return gap, float(slopes.abs().mean())
