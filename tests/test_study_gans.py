@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.study import gans, gans_exact, gans_mnist
+import models.gans
+from jobs.study import gans, gans_exact, gans_labels, gans_mnist
 from jobs.study.games import circles, lines, mixture
 from jobs.study.games import digits as digits_of
 from jobs.study.games.masses import point_masses
 from models.common.seeds import seeded
 from models.gans.objectives.divergences import DIVERGENCES
 from models.gans.rules import OBJECTIVES
+from models.group import Group
+from pipeline.runs import checkpoint
 
 
 @pytest.mark.parametrize("name", sorted(mixture.PUBLISHED))
@@ -128,12 +131,23 @@ def test_the_study_of_digits_runs(digits: str, tmp_path: Path, no_ray: None) -> 
     assert 0 <= found["salimans/error_100_labels"] <= 1 and found["infogan/frechet"] > 0
     assert "infogan/asked" not in found  # its codes have no names
     assert (tmp_path / "out" / "mnist.png").exists()
-    weights = tmp_path / "out" / "ebgan-all-0" / "weights.pt"
+    weights = tmp_path / "out" / "ebgan-0" / "weights.pt"
     made = weights.stat().st_mtime_ns
     again = gans_mnist.run(config)
     assert weights.stat().st_mtime_ns == made and again["ebgan/frechet"] == found["ebgan/frechet"]
     with pytest.raises(ValueError, match="--labels lsgan: choose among catgan, sgan, salimans"):
         gans_mnist.run(dataclasses.replace(config, labels=("lsgan",)))
+
+
+def test_the_study_of_labels_runs(digits: str, tmp_path: Path, no_ray: None) -> None:
+    config = gans_labels.Config(digits, each=(2,), seeds=(0,), steps=3, folder=str(tmp_path / "out"))
+    found = gans_labels.run(config)
+    assert {"20/cnn", "20/sgan", "20/sgan_spread"} <= found.keys()
+    start = models.gans.build(digits_of.recipe_of("sgan", 3, digits_of.LABELS["sgan"][1], 0), Group())
+    for kind, still in (("cnn", True), ("sgan", False)):
+        family, _ = checkpoint.restore(str(tmp_path / "out" / f"{kind}-2-0"))
+        pairs = zip(family.generator.parameters(), start.generator.parameters(), strict=True)
+        assert all(bool((a == b).all()) for a, b in pairs) == still
 
 
 def test_every_recipe_of_digits_fits() -> None:

@@ -8,7 +8,6 @@ labels of each class. Finished runs of `--folder` are not trained again; each is
 from __future__ import annotations
 
 import tempfile
-import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,8 +17,8 @@ import torch
 from torch import Tensor
 
 import models.gans
-from jobs import shard
 from jobs.study.games.digits import LABELS, SETTINGS, recipe_of
+from jobs.study.games.runs import error_of, sharded, trained
 from models.common.seeds import seeded
 from models.family import Batch
 from models.gans.recipe import PRESETS
@@ -29,11 +28,8 @@ from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import to_uint8
 from pipeline.evaluation import classification
-from pipeline.runs import checkpoint
 from pipeline.tracking import sheets
 from pipeline.tracking.journal import Tracker
-from pipeline.training.job import Job, Run
-from pipeline.training.loop import fit
 
 PUBLISHED = {
     "catgan": "1.91 % (Springenberg 2016, table 1, 100 labels)",
@@ -82,7 +78,7 @@ def run(config: Config) -> dict[str, Any]:
 def _samples(config: Config, root: str, tracker: Tracker) -> dict[str, Any]:
     if not config.objectives:
         return {}
-    data = _data(config, root, 0)
+    data = sharded(config.source, root, 0, 0)
     recipe = PRESETS["nonsaturating"]
     specs = models.gans.fields(replace(recipe, conditional=True))
     training, test = (Images(DataSet(data, split), specs=specs) for split in ("train", "test"))
@@ -94,7 +90,7 @@ def _samples(config: Config, root: str, tracker: Tracker) -> dict[str, Any]:
     figures: dict[str, Any] = {"classifier": reader.mark, "classifier_accuracy": accuracy}
     rows = []
     for objective in config.objectives:
-        family, seconds = _trained(config, objective, *SETTINGS[objective], data, root, tracker)
+        family, seconds = _trained(config, objective, objective, SETTINGS[objective], data, root, tracker)
         fakes, asked = _drawn(family, JUDGED, config.seed)
         found = classification.figures(reader, held_out["target"][:JUDGED], fakes, asked)
         found = {k.partition("_")[2]: v for k, v in found.items()}
@@ -111,36 +107,26 @@ def _labels(config: Config, root: str, tracker: Tracker) -> dict[str, Any]:
     """Error on the test digits: of the N real classes alone, without the fake one."""
     figures: dict[str, Any] = {}
     for objective in config.labels:
-        data = _data(config, root, EACH)
-        family, seconds = _trained(config, objective, *LABELS[objective], data, root, tracker)
-        test = Images(DataSet(data, "test"), specs=models.gans.fields(family.recipe))
-        frame, count = family.recipe.frame, len(test.data)
-        parts = (range(i, min(i + 500, count)) for i in range(0, count, 500))
-        error = family.judge(test.centred(part, ["target", "class"], frame) for part in parts)["error"]
+        data = sharded(config.source, root, EACH, config.seed)
+        family, seconds = _trained(config, objective, f"{objective}-labels", LABELS[objective], data, root, tracker)
+        error = error_of(family, data)
         figures |= {f"{objective}/error_100_labels": error, f"{objective}/seconds_100_labels": seconds}
         print(f"{objective}, 100 labels: error {error:.4f}; published: {PUBLISHED.get(objective, 'none')}", flush=True)
     return figures
 
 
-def _data(config: Config, root: str, labelled: int) -> str:
-    path = storage.join(root, f"data-{labelled or 'all'}")
-    option = {"labelled": str(labelled), "seed": str(config.seed)}
-    shard.run(shard.Config(source=f"idx:{config.source}", option=option, output=path, workers=1))
-    return path
-
-
 def _trained(
-    config: Config, objective: str, steps: int, changes: dict[str, Any], data: str, root: str, tracker: Tracker
+    config: Config,
+    objective: str,
+    name: str,
+    setting: tuple[int, dict[str, Any]],
+    data: str,
+    root: str,
+    tracker: Tracker,
 ) -> tuple[models.gans.GANs, float]:
-    """The trained family, and the seconds that this call took for it."""
+    steps, changes = setting
     recipe = recipe_of(objective, max(1, round(steps * config.share)), changes, config.seed)
-    output = storage.join(root, f"{objective}-{data.rsplit('-', 1)[1]}-{config.seed}")
-    watched = Run(workers=0, threads=1, checkpoint_every=1000, evaluate_every=500, log_every=50, evaluate_images=500)
-    began = time.perf_counter()
-    fit(Job("gans", recipe, data, output, run=watched, tracking=config.tracking, parent=tracker.as_parent, name=output))
-    family = checkpoint.restore(output)[0]
-    assert isinstance(family, models.gans.GANs)
-    return family, time.perf_counter() - began
+    return trained(f"{name}-{config.seed}", recipe, data, root, tracker, config.tracking)
 
 
 def _drawn(family: models.gans.GANs, count: int, seed: int) -> tuple[Tensor, Tensor | None]:

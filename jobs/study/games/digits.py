@@ -16,6 +16,7 @@ PERCEPTRONS: dict[str, Any] = {
     "noise": 64,
 }
 ENERGIES: dict[str, Any] = {**PERCEPTRONS, "critic_activation": "relu", "critic_widths": (400, 64)}
+BEGAN: dict[str, Any] = {**ENERGIES, "objective": "began", "k_rate": 1e-2}
 FEW_LABELS: dict[str, Any] = {
     "network": "perceptron",
     "generator_widths": (500, 500),
@@ -31,12 +32,15 @@ SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
     "minimax": (1500, CONVOLUTIONS),
     "nonsaturating": (1500, CONVOLUTIONS),
     "lsgan": (1500, CONVOLUTIONS),
+    "lsgan-conditional": (1500, {**CONVOLUTIONS, "objective": "lsgan", "conditional": True}),
     "wgan": (400, {**CONVOLUTIONS, **CRITIC_FIRST, "optimiser": "rmsprop", "rate": 2e-4, "generator_rate": 2e-4}),
     "wgan-gp": (400, {**CONVOLUTIONS, **CRITIC_FIRST, "beta2": 0.9}),
     "dragan": (1000, {**CONVOLUTIONS, "critic_norm": "none"}),
     "ebgan": (1500, ENERGIES),
     "ebgan-pt": (1500, ENERGIES),
-    "began": (1500, {**ENERGIES, "k_rate": 1e-2}),
+    "began-0.3": (1500, {**BEGAN, "gamma": 0.3}),
+    "began": (1500, BEGAN),
+    "began-0.7": (1500, {**BEGAN, "gamma": 0.7}),
     "catgan": (1200, {**FEW_LABELS, "label_weight": 0.0}),
     "sgan": (1500, CONVOLUTIONS),
     "salimans": (1200, FEW_LABELS),
@@ -47,7 +51,8 @@ SETTINGS: dict[str, tuple[int, dict[str, Any]]] = {
     "fgan-jensen-shannon": (1500, PERCEPTRONS),
     "fgan-pearson": (1500, PERCEPTRONS),
 }
-"""Objective -> generator steps, and what differs from the family's defaults."""
+"""Row -> generator steps, and what differs from the family's defaults. Without an objective there, the row's name is
+one."""
 LABELS: dict[str, tuple[int, dict[str, Any]]] = {
     "catgan": (1200, FEW_LABELS),
     "sgan": (1500, CONVOLUTIONS),
@@ -57,6 +62,6 @@ LABELS: dict[str, tuple[int, dict[str, Any]]] = {
 
 
 def recipe_of(objective: str, steps: int, changes: dict[str, Any], seed: int) -> models.gans.Config:
-    """The recipe of a run."""
-    recipe = replace(PRESETS["nonsaturating"], objective=objective, seed=seed, **changes)
+    """The recipe of a run; `changes` may name an objective of their own."""
+    recipe = replace(PRESETS["nonsaturating"], **{"objective": objective, "seed": seed, **changes})
     return replace(recipe, images=steps * recipe.batch)
