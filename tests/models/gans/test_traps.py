@@ -45,7 +45,7 @@ TRAPS = {
     "lsgan: a sigmoid at the critic's end": "test_scores_are_linear",
     "lsgan: called Pearson's with labels 0, 1, 1": "test_lsgans_two_identities",
     "lsgan: the halves left out, or sums over the batch": "test_lsgan_at_equilibrium",
-    "lsgan: nine angles on the ring, two of them one": "test_the_rings_modes_are_eight_places",
+    "lsgan: nine angles on the ring, two of them one": "test_the_two_conventions_of_points",
     "lsgan: the last checkpoint, after it fell apart": "test_points_train_and_are_drawn",
     # WGAN
     "wgan: f(G) - f(x)": "test_wasserstein_pulls_fakes_towards_the_data",
