@@ -17,6 +17,7 @@ from models.common.classifier import Classifier
 from models.common.seeds import seeded
 from models.family import Stream
 from pipeline.data.images import Images
+from pipeline.data.shards import facts_of
 from pipeline.evaluation import coverage, metrics
 from pipeline.evaluation.kept import Facts, keep, load, there
 from pipeline.training.feed import Feed, Sources
@@ -30,6 +31,17 @@ SPLITS = 10
 """Of the Inception score."""
 PART = 250
 """Pictures that go through the network at once."""
+SIDE = 32
+"""Pixels: pictures whose shorter side is longer are read at this size, so that training takes a minute."""
+
+
+def shrunk(pictures: Tensor) -> Tensor:
+    """Pictures `B C H W` with a shorter side of at most `SIDE`, by the mean over each new pixel's area."""
+    short = min(pictures.shape[2:])
+    if short <= SIDE:
+        return pictures
+    height, width = (round(side * SIDE / short) for side in pictures.shape[2:])
+    return F.interpolate(pictures, (height, width), mode="area")
 
 
 class Reader(NamedTuple):
@@ -52,7 +64,7 @@ class Reader(NamedTuple):
         channels = pictures.shape[1]
         if self.net.channels not in (1, channels):
             raise ValueError(f"--classifier: it reads {self.net.channels} channels, the pictures have {channels}")
-        sides = torch.split(pictures, self.net.channels, 1)
+        sides = torch.split(shrunk(pictures), self.net.channels, 1)
         parts = [[self.net.features(part) for part in torch.split(side, PART)] for side in sides]
         return torch.cat([torch.cat(side) for side in parts], 1)
 
@@ -74,7 +86,7 @@ def kept(path: str, images: Images, frame: tuple[int, int], steps: int, seed: in
     wanted |= {"steps": steps, "seed": seed, "channels": images.specs["target"].channels}
 
     def make() -> tuple[Classifier, Facts]:
-        classes = images.facts.classes("class")
+        classes = facts_of(data).classes("class")
         return train(images, classes, frame, steps, seed), {**wanted, "classes": classes}
 
     keep(path, NAME, make)
@@ -111,7 +123,7 @@ def train(images: Images, classes: int, frame: tuple[int, int], steps: int, seed
     try:
         for _ in range(steps):
             drawn = feed.draw("pictures")
-            loss = F.cross_entropy(net(drawn["target"]), drawn["class"])
+            loss = F.cross_entropy(net(shrunk(drawn["target"])), drawn["class"])
             adam.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             adam.step()

@@ -102,6 +102,17 @@ def test_channels_spell_a_number() -> None:
         Reader(Classifier(3, 4, seeded(0)).eval(), "").features(x[:, :1])
 
 
+def test_large_pictures_are_read_small() -> None:
+    """Means over whole blocks; the shorter side counts; small ones stay as they are."""
+    x = torch.randn(2, 3, 64, 128, generator=seeded(2))
+    blocks = x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    torch.testing.assert_close(classification.shrunk(x), blocks)
+    small = x[:, :, :32, :100]
+    assert torch.equal(classification.shrunk(small), small)
+    reader = Reader(Classifier(3, 4, seeded(0)).eval(), "")
+    torch.testing.assert_close(reader.features(x), reader.features(blocks))
+
+
 def test_figures_of_known_sets(sets: dict[str, str]) -> None:
     net = classification.train(images(sets, "pictures"), 4, FRAME, 12, 0)
     reader = Reader(net, "0a1b2c3d")
