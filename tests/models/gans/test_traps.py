@@ -184,7 +184,7 @@ def test_penalties_are_in_full_precision() -> None:
     def penalty() -> float:
         real, fake = (torch.randn(8, 3, 4, 4, generator=seeded(n)) for n in ("real", "fake"))
         around = Round(Side(real), Side(fake), Random(seeded("round"), GROUP), GROUP)
-        return float(GradientPenalty(interpolate)(critic, around)["penalty"])
+        return float(GradientPenalty(interpolate)(critic, around)["penalty"].detach())
 
     plain = penalty()
     with torch.autocast("cpu", torch.bfloat16):
