@@ -67,7 +67,7 @@ def test_the_exact_study_runs(tmp_path: Path) -> None:
     assert {"lsgan_max_error", "ebgan_error", "began_max_error", "circles_error/0"} <= found.keys()
     assert all(np.isfinite(list(found.values())))
     # Nothing is fitted after eight steps: the figures can fail.
-    assert found["fgan_max_error"] > 0.1 and found["began_max_error"] > 0.1 and found["lsgan_max_error"] > 0.02
+    assert found["fgan_max_error"] > 0.1 and found["ebgan_error"] > 0.1
     assert {p.name for p in tmp_path.iterdir()} == {"lines.png", "circles.png"}
 
 

@@ -51,8 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fgan-jensen-shannon": {},
     "fgan-reverse-kl-heuristic": {},
 }
-"""Objective -> what else differs from the preset `ring` or `grid`. sgan, acgan and infogan have as many classes as there
-are modes; the first two are told them."""
+"""Objective -> what else differs from the preset `ring` or `grid`. sgan, acgan and infogan have as many classes as
+there are modes; the first two are told them."""
 PUBLISHED = {
     ("ring", "nonsaturating"): "GAN 6.3 +- .5 modes, 98.2 % high quality, reverse KL .45 (PacGAN, table 1)",
     ("grid", "nonsaturating"): "GAN 17.3 +- .8 modes, 94.8 % high quality, reverse KL .70 (PacGAN, table 1)",
