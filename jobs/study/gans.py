@@ -126,7 +126,7 @@ def _row(name: str, found: Sequence[ModeFigures], published: str) -> dict[str, A
 def _data(config: Config, layout: str, root: str) -> str:
     path = storage.join(root, f"{layout}-data")
     option = {"layout": layout, "convention": config.convention, "count": str(config.count)}
-    shard.run(shard.Config(source="points", option=option, output=path, workers=1))
+    shard.run(shard.Config(source="points", option=option, output=path, workers=0))
     return path
 
 

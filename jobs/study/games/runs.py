@@ -20,7 +20,7 @@ def sharded(source: str, root: str, labelled: int, seed: int) -> str:
     all), a choice by `seed`."""
     path = storage.join(root, f"data-{labelled}-{seed}" if labelled else "data-all")
     option = {"labelled": str(labelled), "seed": str(seed if labelled else 0)}
-    shard.run(shard.Config(source=f"idx:{source}", option=option, output=path, workers=1))
+    shard.run(shard.Config(source=f"idx:{source}", option=option, output=path, workers=0))
     return path
 
 

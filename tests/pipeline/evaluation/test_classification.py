@@ -114,7 +114,7 @@ def test_large_pictures_are_read_small() -> None:
 
 
 def test_figures_of_known_sets(sets: dict[str, str]) -> None:
-    net = classification.train(images(sets, "pictures"), 4, FRAME, 12, 0)
+    net = classification.train(images(sets, "pictures"), 4, FRAME, 60, 0)
     reader = Reader(net, "0a1b2c3d")
     held_out = images(sets, "pictures", "val").centred(range(40), ["target", "class"], FRAME)
     x, y = held_out["target"], held_out["class"]
@@ -123,7 +123,7 @@ def test_figures_of_known_sets(sets: dict[str, str]) -> None:
     same = {name.partition("_")[2]: value for name, value in same.items()}
     assert same["frechet"] == pytest.approx(0, abs=1e-6) and same["coverage_k5"] == same["precision_k3"] == 1
     assert same["classes_captured"] == 4 and same["classes_reverse_kl"] == pytest.approx(0, abs=0.02)
-    assert same["asked"] > 0.9 and 3 < same["inception_score_10"] <= 4
+    assert same["asked"] > 0.9 and 2.5 < same["inception_score_10"] <= 4
     one = x[y == 2][:1].repeat(40, 1, 1, 1)
     collapsed = {k.partition("_")[2]: v for k, v in classification.figures(reader, x, one, None).items()}
     assert collapsed["classes_captured"] == 1 and collapsed["classes_reverse_kl"] == pytest.approx(math.log(4))
@@ -175,7 +175,7 @@ def test_the_modes_of_a_run_of_points(sets: dict[str, str], tmp_path: Path, monk
     config = evaluate.Config(run=str(tmp_path / "run"), data=sets["points"], output=str(tmp_path / "e"))
     assert evaluate.run(config)["modes"] == 8
 
-    def half(self: Any, rows: int, generator: torch.Generator) -> Tensor:
+    def half(self: Any, rows: int, generator: torch.Generator, y: Any = None, code: Any = None) -> Tensor:
         """Exactly on the first four of the ring's centres."""
         angle = torch.arange(rows) % 4 * (math.pi / 4)
         return torch.stack([angle.cos(), angle.sin()], 1)
