@@ -3,10 +3,11 @@
     python -m jobs.sample --run RUN --data DATASET --output DIR --count 8
     python -m jobs.sample --run RUN --inputs FOLDER --styles FOLDER --output DIR
     python -m jobs.sample --run RUN --given class 3 --output DIR
+    python -m jobs.sample --run RUN --code 3 0.5 -1 --output DIR
 
 Inputs are held-out samples of a data set, a folder of images, or values given by hand. A family without an input needs
-none of them. Each sample depends only on the run, the seed and the name of its input. A family that answers questions
-writes answers.json.
+none of them. Each sample depends only on the run, the seed and the name of its input. A family with latents shows walks
+between two of them, one with codes of its own a sweep of each. A family that answers questions writes answers.json.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from jobs import command
-from models.abilities import Answers, DrawsSamples, EncodesStyle, require
+from models.abilities import Answers, DrawsSamples, EncodesStyle, TakesCodes, WalksLatents, require
+from models.family import Family
 from pipeline.artifacts import kept, pool, storage
 from pipeline.artifacts.progress import Progress
 from pipeline.data import decode
@@ -51,6 +54,9 @@ class Config:
     given: dict[str, str] = field(default_factory=dict)
     """Or: FIELD VALUE, such as `class 3`. If the run reads only a class and none of the three is given, each class gets
     a row."""
+    code: tuple[float, ...] = ()
+    """For families with codes of their own: the code of all samples (infoGAN: the number of its discrete code, then its
+    continuous ones); none: any."""
     palette: str = ""
     """If --inputs are painted label maps: which colour is which class, as in jobs.shard; none: their pixels are class
     ids."""
@@ -126,11 +132,17 @@ def _draw(config: Config, opened: sampler.Trained, output: str) -> list[str]:
         storage.publish_json(storage.join(output, "answers.json"), pages.answers(family, rows, config.count))
         return ["answers.json"]
     drawing = require(family, DrawsSamples, "jobs.sample")
+    if config.code:
+        rows, some = _with_code(config, family, rows), _with_code(config, family, some)
     made = {}
     for way in config.samplers or drawing.samplers:
         made[f"samples-{way}"] = pages.samples(drawing, some, config.count, way, config.seed, warning)
         if config.files:
             _write_all(rows, way, config, output)
+    if isinstance(family, WalksLatents):
+        made["walk"] = pages.walk(family, some, config.seed, warning)
+    if isinstance(family, TakesCodes):
+        made |= pages.sweeps(drawing, family, some, config.seed, warning)
     styles = _styles(config, opened) if isinstance(family, EncodesStyle) else []
     if styles and isinstance(family, EncodesStyle):
         made |= pages.styles(family, some, styles, warning, config.limit)
@@ -149,6 +161,12 @@ def _rows(config: Config, opened: sampler.Trained) -> list[Row]:
         shown = opened.images(data).rows_for_sheets(config.limit, opened.frame)
         return sampler.rows_of_data(opened, data, range(len(data)) if config.files else shown)
     return sampler.rows_of_values(opened, config.given, config.limit)
+
+
+def _with_code(config: Config, family: Family, rows: Sequence[Row]) -> list[Row]:
+    require(family, TakesCodes, "--code").check_code(config.code)
+    code = torch.tensor([config.code])
+    return [replace(row, given={**row.given, "code": code}) for row in rows]
 
 
 def _skip(config: Config, bad: Sequence[tuple[str, str]]) -> None:

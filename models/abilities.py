@@ -30,6 +30,38 @@ class DrawsSamples(Protocol):
 
 
 @runtime_checkable
+class DrawsPoints(Protocol):
+    """draws points"""
+
+    def draws(self, rows: int, generator: torch.Generator) -> Tensor:
+        """`rows D`: as many points. `generator` is a CPU generator."""
+
+
+@runtime_checkable
+class TakesCodes(Protocol):
+    """takes codes whose meaning it found by itself"""
+
+    def check_code(self, code: Sequence[float]) -> None:
+        """Refuse a code of another length, or out of range.
+
+        Raises:
+            ValueError: the message says what a code is made of.
+        """
+
+    def sweeps(self) -> dict[str, Tensor]:
+        """Name -> `S C`: codes that differ in one number alone. `given["code"]`, float `B C`, asks `sample` for one in
+        each row; a family without such codes has no sweeps."""
+
+
+@runtime_checkable
+class WalksLatents(Protocol):
+    """walks between two latents"""
+
+    def walk(self, given: Batch, steps: int, generator: torch.Generator) -> Tensor:
+        """`B steps C H W` in [-1, 1]: for each row of `given`, from one latent to another, evenly."""
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """reconstructs a target from its own code"""
 
@@ -167,6 +199,9 @@ class Exports(Protocol):
 
 ABILITIES: tuple[type, ...] = (
     DrawsSamples,
+    DrawsPoints,
+    TakesCodes,
+    WalksLatents,
     Reconstructs,
     EncodesStyle,
     GivesLikelihood,

@@ -47,6 +47,7 @@ def test_every_command_bench_and_study_is_named() -> None:
     assert sorted(named) == sorted({*jobs, "bench", "study"})
     measured = (REPOSITORY / "infra" / "measurements" / "README.md").read_text()
     measured += (REPOSITORY / "pipeline" / "neighbours" / "README.md").read_text()
+    measured += (REPOSITORY / "models" / "gans" / "README.md").read_text()
     for kind in ("bench", "study"):
         for path in (REPOSITORY / "jobs" / kind).glob("[!_]*.py"):
             assert f"jobs.{kind} {path.stem.replace('_', '-')}" in measured, path
@@ -57,9 +58,11 @@ def test_every_source_is_named() -> None:
     assert [name for name in sources.names() if f"`{name}" not in page and name != "folder"] == []
 
 
-def test_every_measured_table_has_machine_date_and_command() -> None:
-    text = (REPOSITORY / "infra" / "measurements" / "README.md").read_text()
-    for part in text.split("\n## ")[1:]:
+@pytest.mark.parametrize("page", ["infra/measurements/README.md", "models/gans/README.md"])
+def test_every_measured_table_has_machine_date_and_command(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    measured = text.partition("\n## Measured\n")[2].split("\n### ")[1:] or text.split("\n## ")[1:]
+    for part in measured:
         assert re.search(r"\*20\d\d-\d\d-\d\d; \d+ cores", part), part[:60]
         assert re.search(r"`make demo`|jobs\.(bench|study|run|train|describe|evaluate) ?", part), part[:60]
 

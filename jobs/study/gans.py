@@ -31,13 +31,15 @@ from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
 
+COMMON: dict[str, Any] = {"rate": 1e-3, "generator_rate": 1e-3, "linear_decay": True}
+"""Differs from the preset for all: short runs, whose rates fall to 0."""
 SETTINGS: dict[str, dict[str, Any]] = {
     "minimax": {},
     "nonsaturating": {},
     "lsgan": {},
-    "wgan": {"optimiser": "rmsprop", "critic_steps": 5},
+    "wgan": {"optimiser": "rmsprop", "critic_steps": 5, "rate": 5e-4, "generator_rate": 5e-4},
     "wgan-gp": {"critic_steps": 5, "penalty_weight": 0.1, "beta2": 0.9},
-    "dragan": {},
+    "dragan": {"penalty_weight": 1.0},
     "ebgan": {"margin": 1.0, "critic_widths": (128, 8), "critic_activation": "relu"},
     "ebgan-pt": {"margin": 1.0, "critic_widths": (128, 8), "critic_activation": "relu"},
     "began": {"critic_widths": (128, 8), "critic_activation": "relu"},
@@ -49,8 +51,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fgan-jensen-shannon": {},
     "fgan-reverse-kl-heuristic": {},
 }
-"""Objective -> what differs from the preset `ring` or `grid`. sgan, acgan and infogan have as many classes as there are
-modes; the first two are told them."""
+"""Objective -> what else differs from the preset `ring` or `grid`. sgan, acgan and infogan have as many classes as
+there are modes; the first two are told them."""
 PUBLISHED = {
     ("ring", "nonsaturating"): "GAN 6.3 +- .5 modes, 98.2 % high quality, reverse KL .45 (PacGAN, table 1)",
     ("grid", "nonsaturating"): "GAN 17.3 +- .8 modes, 94.8 % high quality, reverse KL .70 (PacGAN, table 1)",
@@ -124,7 +126,7 @@ def _row(name: str, found: Sequence[ModeFigures], published: str) -> dict[str, A
 def _data(config: Config, layout: str, root: str) -> str:
     path = storage.join(root, f"{layout}-data")
     option = {"layout": layout, "convention": config.convention, "count": str(config.count)}
-    shard.run(shard.Config(source="points", option=option, output=path, workers=1))
+    shard.run(shard.Config(source="points", option=option, output=path, workers=0))
     return path
 
 
@@ -132,7 +134,7 @@ def recipe_of(layout: str, objective: str, steps: int, seed: int) -> models.gans
     """The recipe of a run."""
     preset = models.gans.PRESETS[layout]
     classes = 8 if layout == "ring" else 25
-    changes: dict[str, Any] = {"objective": objective, "seed": seed, "classes": classes, **SETTINGS[objective]}
+    changes = {"objective": objective, "seed": seed, "classes": classes, **COMMON, **SETTINGS[objective]}
     return replace(preset, images=steps * preset.batch, **changes)
 
 

@@ -60,9 +60,9 @@ def listed(labels: Int[Tensor, "h w"], ids: Int[Tensor, "h w"]) -> list[Object]:
     return sorted(found, key=lambda one: (-one.pixels, one.id))
 
 
-def areas(labels: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """Objects of a picture without a map of them: the connected areas of each class (4 neighbours), numbered from 0 in
-    the order of their first pixels, row by row."""
+def connected_components(labels: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
+    """Objects of a picture without a map of them: the connected components of each class (4 neighbours),
+    numbered from 0 in the order of their first pixels, row by row."""
     ids = torch.arange(labels.numel(), device=labels.device).view_as(labels)
     alike = [labels.narrow(dim, 1, n - 1) == labels.narrow(dim, 0, n - 1) for dim, n in enumerate(labels.shape)]
     while True:
@@ -71,7 +71,7 @@ def areas(labels: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
             for here, beside in ((1, 0), (0, 1)):
                 mine, other = ids.narrow(dim, here, n - 1), ids.narrow(dim, beside, n - 1).clone()
                 mine.copy_(torch.where(same, torch.minimum(mine, other), mine))
-        ids = ids.flatten()[ids]  # an id is a pixel of the same area: on to the lowest that this one knows
+        ids = ids.flatten()[ids]  # an id is a pixel of the same component: on to the lowest that this one knows
         if torch.equal(ids, before):
             numbers: Tensor = torch.unique(ids, return_inverse=True)[1]
             return numbers

@@ -32,8 +32,7 @@ def artifacts(recipe: Config) -> dict[str, ArtifactSpec]:
 
 
 def build(recipe: Config, group: Group, perceptual: nn.Module | None = None, facts: Facts | None = None) -> Flow:
-    """Flow matching with fresh weights from `recipe.seed`, the same on every rank. `perceptual` is not used. Raises
-    ValueError: sizes that do not fit together."""
+    """Fresh weights from `recipe.seed`; `perceptual` is not used. Raises ValueError: sizes that do not fit together."""
     return Flow(recipe, group)
 
 

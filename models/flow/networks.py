@@ -64,15 +64,13 @@ class VelocityNet(nn.Module):
     def draw(self, generator: torch.Generator) -> None:
         """First weights: N(0, 1 / fan in), so that the deep path does not drown the skips; 0 at each branch's end."""
         initialise(self, generator, kaiming(1.0))
-        for layer in self.modules():
-            if isinstance(layer, Block):
-                zero(layer.second)
-        zero(self.head)
+        for layer in [self.head, *(block.second for block in self.modules() if isinstance(block, Block))]:
+            zero(layer)
 
     def forward(
         self, x: Float[Tensor, "b o h w"], t: Float[Tensor, "b"], given: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b o h w"]:
-        if x.shape[2] % self.multiple or x.shape[3] % self.multiple:
+        if any(side % self.multiple for side in x.shape[2:]):
             raise ValueError(f"{x.shape[2]} x {x.shape[3]} pixels: the sides must be multiples of {self.multiple}")
         embedded = self.times[1](F.silu(self.times[0](waves(t, self.head.in_channels))))
         x = self.first(x if given is None else torch.cat([x, given], 1))
@@ -92,7 +90,6 @@ class VelocityNet(nn.Module):
 
 def waves(t: Float[Tensor, "b"], width: int) -> Float[Tensor, "b w"]:
     """sin and cos of 1000 t at frequencies from 1 down to 1 / 10000 (Vaswani et al. 2017, section 3.5)."""
-    half = width // 2
-    powers = torch.arange(half, dtype=t.dtype, device=t.device) / half
+    powers = torch.arange(width // 2, dtype=t.dtype, device=t.device) / (width // 2)
     angles = 1000 * t[:, None] * 10000.0**-powers
     return torch.cat([angles.sin(), angles.cos()], 1)

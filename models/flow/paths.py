@@ -50,9 +50,8 @@ def straightness(velocity: Velocity, noise: Tensor, steps: int) -> Float[Tensor,
     one step is as good as many (Liu et al., section 2.2)."""
     x, seen = noise, []
     for i in range(steps):
-        v = velocity(x, _time(x, i / steps))
-        seen.append(v)
-        x = x + v / steps
+        seen.append(velocity(x, _time(x, i / steps)))
+        x = x + seen[-1] / steps
     return torch.stack([(x - noise - v).square().mean() for v in seen]).mean()
 
 

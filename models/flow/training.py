@@ -87,8 +87,7 @@ class Flow(Stepwise):
         """The velocity network. Euler's step is `state += velocity / steps`."""
         x, net = given["input"], self.average.net
         inputs = {"state": torch.randn(x.shape, generator=generator), "time": torch.rand(len(x), generator=generator)}
-        ranges = {"state": "N(0, 1) at time 0, the picture at 1", "time": "[0, 1]", "input": PICTURE}
-        ranges["velocity"] = "d state / d time"
+        ranges = {"state": "N(0, 1) to a picture", "time": "[0, 1]", "input": PICTURE, "velocity": "d state / d time"}
         return Graph(Call(net.forward, net), {**inputs, "input": x}, ranges, "velocity", self.generator.multiple)
 
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

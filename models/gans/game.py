@@ -31,15 +31,18 @@ class Latent:
         """Columns of what `draw` returns."""
         return self.noise + self.classes + self.codes
 
-    def draw(self, rows: int, random: Random, y: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """`rows width`, and its parts with a meaning. The class is `y` where that is given, or any."""
+    def draw(
+        self, rows: int, random: Random, y: Tensor | None = None, code: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`rows width`, and its parts with a meaning. The class is `y` and the codes are `code` (`rows codes`) where
+        those are given, or any."""
         noise = random.normal(rows, self.noise) if self.normal else random.uniform(rows, self.noise) * 2 - 1
         columns, parts = [noise], dict[str, Tensor]()
         if self.classes:
             parts["class"] = random.integers(rows, self.classes) if y is None else y.cpu()
             columns.append(F.one_hot(parts["class"], self.classes).to(noise))
         if self.codes:
-            parts["code"] = random.uniform(rows, self.codes) * 2 - 1
+            parts["code"] = random.uniform(rows, self.codes) * 2 - 1 if code is None else code.cpu().float()
             columns.append(parts["code"])
         return torch.cat(columns, 1), parts
 

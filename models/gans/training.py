@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ LONG = 500
 """Steps after which what looks collapsed is called so."""
 COLUMNS = 5
 """Pictures of a kind in a sheet's row."""
+SWEEP = 9
+"""Values of a continuous code in a sweep."""
 
 
 class GANs(Family):
@@ -137,9 +139,12 @@ class GANs(Family):
     # Use -------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def draws(self, rows: int, generator: torch.Generator, y: Tensor | None = None) -> Tensor:
-        """`rows ...` samples of the averaged generator, of the classes `y` or any."""
-        z, _ = self.latent.draw(rows, self._random(generator), y)
+    def draws(
+        self, rows: int, generator: torch.Generator, y: Tensor | None = None, code: Tensor | None = None
+    ) -> Tensor:
+        """`rows ...` samples of the averaged generator, of the classes `y` or any, with the continuous codes `code` or
+        any."""
+        z, _ = self.latent.draw(rows, self._random(generator), y, code)
         return self._made(z)
 
     @torch.no_grad()
@@ -154,14 +159,11 @@ class GANs(Family):
     def sample(self, given: Batch, count: int, generator: torch.Generator, sampler: str = "") -> Tensor:
         """Pictures; of a family of points, each is a cloud of `views.CLOUD` of them, drawn."""
         self.chosen_sampler(sampler)
-        rows = len(given["index"])
+        rows, each = len(given["index"]), views.CLOUD if self.recipe.form == "points" else 1
+        y, code = self._asked(given, count * each)
+        made = self.draws(rows * count * each, generator, y, code)
         if self.recipe.form == "points":
-            points = self.draws(rows * count * views.CLOUD, generator).view(rows, count, views.CLOUD, 2)
-            return torch.stack([views.clouds(p, self.recipe.size) for p in points])
-        y = given["class"].repeat_interleave(count) if self._given_class else None
-        if y is not None and bool(((y < 0) | (y >= self.recipe.classes)).any()):
-            raise ValueError(f"a class from 0 to {self.recipe.classes - 1} is wanted")
-        made = self.draws(rows * count, generator, y)
+            return torch.stack([views.clouds(p, self.recipe.size) for p in made.view(rows, count, each, 2)])
         return made.view(rows, count, *made.shape[1:])
 
     def graph(self, given: Batch, generator: torch.Generator) -> Graph:
@@ -178,6 +180,66 @@ class GANs(Family):
         call = Call(lambda z: net(z).clamp(-1, 1), net)
         return Graph(call, {"latent": z}, {"latent": ", then ".join(parts), "picture": made})
 
+    def _asked(self, given: Batch, times: int) -> tuple[Tensor | None, Tensor | None]:
+        """The class and the continuous codes of each row, `times` over."""
+        if "code" in given:
+            for one in given["code"].tolist():
+                self.check_code(one)
+            code, discrete = given["code"].repeat_interleave(times, 0), self.latent.classes > 0
+            return code[:, 0].long() if discrete else None, code[:, int(discrete) :]
+        if not self._given_class:
+            return None, None
+        y: Tensor = given["class"].repeat_interleave(times)
+        if bool(((y < 0) | (y >= self.recipe.classes)).any()):
+            raise ValueError(f"a class from 0 to {self.recipe.classes - 1} is wanted")
+        return y, None
+
+    def check_code(self, code: Sequence[float]) -> None:
+        """The number of infoGAN's discrete code where it has one, then its continuous ones."""
+        kinds, codes = self.latent.classes if self._has_codes else 0, self.latent.codes
+        if not kinds + codes:
+            raise ValueError(f"--code: objective {self.recipe.objective} has no codes")
+        discrete = [f"a whole number below {kinds}"] if kinds else []
+        wanted = ", ".join([*discrete, *["a number, in training from -1 to 1"] * codes])
+        wrong = bool(kinds) and (not code or code[0] != int(code[0]) or not 0 <= code[0] < kinds)
+        if wrong or len(code) != bool(kinds) + codes:
+            raise ValueError(f"--code {' '.join(f'{c:g}' for c in code)}: give {wanted}")
+
+    @property
+    def _has_codes(self) -> bool:
+        return self.recipe.objective == "infogan"
+
+    def sweeps(self) -> dict[str, Tensor]:
+        """Each value of infoGAN's discrete code, and nine of each continuous one from -2 to 2 (trained: -1 to 1)."""
+        if not self._has_codes:
+            return {}
+        kinds, width = self.latent.classes, bool(self.latent.classes) + self.latent.codes
+        found = {}
+        if kinds:
+            found["discrete"] = torch.zeros(kinds, width)
+            found["discrete"][:, 0] = torch.arange(kinds)
+        for i in range(self.latent.codes):
+            codes = torch.zeros(SWEEP, width)
+            codes[:, width - self.latent.codes + i] = torch.linspace(-2, 2, SWEEP)
+            found[f"continuous-{i + 1}"] = codes
+        return found
+
+    @torch.no_grad()
+    def walk(self, given: Batch, steps: int, generator: torch.Generator) -> Tensor:
+        """Of points: clouds whose latents all walk. A row's class and codes stay the same along it."""
+        rows, each = len(given["index"]), views.CLOUD if self.recipe.form == "points" else 1
+        random, (y, code) = self._random(generator), self._asked(given, each)
+        first, parts = self.latent.draw(rows * each, random, y, code)
+        second, _ = self.latent.draw(rows * each, random, parts.get("class"), parts.get("code"))
+        made, noise = list[Tensor](), self.latent.noise
+        for share in torch.linspace(0, 1, steps).tolist():
+            between = views.between(first[:, :noise], second[:, :noise], share, self.latent.normal)
+            made.append(self._made(torch.cat([between, first[:, noise:]], 1)))
+        if self.recipe.form == "pictures":
+            return torch.stack(made, 1)
+        clouds = torch.stack(made).view(steps, rows, each, 2).transpose(0, 1)
+        return torch.stack([views.clouds(p, self.recipe.size) for p in clouds])
+
     @torch.no_grad()
     def preview(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Samples at a noise that stays the same over the run; row by row the next class. Then a walk: of a continuous
@@ -191,20 +253,17 @@ class GANs(Family):
                 "samples": views.clouds(fakes, self.recipe.size, near),
                 "critic": views.surface(self._value, self.recipe.size, near).expand(rows, -1, -1, -1),
             }
-        y = torch.arange(rows).repeat_interleave(COLUMNS) % self.latent.classes if self.latent.classes else None
-        z, _ = self.latent.draw(rows * COLUMNS, self._random(generator), y)
+        y = torch.arange(rows) % self.latent.classes if self.latent.classes else None
+        each = None if y is None else y.repeat_interleave(COLUMNS)
+        z, _ = self.latent.draw(rows * COLUMNS, self._random(generator), each)
         made = self._made(z).unflatten(0, (rows, COLUMNS))  # type: ignore[no-untyped-call]
-        z = z.view(rows, COLUMNS, -1)
-        walk = z[:, :1].repeat(1, COLUMNS, 1)
-        for i in range(COLUMNS):
-            share = i / (COLUMNS - 1)
-            if self.latent.codes:
-                walk[:, i, self.latent.noise + self.latent.classes] = 2 * share - 1
-            else:
-                walk[:, i, : self.latent.noise] = views.between(z[:, 0], z[:, 1], share, self.latent.normal)[
-                    :, : self.latent.noise
-                ]
-        walked = self._made(walk.flatten(0, 1)).unflatten(0, (rows, COLUMNS))  # type: ignore[no-untyped-call]
+        if self.latent.codes:
+            z = z.view(rows, COLUMNS, -1)[:, :1].repeat(1, COLUMNS, 1)
+            z[:, :, self.latent.noise + self.latent.classes] = torch.linspace(-1, 1, COLUMNS)
+            walked = self._made(z.flatten(0, 1)).unflatten(0, (rows, COLUMNS))  # type: ignore[no-untyped-call]
+        else:
+            given = {"index": batch["index"], **({} if y is None else {"class": y})}
+            walked = self.walk(given, COLUMNS, generator)
         name = "code" if self.latent.codes else "walk"
         found = {"data": batch["target"]} if "target" in batch else {}
         found |= {f"sample {i + 1}": made[:, i] for i in range(COLUMNS)}

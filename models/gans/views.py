@@ -28,14 +28,15 @@ def clouds(points: Tensor, size: int, near: Tensor | None = None) -> Tensor:
     out = torch.ones(len(points), 3, size, size)
     for picture, cloud in zip(out, points.cpu(), strict=True):
         if near is not None:
-            rows, columns = _cells(near.cpu(), half, size)
+            rows, columns = cells(near.cpu(), half, size)
             picture[0, rows, columns], picture[1:, rows, columns] = 1.0, 0.2
-        rows, columns = _cells(cloud, half, size)
+        rows, columns = cells(cloud, half, size)
         picture[:, rows, columns] = torch.tensor([-0.8, -0.8, 0.2])[:, None]
     return out
 
 
-def _cells(points: Tensor, half: float, size: int) -> tuple[Tensor, Tensor]:
+def cells(points: Tensor, half: float, size: int) -> tuple[Tensor, Tensor]:
+    """(rows, columns) of the points that lie within the picture."""
     inside = points[(points.abs() < half).all(1)]
     cells = ((inside / half + 1) / 2 * size).long().clamp(0, size - 1)
     return size - 1 - cells[:, 1], cells[:, 0]

@@ -68,6 +68,20 @@ def mode_figures(points: np.ndarray, centres: np.ndarray, deviation: float) -> M
     return ModeFigures(int((counts > 0).sum()), float(near.mean()), reverse_kl(counts))
 
 
+def centres_of(points: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, float]:
+    """(`M D`, deviation): each class's mean, and what a coordinate deviates from it, all classes together.
+
+    Args:
+        points: `N D`.
+        y: N, the classes; -1: not known, left out.
+    """
+    points, y = points[y >= 0], y[y >= 0]
+    classes, place = np.unique(y, return_inverse=True)
+    centres = np.stack([points[y == one].mean(0) for one in classes])
+    squares = np.square(points - centres[place]).sum()
+    return centres, float(np.sqrt(squares / ((len(points) - len(classes)) * points.shape[1])))
+
+
 def reverse_kl(counts: np.ndarray) -> float:
     """KL(counts' shares || uniform), nats; NaN where there is nothing."""
     total = counts.sum()

@@ -13,14 +13,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from models.abilities import Answers, Attends, DrawsSamples, Embeds, GivesLikelihood, JudgesSet, Reconstructs, described
+from models.abilities import (
+    Answers,
+    Attends,
+    DrawsPoints,
+    DrawsSamples,
+    Embeds,
+    GivesLikelihood,
+    JudgesSet,
+    Reconstructs,
+    described,
+)
 from models.common.seeds import seeded
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
-from pipeline.evaluation import answers, looks, metrics, protocol, retrieval, vqa
+from pipeline.evaluation import answers, classification, coverage, looks, metrics, protocol, retrieval, vqa
 from pipeline.evaluation.protocol import Protocol
 from pipeline.evaluation.setting import Setting, part
 from pipeline.runs import checkpoint
@@ -30,6 +40,8 @@ from pipeline.tracking import sheets
 VERSION = 1
 """Raised when a measure changes: figures of before are then made anew."""
 SHEET_SAMPLES, SHEET_COLUMNS = 9, 3
+POINTS = 2500
+"""Points whose modes are counted (PacGAN)."""
 
 Figures = dict[str, float | str]
 
@@ -136,14 +148,53 @@ class Samples:
         )
         true = protocol.features(setting.vgg, pairs["target"])
         found[f"recall_vgg_k3_of_{rule.samples}"] = metrics.covered(true[chosen], seen)
-        one = torch.cat(
-            [
-                family.sample(batch, 1, seeded(options.seed, sampler, "one", str(i)), sampler)[:, 0]
-                for i, batch in enumerate(protocol.batches(pairs, f"one sample each: {sampler}"))
-            ]
-        )
+        one = setting.one_each(sampler)
         precision, recall = metrics.precision_recall(true, protocol.features(setting.vgg, one))
         return {**found, "precision_vgg_k3": precision, "recall_vgg_k3": recall}, one, rows
+
+
+class Classified:
+    """Of each way to draw, one sample for each held-out picture: Frechet distance, precision, recall, density,
+    coverage, Inception score and classes by a classifier trained here; and its accuracy on the held-out pictures."""
+
+    name: str = "classifier"
+    ability: type = DrawsSamples
+    fields: Mapping[str, str] = {"target": "image", "class": "class"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, reader, found = setting.family, setting.classifier, Found()
+        assert isinstance(family, DrawsSamples)
+        if reader is None:
+            return found
+        real, y = setting.pairs["target"], torch.tensor(setting.data.column("class")[: setting.count])
+        found.figures[f"classifier-{reader.mark}_accuracy"] = classification.accuracy(reader, real, y)
+        asked = y if "class" in family.reads else None
+        for sampler in setting.options.samplers or family.samplers:
+            measured = classification.figures(reader, real, setting.one_each(sampler), asked)
+            found.figures.update({f"{sampler}/{name}": value for name, value in measured.items()})
+        return found
+
+
+class PointModes:
+    """Of points with classes: modes captured, share of high quality, reverse KL of 2,500 samples, by PacGAN's rule. The
+    modes are the classes of the training samples: their means, and their common deviation."""
+
+    name: str = "modes"
+    ability: type = DrawsPoints
+    fields: Mapping[str, str] = {"points": "array", "class": "class"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, data = setting.family, setting.training.data
+        assert isinstance(family, DrawsPoints)
+        points = setting.training.centred(range(len(data)), ["points"], setting.run.frame)["points"]
+        modes = coverage.centres_of(points.double().numpy(), np.asarray(data.column("class")))
+        drawn = family.draws(POINTS, seeded(setting.options.seed, "modes")).double().numpy()
+        measured = coverage.mode_figures(drawn, *modes)
+        found: Figures = {"modes": float(len(modes[0])), "modes_captured": float(measured.captured)}
+        found["modes_high_quality"] = measured.high_quality
+        if measured.captured:
+            found["modes_reverse_kl"] = measured.reverse_kl
+        return Found(found)
 
 
 class Likelihood:
@@ -269,6 +320,8 @@ class WholeSet:
 MEASURES: tuple[Measure, ...] = (
     Reconstruction(),
     Samples(),
+    Classified(),
+    PointModes(),
     Likelihood(),
     Answering(),
     Attention(),

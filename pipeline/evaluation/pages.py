@@ -1,5 +1,5 @@
-"""The sheets of a finished run: samples, style transfer, an interpolation between two styles, a map of styles, answers.
-Each needs an ability of the family."""
+"""The sheets of a finished run: samples, walks between latents, sweeps of codes, style transfer, an interpolation
+between two styles, a map of styles, answers. Each needs an ability of the family."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from models.abilities import Answers, DrawsSamples, EncodesStyle
+from models.abilities import Answers, DrawsSamples, EncodesStyle, TakesCodes, WalksLatents
+from models.common.seeds import seeded
 from pipeline.artifacts.progress import follow
 from pipeline.data.tensors import to_tensor, to_uint8
 from pipeline.runs.sampler import Row, chosen_rows, sample
@@ -17,6 +18,8 @@ from pipeline.tracking import sheets
 
 VERSION = 1
 """Raised when a page changes: pages of before are then made anew."""
+WALK = 9
+"""Pictures of a walk between two latents."""
 
 
 @torch.no_grad()
@@ -29,6 +32,35 @@ def samples(family: DrawsSamples, rows: Sequence[Row], count: int, sampler: str,
     columns = [*inputs, *(f"{sampler} {i + 1}" for i in range(count))]
     names = [f"{row.name}\n{row.label or ''}".strip() for row in rows]
     return sheets.sheet(cells, names, columns, f"Samples: {sampler}", note)
+
+
+@torch.no_grad()
+def walk(family: WalksLatents, rows: Sequence[Row], seed: int, note: str) -> Image.Image:
+    """A row an input: `WALK` pictures from one latent to another."""
+    walked = [family.walk(row.given, WALK, seeded(seed, "walk", row.name))[0] for row in rows]
+    cells = [[*row.shown, *map(to_uint8, pictures)] for row, pictures in zip(rows, walked, strict=True)]
+    return sheets.sheet(cells, [row.name for row in rows], (), "Between two latents", note)
+
+
+@torch.no_grad()
+def sweeps(
+    drawing: DrawsSamples, codes: TakesCodes, rows: Sequence[Row], seed: int, note: str
+) -> dict[str, Image.Image]:
+    """For each of the family's sweeps: a row an input, a column a code; the noise of a row stays the same.
+
+    Args:
+        drawing: the family.
+        codes: the same.
+    """
+    made = {}
+    for name, sweep in codes.sweeps().items():
+        cells = [
+            [sample(drawing, {**row.given, "code": code[None]}, row.name, 1, seed=seed)[0] for code in sweep]
+            for row in rows
+        ]
+        columns = [" ".join(f"{value:g}" for value in code) for code in sweep.tolist()]
+        made[f"sweep-{name}"] = sheets.sheet(cells, [row.name for row in rows], columns, f"Codes: {name}", note)
+    return made
 
 
 @torch.no_grad()

@@ -7,8 +7,6 @@ are refused for another one.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -17,13 +15,13 @@ from torch import Tensor
 from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
 from models.family import Stream
-from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
-from pipeline.runs import checkpoint
+from pipeline.evaluation.networks import Facts, keep, load, there
 from pipeline.training.feed import Feed, Sources
 
+NAME = "segmenter"
 VERSION = 1
 BATCH = 16
 RATE = 6e-2
@@ -34,9 +32,6 @@ LARGEST = 256
 """Label maps may have ids below this."""
 
 
-Facts = dict[str, Any]
-
-
 def kept(path: str, data: DataSet, frame: tuple[int, int], steps: int, seed: int) -> tuple[Segmenter, Facts]:
     """The segmenter kept in `path` (a .pt file) with what it was trained on and how. Where there is none it is trained
     on `data` (labels as inputs, photographs as targets) for `steps` batches, and kept.
@@ -45,12 +40,13 @@ def kept(path: str, data: DataSet, frame: tuple[int, int], steps: int, seed: int
         ValueError: another one is there; the message names each difference.
     """
     wanted: Facts = {"steps": steps, "seed": seed, **_identity(data, frame)}
-    if not storage.exists(_marker(path)):
+
+    def make() -> tuple[Segmenter, Facts]:
         images = Images(data)
         classes = count_classes(images)
-        net = train(images, classes, frame, steps, seed)
-        facts = {**wanted, "classes": classes}
-        checkpoint.publish(path.removesuffix(".pt"), {"segmenter": net.state_dict()}, facts)
+        return train(images, classes, frame, steps, seed), {**wanted, "classes": classes}
+
+    keep(path, NAME, make)
     return _load(path, wanted, "Remove it and its .json, or choose another --output")
 
 
@@ -60,8 +56,7 @@ def given(path: str, data: DataSet, frame: tuple[int, int]) -> tuple[Segmenter, 
     Raises:
         ValueError: there is none, or it was trained on other data or in another size.
     """
-    if not storage.exists(_marker(path)):
-        raise ValueError(f"--segmenter {path}: none is there; name the segmenter.pt of an evaluation")
+    there(path, NAME)
     return _load(path, _identity(data, frame), "Leave --segmenter out to train one")
 
 
@@ -69,16 +64,10 @@ def _identity(data: DataSet, frame: tuple[int, int]) -> Facts:
     return {"version": VERSION, "dataset": data.fingerprint, "split": data.split, "frame": list(frame)}
 
 
-def _marker(path: str) -> str:
-    return path.removesuffix(".pt") + ".json"
-
-
 def _load(path: str, wanted: Facts, remedy: str) -> tuple[Segmenter, Facts]:
-    facts: Facts = storage.read_json(_marker(path))
-    if different := [f"{k} is {facts.get(k)} there, {v} wanted" for k, v in wanted.items() if facts.get(k) != v]:
-        raise ValueError(f"{path} is another segmenter: {'; '.join(different)}. {remedy}")
+    state, facts = load(path, NAME, wanted, remedy)
     net = Segmenter(facts["classes"], seeded(0))
-    net.load_state_dict(checkpoint.read(path)["segmenter"])
+    net.load_state_dict(state)
     return net.eval(), facts
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.abilities import DrawsSamples
 from models.common.lpips import BACKBONES, Version, open_lpips
+from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
 from models.common.vgg import VGG
 from models.family import Batch, Family, PerceptualRecipe
@@ -20,7 +22,8 @@ from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
-from pipeline.evaluation import metrics, protocol, segmentation
+from pipeline.evaluation import classification, metrics, protocol, segmentation
+from pipeline.evaluation.classification import Reader
 from pipeline.evaluation.protocol import Distances
 from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
@@ -61,6 +64,11 @@ class Options:
     there yet."""
     segmenter_steps: int = 600
     """Batches of 16 that the segmenter is trained with; 0: no segmenter."""
+    classifier: str = ""
+    """classifier.pt of another evaluation, of any data set with pictures of the size; none: the one in --output,
+    trained now on the run's own data set if it is not there yet."""
+    classifier_steps: int = 600
+    """Batches of 100 that the classifier is trained with; 0: no classifier."""
     lpips: tuple[Literal["alex", "vgg", "squeeze"], ...] = ()
     """LPIPS networks to measure with, versions 0.0 and 0.1."""
     lpips_weights: str = ""
@@ -73,9 +81,9 @@ class Options:
             raise ValueError(f"--protocol {self.protocol} has its own --inputs and --samples: leave them out")
         if self.inputs < 0 or self.samples < 0 or self.samples == 1:
             raise ValueError(f"--inputs {self.inputs}, --samples {self.samples}: give at least 1 and 2, or 0")
-        if self.sheet < 0 or self.segmenter_steps < 0 or self.limit < 1:
+        if min(self.sheet, self.segmenter_steps, self.classifier_steps) < 0 or self.limit < 1:
             given = f"--limit {self.limit}, --sheet {self.sheet}, --segmenter-steps {self.segmenter_steps}"
-            raise ValueError(f"{given}: give at least 1, 0, 0")
+            raise ValueError(f"{given}, --classifier-steps {self.classifier_steps}: give at least 1, 0, 0, 0")
 
 
 class Setting:
@@ -85,7 +93,8 @@ class Setting:
         """`folder`: of the run; `output`: where a segmenter is kept."""
         self.run, self.folder, self.data, self.output, self.options = run, folder, data, output, options
         self.notes: dict[str, Any] = {}
-        """What evaluation.json says beside the figures: weights, segmenter."""
+        """What evaluation.json says beside the figures: weights, segmenter, classifier."""
+        self._ones: dict[str, Tensor] = {}
 
     @property
     def request(self) -> dict[str, Any]:
@@ -101,6 +110,7 @@ class Setting:
             "weights": identity(options.weights),
             "labels": DataSet(labels, self.data.split).fingerprint if labels else "",
             "segmenter": identity(options.segmenter) if options.segmenter else "",
+            "classifier": identity(options.classifier) if options.classifier else "",
         }
 
     @property
@@ -211,6 +221,40 @@ class Setting:
                 found, facts = segmentation.kept(path, data, self.run.frame, options.segmenter_steps, options.seed)
         self.notes["segmenter"] = facts
         return found
+
+    @cached_property
+    def training(self) -> Images:
+        """The samples that the run was trained on."""
+        return self.run.images(DataSet(self.data.root, str(self.run.described["inputs"]["split"])))
+
+    @cached_property
+    def classifier(self) -> Reader | None:
+        """None where none is wanted."""
+        options = self.options
+        if not options.classifier and not options.classifier_steps:
+            return None
+        with torch.enable_grad():  # it may be trained here
+            if options.classifier:
+                path = storage.absolute(options.classifier, "--classifier")
+                found, facts = classification.given(path, self.run.frame)
+            else:
+                path, steps = storage.join(self.output, "classifier.pt"), options.classifier_steps
+                found, facts = classification.kept(path, self.training, self.run.frame, steps, options.seed)
+        self.notes["classifier"] = facts
+        return found
+
+    def one_each(self, sampler: str) -> Tensor:
+        """`N C H W`: one sample for each measured one."""
+        if sampler not in self._ones:
+            family, seed = self.family, self.options.seed
+            assert isinstance(family, DrawsSamples)
+            self._ones[sampler] = torch.cat(
+                [
+                    family.sample(batch, 1, seeded(seed, sampler, "one", str(i)), sampler)[:, 0]
+                    for i, batch in enumerate(protocol.batches(self.pairs, f"one sample each: {sampler}"))
+                ]
+            )
+        return self._ones[sampler]
 
     def agreement(self, name: str, pictures: Tensor) -> dict[str, float]:
         """How well the segmenter reads the labels back from pictures of the measured samples."""

@@ -35,7 +35,7 @@ def test_areas_are_the_connected_ones(shape: tuple[int, int]) -> None:
         found, areas = ndimage.label((labels == kind).numpy())
         wanted += torch.from_numpy(np.where(found > 0, found + count, 0)).long()
         count += areas
-    got = objects.areas(labels)
+    got = objects.connected_components(labels)
     pairs = torch.stack([got.flatten(), wanted.flatten()], 1).unique(dim=0)
     assert len(pairs) == count == len(got.unique()) and got.flatten()[0] == 0
     firsts = [int((got.flatten() == k).nonzero()[0]) for k in range(count)]
@@ -49,7 +49,7 @@ def test_areas_of_a_spiral() -> None:
         labels[ring + 1 : 20 - ring, ring + 1 : 20 - ring] = 0
         labels[ring + 1, ring] = 0  # each ring is open
     found, _ = ndimage.label((labels == 0).numpy())
-    got = objects.areas(labels)
+    got = objects.connected_components(labels)
     for k in range(1, found.max() + 1):
         assert len(got[torch.from_numpy(found == k)].unique()) == 1
 

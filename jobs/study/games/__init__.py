@@ -1,1 +1,1 @@
-"""What the study of exact answers plays: the mixture of f-GAN's table, small players, parallel lines."""
+"""What the studies of GANs play: exact answers, digits, small players."""

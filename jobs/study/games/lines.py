@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from jobs.study.games.players import Line, perceptron
@@ -18,11 +19,34 @@ from models.gans.objectives.penalties import GradientPenalty, interpolate
 from models.gans.objectives.scores import Adversarial, wasserstein
 from models.gans.terms import Random, Side
 from models.group import Group
+from pipeline.tracking import charts
+
+
+def closed_forms(theta: float) -> dict[str, float]:
+    """W_1, Jensen-Shannon, total variation, KL of the two lines."""
+    apart = theta != 0
+    return {
+        "wasserstein": abs(theta),
+        "jensen-shannon": math.log(2) if apart else 0.0,
+        "total-variation": float(apart),
+        "kl": math.inf if apart else 0.0,
+    }
+
+
+def picture(figures: Mapping[str, float], thetas: Sequence[float]) -> Image.Image:
+    """What `bounds` found, as dots, on the closed forms. KL's dots and its infinity lie at the upper edge."""
+    names = list(closed_forms(0.0))
+    dots = {name: [(theta, figures[f"lines/{theta}/{name}"]) for theta in thetas] for name in names}
+    low, high = min(thetas), max(thetas)
+    fine = sorted({*(low + (high - low) * i / 400 for i in range(401)), 0.0})
+    curves = {name: [(x, closed_forms(x)[name]) for x in fine] for name in names}
+    return charts.chart(dots, curves, (low, high), (0.0, 2.0), "Two parallel lines: measured, closed form", "theta")
 
 
 def bounds(thetas: Sequence[float], steps: int, seed: int) -> dict[str, float]:
-    """Critics trained on (0, Z) and (theta, Z), Z ~ U(0, 1): bounds of Jensen-Shannon, total variation and KL; the
-    penalised critic's gap, solved for theta."""
+    """Critics trained on (0, Z) and (theta, Z), Z ~ U(0, 1): bounds of Jensen-Shannon, total variation and KL (which
+    grow as long as the critic is trained where the divergence is not reached); the penalised critic's gap, solved for
+    theta."""
     figures: dict[str, float] = {}
     rules: dict[str, Callable[[float], float]] = {
         "jensen-shannon": lambda bound: bound / 2,  # its bound is twice the usual divergence

@@ -9,7 +9,7 @@ from models.gans.game import Game, Latent, every
 from models.gans.networks.critic import Headed
 from models.gans.networks.layers import lecun, linear
 from models.gans.networks.perceptron import Trunk
-from models.gans.objectives.scores import Adversarial
+from models.gans.terms import Term
 from models.group import Group
 
 
@@ -42,9 +42,7 @@ def perceptron(inputs: int, widths: tuple[int, ...], activation: str, drawn: tor
     return Headed(trunk, {"score": linear(widths[-1], 1, drawn, lecun)})
 
 
-def adam_game(
-    generator: nn.Module, critic: nn.Module, term: Adversarial, latent: Latent, rates: tuple[float, float]
-) -> Game:
+def adam_game(generator: nn.Module, critic: nn.Module, term: Term, latent: Latent, rates: tuple[float, float]) -> Game:
     """Rates: the critic's, the generator's."""
     d, g = (
         torch.optim.Adam(net.parameters(), lr=rate, betas=(0.5, 0.999))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,56 @@ def test_the_unsupervised_error_is_of_matched_clusters() -> None:
     few = built(small("catgan", labelled_batch=8))
     assert few._errors(logits, y) == {"error": 1}
     assert few._errors(logits, torch.full_like(y, -1)) == {}
+
+
+def test_codes_are_asked_for_and_swept() -> None:
+    family = built(small("infogan", codes=2))
+    given: Batch = {"index": torch.arange(2), "code": torch.tensor([[3.0, 0.5, -1.0], [4.0, 0.5, -1.0]])}
+    z: list[torch.Tensor] = []
+    family.average.net.register_forward_pre_hook(lambda net, args: z.append(args[0]))
+    made = family.sample(given, 3, seeded("codes"))
+    noise = family.recipe.noise
+    assert made.shape == (2, 3, 1, 28, 28)
+    assert z[0][:, noise : noise + 10].argmax(1).tolist() == [3, 3, 3, 4, 4, 4]
+    assert z[0][:, -2:].tolist() == [[0.5, -1.0]] * 6 and len(z[0][:, :noise].unique(dim=0)) == 6
+    sweeps = family.sweeps()
+    assert sweeps["discrete"][:, 0].tolist() == list(range(10)) and not sweeps["discrete"][:, 1:].any()
+    assert sweeps["continuous-2"][:, 2].tolist() == pytest.approx([-2 + i / 2 for i in range(9)])
+    assert not sweeps["continuous-2"][:, :2].any()
+    for wrong in ([10.0, 0, 0], [1.5, 0, 0], [-1.0, 0, 0], [1.0, 0]):
+        with pytest.raises(ValueError, match="give a whole number below 10, a number, in training from"):
+            family.check_code(wrong)
+    plain = built(small("lsgan"))
+    assert plain.sweeps() == {}
+    with pytest.raises(ValueError, match="--code: objective lsgan has no codes"):
+        plain.check_code([0.0])
+
+
+@pytest.mark.parametrize("objective", ["lsgan", "acgan", "infogan"])
+def test_a_walk_keeps_class_and_codes_and_begins_and_ends_at_latents(objective: str) -> None:
+    family = built(small(objective, codes=1))
+    given: Batch = {"index": torch.arange(2), "class": torch.tensor([7, 2])}
+    z: list[torch.Tensor] = []
+    family.average.net.register_forward_pre_hook(lambda net, args: z.append(args[0]))
+    walked = family.walk(given, 5, seeded("walk"))
+    assert walked.shape == (2, 5, 1, 28, 28) and len(z) == 5
+    noise = family.recipe.noise
+    assert all(torch.equal(one[:, noise:], z[0][:, noise:]) for one in z)
+    if objective == "acgan":
+        assert z[0][:, noise : noise + 10].argmax(1).tolist() == [7, 2]
+    middle = (z[0][:, :noise] + z[4][:, :noise]) / math.sqrt(2)  # as long as other latents, not shrunken
+    torch.testing.assert_close(z[2][:, :noise], middle)
+
+
+def test_codes_from_a_checkpoint_alone(data: dict[str, str], tmp_path: Path) -> None:
+    fit(job(small("infogan", codes=1), data["labelled"], tmp_path / "run"))
+    asked = sample.Config(run=str(tmp_path / "run"), output=str(tmp_path / "out"), count=2, limit=1, code=(3.0, -0.5))
+    made = {Path(path).stem for path in sample.run(asked)}
+    assert made == {"samples-prior", "walk", "sweep-discrete", "sweep-continuous-1"}
+    first = (tmp_path / "out" / "samples-prior.png").read_bytes()
+    sample.run(dataclasses.replace(asked, output=str(tmp_path / "again")))
+    assert (tmp_path / "again" / "samples-prior.png").read_bytes() == first
+    sample.run(dataclasses.replace(asked, output=str(tmp_path / "other"), code=(4.0, -0.5)))
+    assert (tmp_path / "other" / "samples-prior.png").read_bytes() != first
+    with pytest.raises(ValueError, match=r"--code 11 0: give a whole number below 10"):
+        sample.run(dataclasses.replace(asked, code=(11.0, 0.0)))

@@ -283,7 +283,7 @@ def test_a_picture_of_maps_is_a_sample_with_these_features_at_any_size() -> None
 def test_without_a_map_of_objects_areas_are_edited_and_classes_share_styles() -> None:
     own, batch = with_styles(instances=False)
     labels, ids = own.object_maps(batch)
-    assert torch.equal(ids, objects.areas(labels)) and len(ids.unique()) > len(labels.unique())
+    assert torch.equal(ids, objects.connected_components(labels)) and len(ids.unique()) > len(labels.unique())
     given = {**batch, "instances": ids[None] + 7}
     assert torch.equal(own.object_maps(given)[1], ids + 7)
     seen: list[Tensor] = []

@@ -111,6 +111,8 @@ def test_what_fits_is_taken_and_the_rest_says_why() -> None:
         "reconstruction": "the family is none that reconstructs a target from its own code",
         "samples": "the family is none that draws samples",
         "attention": "the family is none that shows what it attends to",
+        "classifier": "the family is none that draws samples",
+        "modes": "the family is none that draws points",
     }
     _, why = fitting(setting(Several(), target="labels"))
     assert why["likelihood"] == "the data set has no field target (image)"
