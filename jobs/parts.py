@@ -68,7 +68,7 @@ def with_features(parts: Parts) -> str:
         data=parts.folder("data"),
         output=folder,
         weights=config.weights,
-        features=config.features,
+        features=config.grid_features,
         workers=config.workers,
     )
     parts.do("features", features.run, made)

@@ -55,7 +55,7 @@ class Config:
     """Share of the samples moved to split val, for sources without splits of their own."""
     weights: str = "torchvision"
     """VGG checkpoint for descriptors, features and perceptual loss: path, URL, `torchvision`, or `random`."""
-    features: FeatureOptions = field(default_factory=FeatureOptions)
+    grid_features: FeatureOptions = field(default_factory=FeatureOptions)
     """For families that read features of pictures; see jobs.features."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the descriptors."""
@@ -150,7 +150,7 @@ def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: 
     hint = "" if kind != "folder" or made.input_side else " (images side by side: give --input-side left or right)"
     match_fields(f"--source {made.source}{hint}", source.fields, of_source(wanted, source.fields))
     if featured := needs_features(wanted, source.fields):
-        network(config.weights, config.features)
+        network(config.weights, config.grid_features)
     listed = source.samples()
     if not listed.get("val"):
         raise ValueError(f"--source {made.source}: has no held-out samples (a folder val/): give --val-share 0.1")

@@ -96,7 +96,7 @@ def test_every_preset_on_real_questions(name: str, real_data: Path, tmp_path: Pa
         source=f"vqa:{source}",
         option={"train": "train.json,train.json", "val": "val.json,val.json", "images": "train2014"},
         weights=str(real_data / "weights" / "squeezenet1_1" / "squeezenet1_1_caffe.pth"),
-        features=FeatureOptions(net="squeezenet1_1", layer="fire9", pool=1, size=64),
+        grid_features=FeatureOptions(net="squeezenet1_1", layer="fire9", pool=1, size=64),
     )
     assert figures["images"] == 18 and 0 <= figures["vqa_overall"] <= 100 and "vqa_yes/no" in figures
     if name == "r-dan":

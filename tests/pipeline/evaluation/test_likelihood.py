@@ -97,17 +97,26 @@ def test_a_family_without_a_likelihood_is_refused(made: tuple[Path, Path], tmp_p
 def test_samples_are_the_same_for_any_number_of_actors(
     made: tuple[Path, Path], tmp_path: Path, ray_cluster: None
 ) -> None:
-    """More than a block of a class: 66 pictures, the first 64 those of the sheets."""
+    """More than a block of a class: 66 pictures, the first 64 those of the sheets; the next block draws others. The run
+    is hardly trained, so that its pictures are noise, and differ."""
+    recipe = replace(pixelcnn.PRESETS["tiny-class"], images=8)
+    fit(Job("pixelcnn", recipe, str(made[0]), str(tmp_path / "run"), run=QUIET))
+    run = open_run(str(tmp_path / "run"))
     found = []
     for workers in (0, 2):
         output = tmp_path / str(workers)
-        given = {"run": str(made[1]), "output": str(output), "files": True, "workers": workers, "count": BLOCK + 2}
+        given = {
+            "run": str(tmp_path / "run"),
+            "output": str(output),
+            "files": True,
+            "workers": workers,
+            "count": BLOCK + 2,
+        }
         sample.run(sample.Config(**given, limit=1))  # type: ignore[arg-type]
         found.append({p.name: p.read_bytes() for p in (output / "prior").iterdir()})
     assert len(found[0]) == 2 * (BLOCK + 2) and found[0] == found[1]
-    run = open_run(str(made[1]))
     [first, _] = sampler.rows_of_values(run, {}, 1)
     family: Any = run.family
     drawn = sampler.sample(family, first.given, first.name, BLOCK, "prior", 0)
     assert [decode.to_png(picture) for picture in drawn] == [found[0][f"{first.name}-{i}.png"] for i in range(BLOCK)]
-    assert found[0][f"{first.name}-{BLOCK}.png"] != found[0][f"{first.name}-0.png"]
+    assert len(set(found[0].values())) == len(found[0])
