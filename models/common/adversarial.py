@@ -84,7 +84,7 @@ GAMES = {
 
 def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Float[Tensor, ""]:
     """L1 means of the differences of the discriminator's activations, summed over each scale's layers but the last (the
-    logits), averaged over the scales. No gradient flows to the real side.
+    logits), averaged over the scales, in the logits' precision. No gradient flows to the real side.
 
     pix2pixHD (Wang et al., CVPR 2018), equation 4; there and in equation 5 the scales are summed, in its code averaged.
 
@@ -92,7 +92,7 @@ def feature_matching(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[T
         real, fake: scale -> its layers' activations, the logits last.
     """
     terms = [
-        (r.detach() - f).abs().mean()
+        (r.detach() - f).abs().mean(dtype=ours[-1].dtype)
         for ours, theirs in zip(real, fake, strict=True)
         for r, f in zip(ours[:-1], theirs[:-1], strict=True)
     ]

@@ -305,10 +305,10 @@ class StEP(Family):
     def graph(self, given: Batch, generator: torch.Generator) -> Graph:
         """From input and code to the averaged G's picture."""
         x, net = given["input"], self.average_generator.net
-        noise = torch.randn(len(x), self.recipe.code, generator=generator)
-        code = self.draw_codes(len(x), generator) if int(self.rows) else noise
+        shape = len(x), self.recipe.code
+        code = self.draw_codes(len(x), generator) if int(self.rows) else torch.randn(shape, generator=generator)
         ranges = {"input": PICTURE, "code": "a style code of the encoder or the mapper", "picture": PICTURE}
-        return Graph(Call(net.forward, net), {"input": x, "code": code}, ranges, multiple=1 << DOWNS)
+        return Graph(Call(net.forward, net), {"input": x, "code": code}, ranges)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         return self.generate(batch, self.codes(batch["target"]))

@@ -103,11 +103,20 @@ def onnx(graph: Graph, program: torch.export.ExportedProgram) -> File:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about itself
         made = torch.onnx.export(
-            program, dynamo=True, input_names=list(graph.inputs), output_names=[graph.output], verbose=False
+            program,
+            dynamo=True,
+            input_names=list(graph.inputs),
+            output_names=[graph.output],
+            verbose=False,
+            optimize=False,  # the optimiser of onnxscript 0.7 drops "+ 1e-8" as adding 0; onnxruntime has its own
         )
     assert made is not None
-    for name, value in described(graph).items():
+    told = described(graph)
+    for name, value in told.items():
         made.model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
+    ends = [*made.model.graph.inputs, *made.model.graph.outputs]
+    for end, one in zip(ends, [*told["inputs"], told["output"]], strict=True):
+        end.shape = importlib.import_module("onnx_ir").Shape(one["shape"])  # else free sides are called s21, s76
     data = made.model_proto.SerializeToString()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

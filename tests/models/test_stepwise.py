@@ -74,7 +74,7 @@ def test_what_happens_once_a_step_happens_once() -> None:
         assert int(family.average.count) == 3 and data.count == 3  # type: ignore[union-attr]
         assert int(next(iter(family.optimisers["generator"].state.values()))["step"]) == 3
     for a, b in zip(one.average.net.parameters(), many.average.net.parameters(), strict=True):  # type: ignore[union-attr]
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=5e-6)  # Adam lifts rounding to steps
 
 
 def test_the_turn_ends_where_a_step_fails() -> None:

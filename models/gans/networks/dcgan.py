@@ -66,7 +66,7 @@ class Maker(nn.Module):
         self.maps = nn.Sequential(*maps, enlarging(widths[-1], channels, generator, INIT))
 
     def forward(self, z: Tensor) -> Tensor:
-        x: Tensor = self.maps(self.dense(z).view(len(z), self.first, self.side, self.side))
+        x: Tensor = self.maps(self.dense(z).view(-1, self.first, self.side, self.side))
         return x.tanh()
 
 

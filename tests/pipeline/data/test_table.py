@@ -31,7 +31,9 @@ def test_a_table_of_any_kinds(tmp_path: Path, no_ray: None) -> None:
     shard.run(shard.Config(max_bad_share=0.5, **made))
     data = DataSet(str(tmp_path / "d"))
     assert data.column("kind") == [0, -1] and facts_of(data).fields["kind"]["names"] == ["cat", "dog"]
-    assert facts_of(data).fields["features"] == {"kind": "array", "shape": [2, 3]}
+    arrays = np.stack([np.load(tmp_path / f"{i}.npy") for i in range(2)]).astype(float)
+    features = facts_of(data).fields["features"]
+    assert features == {"kind": "array", "shape": [2, 3], "rms": pytest.approx(np.sqrt((arrays**2).mean()), rel=1e-5)}
     batch = Images(data, specs={"photo": FieldSpec("image", channels=1)}).centred([0, 1], list(data.fields), (8, 8))
     assert batch["photo"].shape == (2, 1, 8, 8) and batch["features"].shape == (2, 2, 3)
     assert batch["caption_length"].tolist() == [2, 2] and batch["kind"].tolist() == [0, -1]

@@ -47,10 +47,14 @@ def test_the_last_ones_and_each_stages_best_are_kept(tmp_path: Path) -> None:
     folder = str(tmp_path)
     assert checkpoint.latest(folder) is None and checkpoint.latest_path(folder) is None
     for step, stage, figure in ((1, "a", 0.5), (2, "a", None), (3, "b", 0.9), (4, "b", None), (5, "b", None)):
-        checkpoint.save(folder, step, state(step), {"stage": stage}, keep_last=2, figure=figure)
+        of = None if figure is None else ("l1", figure)
+        checkpoint.save(folder, step, state(step), {"stage": stage}, keep_last=2, figure=of)
     assert checkpoint.steps(folder) == [1, 3, 4, 5]
-    assert checkpoint.best(folder) == {"a": {"step": 1, "value": 0.5}, "b": {"step": 3, "value": 0.9}}
-    checkpoint.save(folder, 6, state(6), {"stage": "b"}, keep_last=2, figure=0.8)
+    assert checkpoint.best(folder) == {
+        "a": {"step": 1, "figure": "l1", "value": 0.5},
+        "b": {"step": 3, "figure": "l1", "value": 0.9},
+    }
+    checkpoint.save(folder, 6, state(6), {"stage": "b"}, keep_last=2, figure=("l1", 0.8))
     assert checkpoint.steps(folder) == [1, 5, 6]  # 3 is no longer its stage's best
     latest = checkpoint.latest(folder)
     assert latest is not None and latest["family"]["w"].item() == 6
