@@ -39,7 +39,8 @@ def maps(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    root = tmp_path_factory.mktemp("objects")
+    folder = tmp_path_factory.mktemp("objects")
+    root = folder / "source"
     for part in ("labels", "instances", "target"):
         (root / "val" / part).mkdir(parents=True)
     for i in range(4):
@@ -48,8 +49,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         Image.fromarray(ids).save(root / f"val/instances/{i}.png")
         pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"val/target/{i}.png")
-    shard.run(shard.Config(source=str(root), output=str(root / "data"), workers=0))
-    return str(root / "data")
+    shard.run(shard.Config(source=str(root), output=str(folder / "data"), workers=0))
+    return str(folder / "data")
 
 
 def trained(folder: Path, counts: tuple[int, ...] = (2, 3, 0, 3, 1), **change: Any) -> str:
@@ -125,8 +126,8 @@ def test_edits_are_applied_one_upon_the_other(run: str, data: str, tmp_path: Pat
     assert 10 * 131 <= width < 10 * 131 + 180 and 2 * 131 <= height < 2 * 131 + 120
 
     # The maps that were written go on.
-    chained = {"data": "", "key": "", "labels": paths[1], "instances": paths[2], "style": ((300, 2), (303, 1))}
-    [again, *_] = edit.run(config(run, data, tmp_path / "next", **chained))
+    written = {"labels": paths[1], "instances": paths[2], "style": ((300, 2), (303, 1))}
+    [again, *_] = edit.run(edit.Config(run=run, output=str(tmp_path / "next"), **written))  # type: ignore[arg-type]
     np.testing.assert_array_equal(read(again), wanted)
 
 
@@ -140,7 +141,7 @@ def test_without_an_edit_a_sheet_shows_some_of_each(run: str, data: str, tmp_pat
     assert Path(path).read_bytes() == before
 
 
-def test_areas_are_edited_where_there_is_no_map_of_objects(data: str, tmp_path: Path) -> None:
+def test_connected_components_are_edited_where_there_is_no_map_of_objects(data: str, tmp_path: Path) -> None:
     run = trained(tmp_path / "run", instances=False)
     paths = edit.run(config(run, data, tmp_path / "out", remove=(1,)))
     ids, (labels, before) = read(paths[2], "labels"), maps(0)

@@ -34,14 +34,15 @@ def finished(folder: Path, name: str, **change: Any) -> str:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
-    root = tmp_path_factory.mktemp("pairs")
+    folder = tmp_path_factory.mktemp("pairs")
+    root = folder / "source"
     for part in ("input", "target"):
         (root / "val" / part).mkdir(parents=True)
         for i in range(5):
             pixels = np.random.default_rng([i, len(part)]).integers(0, 256, (20, 18, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(root / "val" / part / f"{i}.png")
-    shard.run(shard.Config(source=str(root), output=str(root / "data"), workers=0))
-    return str(root / "data")
+    shard.run(shard.Config(source=str(root), output=str(folder / "data"), workers=0))
+    return str(folder / "data")
 
 
 def test_files_are_run_by_another_program(data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

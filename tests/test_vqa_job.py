@@ -36,7 +36,7 @@ def small(name: str) -> Config:
 
 def whole(name: str, folder: Path, **given: Any) -> dict[str, Any]:
     recipe = small(name)
-    options = {"weights": "random", "features": SMALL, "tracking": "off", "run": QUIET, "workers": 1, **given}
+    options = {"weights": "random", "grid_features": SMALL, "tracking": "off", "run": QUIET, "workers": 1, **given}
     config = train.command_line(run.Config, recipe)(recipe=recipe, output=str(folder), **options)
     return dict(run.run("vqa", config))
 

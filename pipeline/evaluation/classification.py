@@ -141,12 +141,15 @@ def accuracy(reader: Reader, pictures: Tensor, y: Tensor) -> float:
 
 
 def figures(reader: Reader, real: Tensor, fake: Tensor, asked: Tensor | None) -> dict[str, float]:
-    """Of as many fakes as real pictures; `asked`: the class that each fake was asked for.
+    """Of as many fakes as real pictures; `asked`: the class that each fake was asked for. Fakes are read with as many
+    channels as the real pictures: grey ones (the channels' mean) or three alike.
 
     `frechet`: of the features. `precision`, `recall` (k = 3), `density`, `coverage` (k = 5, of few pictures 3): of the
     features. `inception_score` over 10 splits. `classes_captured`: classes that some fake is read as;
     `classes_reverse_kl`: KL(their shares || all alike), nats. `asked`: share of the fakes read as the class asked for.
     """
+    if fake.shape[1] != real.shape[1]:
+        fake = fake.mean(1, keepdim=True).expand(-1, real.shape[1], -1, -1)
     seen = reader.features(real), reader.features(fake)
     read = reader.probabilities(seen[1])
     counts = np.bincount(read.argmax(1).numpy(), minlength=read.shape[1])
