@@ -47,7 +47,7 @@ def test_every_command_bench_and_study_is_named() -> None:
     assert sorted(named) == sorted({*jobs, "bench", "study"})
     measured = (REPOSITORY / "infra" / "measurements" / "README.md").read_text()
     measured += (REPOSITORY / "pipeline" / "neighbours" / "README.md").read_text()
-    measured += (REPOSITORY / "models" / "gans" / "README.md").read_text()
+    measured += "".join(page.read_text() for page in (REPOSITORY / "models").glob("*/README.md"))
     for kind in ("bench", "study"):
         for path in (REPOSITORY / "jobs" / kind).glob("[!_]*.py"):
             assert f"jobs.{kind} {path.stem.replace('_', '-')}" in measured, path
@@ -58,10 +58,12 @@ def test_every_source_is_named() -> None:
     assert [name for name in sources.names() if f"`{name}" not in page and name != "folder"] == []
 
 
-@pytest.mark.parametrize("page", ["infra/measurements/README.md", "models/gans/README.md"])
-def test_every_measured_table_has_machine_date_and_command(page: str) -> None:
-    text = (REPOSITORY / page).read_text()
-    measured = text.partition("\n## Measured\n")[2].split("\n### ")[1:] or text.split("\n## ")[1:]
+def test_every_measured_table_has_machine_date_and_command() -> None:
+    """Each section of the page of measurements, and each below `## Measured` of a family's page."""
+    measured = (REPOSITORY / "infra" / "measurements" / "README.md").read_text().split("\n## ")[1:]
+    for page in (REPOSITORY / "models").glob("*/README.md"):
+        measured += page.read_text().partition("\n## Measured\n")[2].split("\n### ")[1:]
+    assert len(measured) > 10
     for part in measured:
         assert re.search(r"\*20\d\d-\d\d-\d\d; \d+ cores", part), part[:60]
         assert re.search(r"`make demo`|jobs\.(bench|study|run|train|describe|evaluate) ?", part), part[:60]

@@ -21,6 +21,7 @@ def made(
     channels: int = 1,
     levels: int = 4,
     size: tuple[int, int] = (5, 5),
+    hidden: int = 6,
     **options: Any,
 ) -> Model:
     """A model in double precision with random weights (biases too: zero ones would hide what they do)."""
@@ -30,7 +31,7 @@ def made(
         "mixture": lambda: Mixture(channels, levels, 2),
     }
     chosen = heads[head]()
-    given = {"features": 6, "layers": 2, "first_kernel": 5, "kernel": 3, "dilations": (1,), "head": 6}
+    given = {"features": 6, "layers": 2, "first_kernel": 5, "kernel": 3, "dilations": (1,), "head": hidden}
     sizes = Sizes(
         channels=channels, outputs=chosen.outputs, groups=channels if chosen.ordered else 1, **{**given, **options}
     )

@@ -99,8 +99,8 @@ def test_the_gradient_finds_leaks(make: Make) -> None:
 def test_blind_spot_of_the_plain_network(make: Make) -> None:
     """322 of the 2016 pairs at 8 x 8 for 3 x 3 filters, however deep; the gated one sees all at 8 layers, and lacks 696
     at 4 for want of depth."""
-    # A wide head: at one pixel all six ReLUs of the small one may be off.
-    options: dict[str, Any] = {"size": (8, 8), "first_kernel": 3, "kernel": 3, "features": 12, "head": 24}
+    # Wide: at one pixel all ReLUs of a small network may be off.
+    options: dict[str, Any] = {"size": (8, 8), "first_kernel": 3, "kernel": 3, "features": 12, "hidden": 24}
     assert unseen(make("plain", layers=12, **options)) == (0, 322)
     assert unseen(make("gated", layers=7, **options)) == (0, 0)
     assert unseen(make("gated", layers=3, **options)) == (0, 696)
