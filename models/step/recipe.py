@@ -11,6 +11,13 @@ class Config(PerceptualRecipe):
     """The paper's values, as its released code has them (edges2shoes); lengths in images seen."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("encoder_images", "generator_images", "finetune_images", "mapper_epochs")
+    SCALED: ClassVar[tuple[str, ...]] = (
+        "encoder_images",
+        "generator_images",
+        "generator_constant",
+        "finetune_images",
+        "finetune_constant",
+    )
 
     code: int = 8
     """Entries of the style code z. Source: released code, app_vector_size."""

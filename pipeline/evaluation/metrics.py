@@ -33,12 +33,17 @@ def as_bytes(images: Tensor) -> Tensor:
 def psnr(images: Tensor, targets: Tensor) -> float:
     """Peak signal-to-noise ratio in dB on 8-bit values: 10 log10(255^2 / MSE) of each image, averaged over the images
     (not the ratio of the averaged error). Infinite where a pair is equal."""
+    return float(psnr_each(images, targets).mean())
+
+
+def psnr_each(images: Tensor, targets: Tensor) -> Tensor:
+    """float64 `B`: PSNR of each image, as `psnr`."""
     _same(images, targets)
     # reduction "elementwise_mean" would average too, but hides that it is per image only by dim
-    each = peak_signal_noise_ratio(
+    each: Tensor = peak_signal_noise_ratio(
         as_bytes(images), as_bytes(targets), data_range=255.0, reduction="none", dim=(1, 2, 3)
     )
-    return float(each.double().mean())
+    return each.double()
 
 
 def ssim(images: Tensor, targets: Tensor) -> float:

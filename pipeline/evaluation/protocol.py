@@ -117,6 +117,7 @@ def judge(
     - `diversity_D`: the mean distance D between two samples;
     - `nearest_of_M_D`: the smallest distance of a sample to the truth;
     - `mean_D_to_truth`: their mean;
+    - `best_of_M_psnr`: the highest PSNR of a sample, dB;
 
     and all samples' features (`inputs * M C`).
     """
@@ -128,6 +129,8 @@ def judge(
             found[f"diversity_{name}"].append(metrics.diversity([samples], distance, pairs).mean)
             found[f"nearest_of_{len(samples)}_{name}"].append(float(apart.min()))
             found[f"mean_{name}_to_truth"].append(float(apart.mean()))
+        best = metrics.psnr_each(samples, truth.expand_as(samples)).max()
+        found[f"best_of_{len(samples)}_psnr"].append(float(best))
         seen.append(features(vgg, samples))
     return {name: float(np.mean(values)) for name, values in found.items()}, torch.cat(seen)
 

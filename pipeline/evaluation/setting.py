@@ -24,7 +24,7 @@ from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import classification, metrics, protocol, segmentation
 from pipeline.evaluation.classification import Reader
-from pipeline.evaluation.protocol import Distances
+from pipeline.evaluation.protocol import Distances, Protocol
 from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
 from pipeline.style.weights import Weights, identity, load_weights, of_recipe
@@ -120,6 +120,12 @@ class Setting:
     @cached_property
     def images(self) -> Images:
         return self.run.images(self.data)
+
+    @property
+    def rule(self) -> Protocol:
+        """Of how many inputs how many samples are drawn, and which of them are compared."""
+        own = Protocol(self.options.inputs or 20, self.options.samples or 10, "consecutive")
+        return protocol.PROTOCOLS.get(self.options.protocol, own)
 
     @property
     def count(self) -> int:
