@@ -136,9 +136,11 @@ class Recipe:
     def stretched(self, factor: float) -> Self:
         """The same training, `factor` times as long, its schedule with it. A length of 0 stays 0, others are at
         least 1."""
-        names = self.SCALED or self.LENGTHS
-        there: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return replace(self, **{name: max(1, round(value * factor)) if value else 0 for name, value in there.items()})
+        longer: dict[str, Any] = {}
+        for name in self.SCALED or self.LENGTHS:
+            length = getattr(self, name)
+            longer[name] = max(1, round(length * factor)) if length else 0
+        return replace(self, **longer)
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -112,6 +112,7 @@ def test_what_fits_is_taken_and_the_rest_says_why() -> None:
         "samples": "the family is none that draws samples",
         "attention": "the family is none that shows what it attends to",
         "classifier": "the family is none that draws samples",
+        "truths": "the family is none that draws samples",
         "modes": "the family is none that draws points",
     }
     _, why = fitting(setting(Several(), target="labels"))
