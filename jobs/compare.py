@@ -108,7 +108,10 @@ def run(config: Config) -> list[Result]:
         for number, _ in pool.each(
             train_and_measure, arguments, plans, config.workers, config.threads, what="train and measure", unit="runs"
         ):
-            print(f"{plans[number].entry.name}, seed {plans[number].seed}: {_read(plans[number])[1]}", flush=True)
+            plan = plans[number]
+            spent = _read(plan)[1]
+            budget = f"{spent['updates']} updates, {spent['images']} images, {spent['cpu_seconds']:.0f} CPU-seconds"
+            print(f"{plan.entry.name}, seed {plan.seed}: {budget}", flush=True)
         return _report(config, plans, root, parent)
 
 
@@ -163,10 +166,11 @@ def _facts(config: Config, plans: list[Planned]) -> Facts:
     budget = next(f"{getattr(config, unit):g} {unit}" for unit in BUDGETS if getattr(config, unit))
     record, _ = _read(plans[0])
     seeds = ", ".join(map(str, config.seeds))
+    protocols = [value for name, value in record["figures"].items() if name.endswith("/diversity_protocol")]
     notes = [
         f"{config.source or config.data}, {config.size} pixels, budget {budget}, seeds {seeds}.",
         f"{record['figures']['images']:.0f} held-out samples of split {config.split}. Perceptual network: "
-        f"{record.get('weights', 'none')}. Diversity: {record['figures'].get('diversity_protocol', 'not measured')}.",
+        f"{record.get('weights', 'none')}. Diversity: {', '.join(protocols) or 'not measured'}.",
         f"Rows: {', '.join(config.families)}.",
     ]
     loud = "The perceptual network has RANDOM weights" if config.weights == "random" else ""

@@ -92,7 +92,8 @@ def lengths(
 def _trial(row: Entry) -> int:
     """A whole period between two searches, where there are any."""
     stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
-    return max(TRIAL, *(stage.refresh_every for stage in stages if stage.images))
+    periods: list[int] = [stage.refresh_every for stage in stages if stage.images]
+    return max(TRIAL, *periods)
 
 
 def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
@@ -151,7 +152,8 @@ def train_and_measure(
                 found: dict[str, Any] = {**asdict(cost.length(opened.family)), **cost.sampling(setting)}
                 found["cpu_seconds"] = cost.training_seconds(trained, opened.family)
                 tracker.scalars({f"cost/{key}": float(value) for key, value in found.items()}, 0)
-                stages = [stage.name for stage in opened.family.stages]
-                storage.publish_json(path, {**found, "stages": stages, "weights": weights})
+                found["stages"] = [stage.name for stage in opened.family.stages]
+                found |= {"sampler": (*chosen.samplers, "")[0], "weights": weights}
+                storage.publish_json(path, found)
 
     return work

@@ -74,7 +74,7 @@ def result(name: str, seed: int, record: Mapping[str, Any], costs: Mapping[str, 
     found: dict[str, float] = {}
     why: dict[str, str] = {}
     for column in COLUMNS:
-        values = _values(column, record["figures"], costs["stages"])
+        values = _values(column, record["figures"], costs["stages"] if column.of == "stage" else [costs["sampler"]])
         if values:
             found[column.name] = values[-1]
         else:
@@ -87,15 +87,14 @@ def result(name: str, seed: int, record: Mapping[str, Any], costs: Mapping[str, 
     return Result(name, seed, found, why)
 
 
-def _values(column: Column, figures: Mapping[str, Any], stages: Sequence[str]) -> list[float]:
-    """The figures that are this column's; of stages in their order."""
+def _values(column: Column, figures: Mapping[str, Any], places: Sequence[str]) -> list[float]:
+    """The figures that are this column's, of stages or samplers in the order of `places`."""
     matching = {}
     for name, value in figures.items():
         before, _, figure = name.partition("/")
-        if re.fullmatch(column.figure, figure) and (before in stages) == (column.of == "stage"):
+        if re.fullmatch(column.figure, figure):
             matching[before] = float(value)
-    order = stages if column.of == "stage" else list(matching)
-    return [matching[before] for before in order if before in matching]
+    return [matching[place] for place in places if place in matching]
 
 
 def _reason(column: Column, missing: Mapping[str, str]) -> str:

@@ -23,8 +23,8 @@ from pipeline.tracking import sheets
 
 SAMPLES, ACROSS = 4, 2
 """Samples of each family on the sheet, for one input; side by side."""
-AXES = (("precision", "precision (more is better)"), ("best_perceptual", "best sample's distance (less is better)"))
-"""Columns that stand for quality, with their axis' names."""
+AXES = {"precision": "precision", "best_perceptual": "distance of the best sample to the truth"}
+"""Columns that stand for quality -> their axis' names. Up is better."""
 STYLE = """
 body { font: 15px/1.5 sans-serif; margin: 2em auto; max-width: 1400px; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 13px }
@@ -94,11 +94,13 @@ def sheet(runs: Mapping[str, tuple[Trained, DataSet]], keys: Sequence[str], seed
         for row, one in zip(rows, given, strict=True):
             if isinstance(run.family, DrawsSamples):
                 drawn = sample(run.family, one.given, one.name, SAMPLES, run.family.samplers[0], seed)
-                row.append(sheets.mosaic(drawn, ACROSS))
+                made = sheets.mosaic(drawn, ACROSS)
+                edge = max(1, made.shape[1] // 40)
+                row.append(np.pad(made, ((0, 0), (edge, edge), (0, 0)), constant_values=255))
             else:
                 row.append(None)
-    side = next(cell.shape[0] for cell in rows[0][2:] if cell is not None)
-    cell = side * max(1, round(200 / side))
+    side = next(cell.shape[1] for cell in reversed(rows[0]) if cell is not None)
+    cell = side * max(1, round(200 / side))  # a whole multiple: no pixel is drawn wider than another
     columns = [*["input", "truth"][-(len(rows[0]) - len(runs)) :], *runs]
     return sheets.sheet(rows, list(keys), columns, f"The same inputs, {SAMPLES} samples of each family", note, cell)
 
@@ -107,7 +109,7 @@ def plot(results: Sequence[Result], made: Mapping[str, Mapping[str, Summary]]) -
     """PNG: for each axis of quality a panel, diversity across; a point a seed, a larger one for their mean."""
     figure = Figure(figsize=(13, 5.2), dpi=110, layout="constrained")
     panels = figure.subplots(1, len(AXES))
-    for panel, (quality, title) in zip(np.atleast_1d(panels), AXES, strict=True):
+    for panel, (quality, title) in zip(panels, AXES.items(), strict=True):
         for number, (name, figures) in enumerate(made.items()):
             if not {quality, "diversity_perceptual"} <= figures.keys():
                 continue
@@ -119,9 +121,11 @@ def plot(results: Sequence[Result], made: Mapping[str, Mapping[str, Summary]]) -
             mean = figures["diversity_perceptual"].mean, figures[quality].mean
             panel.scatter(*mean, s=90, color=colour, marker="o^sDvPX*"[number % 8], label=name)
         panel.set_xlabel("diversity: perceptual distance of two samples of one input")
-        panel.set_ylabel(title)
+        panel.set_ylabel(f"{title} (up is better)")
+        if next(column for column in COLUMNS if column.name == quality).better == "less":
+            panel.invert_yaxis()
         panel.grid(alpha=0.3)
-    figure.legend(*np.atleast_1d(panels)[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     sink = io.BytesIO()
     figure.savefig(sink, format="png", metadata={"Software": None})
     return sink.getvalue()
@@ -182,7 +186,8 @@ def _means(results: Sequence[Result], made: Mapping[str, Mapping[str, Summary]],
                 cells.append(f'<td class="none" title="{html.escape(why)}">-</td>')
                 continue
             s = figures[column.name]
-            text = f"{number(s.mean)} ± {number(s.spread)}" if s.seeds > 1 else number(s.mean)
+            exact = s.seeds == 1 or (column in COSTS and not s.spread)
+            text = number(s.mean) if exact else f"{number(s.mean)} ± {number(s.spread)}"
             if name != first and column in COLUMNS and not math.isnan(s.difference):
                 spread = f" ± {number(s.difference_spread)}" if s.seeds > 1 else ""
                 text += f"<small>{'+' if s.difference >= 0 else ''}{number(s.difference)}{spread}</small>"
@@ -195,25 +200,30 @@ def _means(results: Sequence[Result], made: Mapping[str, Mapping[str, Summary]],
 
 def _best(column: Column, made: Mapping[str, Mapping[str, Summary]]) -> set[str]:
     means = {name: figures[column.name].mean for name, figures in made.items() if column.name in figures}
-    if not column.better or len(means) < 2:
+    if not column.better or len(set(means.values())) < 2:
         return set()
     wanted = max(means.values()) if column.better == "more" else min(means.values())
     return {name for name, mean in means.items() if mean == wanted}
 
 
 def _reasons(results: Sequence[Result]) -> str:
-    """Reason -> where it leaves cells empty."""
-    titles = {column.name: column.title for column in (*COLUMNS, *COSTS)}
+    """Each reason with the families and the figures that it holds for."""
     found: dict[str, dict[str, list[str]]] = {}
     for one in results:
-        for column, why in one.reasons.items():
-            places = found.setdefault(why, {}).setdefault(one.name, [])
-            if titles[column] not in places:
-                places.append(titles[column])
+        for column in (*COLUMNS, *COSTS):
+            if column.name in one.reasons:
+                families = found.setdefault(one.reasons[column.name], {}).setdefault(column.title, [])
+                families += [one.name] if one.name not in families else []
     lines = []
-    for why, families in found.items():
-        where = "; ".join(f"{name}: {', '.join(places)}" for name, places in families.items())
-        lines.append(f"<li>{html.escape(why)} <small>{html.escape(where)}</small></li>")
+    for why, columns in found.items():
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for title, families in columns.items():
+            alike.setdefault(tuple(families), []).append(title)
+        where = "".join(
+            f"<small>{html.escape(', '.join(families))}: {html.escape('; '.join(titles))}</small>"
+            for families, titles in alike.items()
+        )
+        lines.append(f"<li>{html.escape(why)}{where}</li>")
     return f"<h3>Not measured</h3><ul>{''.join(lines)}</ul>" if lines else ""
 
 

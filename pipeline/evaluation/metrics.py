@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import scipy.stats
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
-from models.common.vgg import VGG
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -28,6 +26,16 @@ BLOCK = 1024
 def as_bytes(images: Tensor) -> Tensor:
     """[-1, 1] -> whole numbers 0..255 in float32: round(127.5 + 127.5 x), clipped (StEP's evaluation)."""
     return (images.float() * 127.5 + 127.5).round().clamp(0, 255)
+
+
+class Features(Protocol):
+    """A VGG, or what stands for it."""
+
+    name: str
+    layers: tuple[str, ...]
+
+    def __call__(self, images: Tensor, /) -> dict[str, Tensor]:
+        """RGB `B 3 H W` in [-1, 1] -> layer -> activations."""
 
 
 def psnr(images: Tensor, targets: Tensor) -> float:
@@ -62,7 +70,7 @@ def pixel_distance(images: Tensor, targets: Tensor) -> Tensor:
     return (as_bytes(images) - as_bytes(targets)).abs().mean((1, 2, 3))
 
 
-def perceptual_distance(vgg: VGG, images: Tensor, targets: Tensor) -> Tensor:
+def perceptual_distance(vgg: Features, images: Tensor, targets: Tensor) -> Tensor:
     """`B`: sum over the VGG's layers of mean_hw sum_c (f(x) - f(y))^2, f of unit length over the channels.
 
     LPIPS' form without fitted weights: it is not LPIPS, and goes by `perceptual_name`.
@@ -77,7 +85,7 @@ def perceptual_distance(vgg: VGG, images: Tensor, targets: Tensor) -> Tensor:
     return total
 
 
-def perceptual_name(vgg: VGG, weights: str) -> str:
+def perceptual_name(vgg: Features, weights: str) -> str:
     """`vgg_perceptual-vgg19-relu1_2-relu3_1-1a2b3c4d`: `weights` is their sha256, or `random:SEED`, kept as it is."""
     mark = weights.replace(":", "") if weights.startswith("random") else weights[:8]
     return "-".join(["vgg_perceptual", vgg.name, *vgg.layers, mark])

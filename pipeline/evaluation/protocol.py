@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from models.abilities import DrawsSamples, EncodesStyle, Reconstructs
-from models.common.vgg import VGG
 from models.family import Batch
 from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
@@ -92,7 +91,7 @@ def batched(distance: metrics.Distance) -> metrics.Distance:
     return apart
 
 
-def features(vgg: VGG, images: Tensor) -> Tensor:
+def features(vgg: metrics.Features, images: Tensor) -> Tensor:
     """`N C`: mean activations of the deepest layer."""
     return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in torch.split(images, BATCH)])
 
@@ -110,7 +109,7 @@ def draw(family: DrawsSamples, given: Batch, count: int, generator: torch.Genera
 
 
 def judge(
-    drawn: Iterable[tuple[Tensor, Tensor]], distances: Distances, pairs: metrics.Pairs, vgg: VGG
+    drawn: Iterable[tuple[Tensor, Tensor]], distances: Distances, pairs: metrics.Pairs, vgg: metrics.Features
 ) -> tuple[dict[str, float], Tensor]:
     """Of inputs one after the other, given as their samples (`M 3 H W`) and truth (`3 H W`): means over the inputs of
 

@@ -16,7 +16,6 @@ from models.abilities import DrawsSamples
 from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
-from models.common.vgg import VGG
 from models.family import Batch, Family, PerceptualRecipe
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
@@ -24,6 +23,7 @@ from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import classification, metrics, protocol, segmentation
 from pipeline.evaluation.classification import Reader
+from pipeline.evaluation.networks import Remembered
 from pipeline.evaluation.protocol import Distances, Protocol
 from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
@@ -166,7 +166,7 @@ class Setting:
         return {name: torch.cat([b[name] for b in found]) for name in found[0]}
 
     @cached_property
-    def _network(self) -> tuple[VGG, Weights]:
+    def _network(self) -> tuple[Remembered, Weights]:
         recipe, options = self.family.recipe, self.options
         if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers and not options.net:
             found = of_recipe(options.weights, recipe)
@@ -174,10 +174,10 @@ class Setting:
             layers = options.layers or ("relu1_2", "relu2_2", "relu3_1")
             found = load_weights(options.weights, options.net or "vgg19", layers)
         self.notes["weights"] = str(found[1])
-        return found
+        return Remembered(found[0]), found[1]
 
     @property
-    def vgg(self) -> VGG:
+    def vgg(self) -> Remembered:
         return self._network[0]
 
     @cached_property
