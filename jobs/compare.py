@@ -49,6 +49,8 @@ class Config(Options):
     """Which half of side-by-side images is the input."""
     palette: str = ""
     """--source: inputs are painted label maps; families that read label maps, and the segmenter, get those."""
+    resize: int = 0
+    """--source: shortest side of the stored images, pixels; 0 keeps the source's own bytes."""
     split: str = "val"
     """Held-out split that is measured."""
     size: int = 128
@@ -124,7 +126,8 @@ def _data(config: Config, root: str, labelled: bool) -> tuple[str, str]:
         return storage.absolute(config.data, "--data"), labels
     if config.labels or (labelled and not config.palette):
         raise ValueError("--palette: with --source it says how label maps are painted; --labels goes with --data")
-    made: dict[str, Any] = {"option": config.option, "input_side": config.input_side, "workers": config.workers}
+    made: dict[str, Any] = {"option": config.option, "input_side": config.input_side, "resize": config.resize}
+    made["workers"] = config.workers
     data, labels = storage.join(root, "data"), storage.join(root, "labels") if config.palette else ""
     shard.run(shard.Config(source=config.source, output=data, **made))
     if labels:

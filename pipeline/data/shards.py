@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.family import Facts, FieldSpec
@@ -144,7 +145,7 @@ class DataSet:
             raise ValueError(
                 f"{path} has {there} of {wanted} bytes: cut short; remove its .json and run jobs.shard again"
             )
-        return table.filter(pa.compute.equal(table["status"], "ok"))
+        return table.filter(pc.equal(table["status"], "ok"))
 
     def __len__(self) -> int:
         return len(self.keys)
