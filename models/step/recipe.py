@@ -81,6 +81,27 @@ class Config(PerceptualRecipe):
     perceptual_pairs: int = 64
     """Random training pairs that the rescaling looks at. Ours."""
 
+    pixel_weight: float = 0.0
+    """Weight of an L1 of pixels. Source: released code (10 where the perceptual loss is off, use_vgg_loss)."""
+    vae: bool = False
+    """Whether E is variational: with G trained, its code is drawn around the mean; used, it is the mean. Source:
+    released code, use_vae."""
+    kl_weight: float = 0.0
+    """Weight of the divergence of E's codes from N(0, I). Source: released code, loss_z_kl (0.01)."""
+    code_recon_weight: float = 0.0
+    """Weight of the L1 between a code and E's of the picture made with it. Source: released code, loss_z_recon (10)."""
+    random_code_weight: float = 0.0
+    """The same of random codes. Source: released code, loss_z_rand_recon (10)."""
+    random_gan_weight: float = 0.0
+    """Weight of the GAN terms of pictures with random codes. Source: released code, loss_D_rand_z."""
+    swapped_gan_weight: float = 0.0
+    """Weight of the GAN terms of pictures with another target's code. Source: released code, loss_D_swap_z."""
+    cycle_weight: float = 0.0
+    """Weight of the perceptual loss of a target that is rebuilt by the code of the picture that its code was given to.
+    Source: released code, loss_cyclic_recon."""
+    cycle_gan_weight: float = 0.0
+    """Weight of the GAN terms of such pictures. Source: released code, loss_D_cyclic."""
+
     mapper_epochs: int = 500
     """Epochs over the codes. Source: released code."""
     mapper_batch: int = 64
