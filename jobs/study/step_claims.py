@@ -2,10 +2,12 @@
 
     python -m jobs.study step-claims --shoes FOLDER --facades FOLDER --weights vgg19.pth --folder DIR
 
-a: stage 2 (E frozen) matches or beats BicycleGAN and MUNIT after the same CPU-seconds, E's own counted. b: stage 3 beats
-stage 2 continued for as long. c: E of the other set does as well as E of this one. d: stage 2 beats E trained jointly
-from scratch for the same CPU-seconds. e: no further loss brings anything. Beside them, E random and frozen (a control
-of c), and the mapper against the gaussian on codes with known clusters.
+a: stage 2 (E frozen) matches or beats BicycleGAN and MUNIT after the same CPU-seconds, E's own counted.
+b: stage 3 beats stage 2 continued for as long.
+c: E of the other set does as well as E of this one (control: E random and frozen).
+d: stage 2 beats E trained jointly from scratch for the same CPU-seconds.
+e: no further loss brings anything.
+Beside them, the mapper against the gaussian on codes with known clusters.
 
 "holds": so for each seed; "not": for none; else "seeds disagree". Finished runs of --folder are not trained again.
 """
@@ -88,8 +90,8 @@ def run(config: Config) -> dict[str, Any]:
 def _bench(config: Config, name: str, root: str, tracker: Tracker) -> Bench:
     folder = storage.join(root, name)
     data = storage.join(folder, "data")
-    given = {"input_side": config.input_side, "resize": config.size, "workers": 0}
-    shard.run(shard.Config(source=getattr(config, name), output=data, **given))
+    source = getattr(config, name)
+    shard.run(shard.Config(source=source, output=data, input_side=config.input_side, resize=config.size, workers=0))
     lengths = Lengths(config.encoder_images, config.generator_images, config.finetune_images)
     return Bench(folder, data, config.size, lengths, config.weights, config.limit, config.tracking, tracker)
 
