@@ -67,11 +67,11 @@ def entry(text: str, size: int) -> Entry:
             value[name] = given
     try:
         recipe = checkpoint.recipe_from(module.Config, value)
+        if recipe.aspect != 1:
+            raise ValueError("its pictures are not square; add aspect=1")
         module.check(recipe, None)
     except ValueError as error:
         raise ValueError(f"--families {text}: {error}") from error
-    if recipe.aspect != 1:
-        raise ValueError(f"--families {text}: its pictures are not square; add aspect=1")
     return Entry(found["name"] or found["family"], found["family"], recipe)
 
 

@@ -1,5 +1,6 @@
 """jobs.study step-claims: its arms are what they say, verdicts count seeds, finished runs are kept."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +68,8 @@ def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None) ->
 
 
 def _what_starts_from_what(out: Path) -> None:
-    def parts(arm: str, part: str, of: str = "shoes", stage: str = "") -> list[torch.Tensor]:
-        family = checkpoint.restore(str(out / of / arm / "seed-1" / "train"), stage)[0]
+    def parts(arm: str, part: str, of: str = "shoes") -> list[torch.Tensor]:
+        family = checkpoint.restore(str(out / of / arm / "seed-1" / "train"))[0]
         return list(getattr(family, part).parameters())
 
     def same(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
@@ -81,8 +82,14 @@ def _what_starts_from_what(out: Path) -> None:
     assert same(parts("foreign", "encoder"), parts("encoder", "encoder", "facades"))
     assert not same(parts("foreign", "encoder"), own)
     assert not same(parts("stage3", "encoder"), own) and not same(parts("joint", "encoder"), own)
-    assert same(parts("stage3", "generator", stage="generator"), parts("stage2", "generator"))
     assert not same(parts("stage3", "generator"), parts("stage2", "generator"))
+    described = {
+        arm: json.loads((out / "shoes" / arm / "seed-1" / "train" / "recipe.json").read_text()) for arm in ARMS
+    }
+    started = {arm: one["inputs"].get("start", {}) for arm, one in described.items()}
+    assert [sorted(one) for one in started.values()] == [["encoder"], ["encoder", "generator"], ["encoder"]]
+    frozen = (out / "shoes" / "stage2" / "seed-1" / "train" / "stages" / "generator.pt").read_bytes()
+    assert started["stage3"]["generator"] == hashlib.sha256(frozen).hexdigest()
     lengths = {arm: checkpoint.restore(str(out / "shoes" / arm / "seed-1" / "train"))[0].recipe for arm in ARMS}
     assert [lengths[arm].generator_images for arm in ARMS] == [16, 16, 24]
     assert [lengths[arm].finetune_images for arm in ARMS] == [0, 8, 0]

@@ -172,8 +172,8 @@ class StEP(Family):
         ends, weights = [fake], [by_gan + by_perceptual]
         if tuned:
             ends, weights = [*ends, penalty], [*weights, torch.full_like(penalty, r.code_weight)]
-        if extra:
-            ends, weights = [*ends, *extra.values()], [*weights, *map(torch.ones_like, extra.values())]
+        moving = [term for term in extra.values() if term.requires_grad]  # E's own divergence stands still with E
+        ends, weights = [*ends, *moving], [*weights, *map(torch.ones_like, moving)]
         params = [
             p for net in ([self.generator, self.encoder] if tuned else [self.generator]) for p in net.parameters()
         ]
