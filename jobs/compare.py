@@ -76,11 +76,9 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [f"--{n} {getattr(self, n)}" for n in ("updates", "images", "seconds") if getattr(self, n)]
+        given = [f"--{unit} {getattr(self, unit)}" for unit in BUDGETS if getattr(self, unit)]
         if len(given) != 1 or min(self.updates, self.images, self.seconds) < 0:
-            raise ValueError(
-                f"give one budget, --updates, --images or --seconds: {', '.join(given) or 'none is given'}"
-            )
+            raise ValueError(f"give one budget, --updates, --images or --seconds, not {', '.join(given) or 'none'}")
         if not self.families or not self.seeds or bool(self.data) == bool(self.source):
             raise ValueError("give --families, --seeds, and either --data or --source")
 
