@@ -13,8 +13,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from jobs import command, shard
-from jobs.comparing import Planned, artifacts_of, evaluator, lengths, train_and_measure
+from jobs import command
+from jobs.comparing import (
+    Planned,
+    artifacts_of,
+    data_sets,
+    evaluator,
+    lengths,
+    refuse_at_once,
+    train_and_measure,
+)
 from jobs.entries import entries
 from jobs.run import tracking_uri
 from pipeline.artifacts import kept, pool, storage
@@ -94,8 +102,9 @@ def run(config: Config) -> list[Result]:
     with Tracker(root, uri, job="compare", name=f"compare {root.rsplit('/', 1)[-1]}") as parent:
         parent.parameters({f.name: getattr(config, f.name) for f in fields(config)})
         parent.description(f"    {command.given()}\n\nmade this, and goes on after an interruption.\n")
-        data, labels = _data(config, root, any(row.labels for row in rows))
+        data, labels = data_sets(config, root, any(row.labels for row in rows))
         reads = {row.name: labels if row.labels else data for row in rows}
+        refuse_at_once(rows, reads, config.split, config.weights)
         made = {row.name: artifacts_of(row, reads[row.name], config, root, uri, parent) for row in rows}
         shared = evaluator(config, labels, root)
         stretched = lengths(config, rows, reads, made, root)
@@ -113,25 +122,6 @@ def run(config: Config) -> list[Result]:
             budget = f"{spent['updates']} updates, {spent['images']} images, {spent['cpu_seconds']:.0f} CPU-seconds"
             print(f"{plan.entry.name}, seed {plan.seed}: {budget}", flush=True)
         return _report(config, plans, root, parent)
-
-
-def _data(config: Config, root: str, labelled: bool) -> tuple[str, str]:
-    """Folders of the data set with pictures as inputs, and of the one with label maps (empty: there is none)."""
-    if config.data:
-        labels = storage.absolute(config.labels, "--labels") if config.labels else ""
-        if labelled and not labels:
-            raise ValueError("--labels: families that read label maps need a data set with them")
-        return storage.absolute(config.data, "--data"), labels
-    if config.labels or (labelled and not config.palette):
-        raise ValueError("--palette: with --source it says how label maps are painted; --labels goes with --data")
-    made: dict[str, Any] = {"option": config.option, "input_side": config.input_side, "resize": config.resize}
-    made["workers"] = config.workers
-    data, labels = storage.join(root, "data"), storage.join(root, "labels") if config.palette else ""
-    shard.run(shard.Config(source=config.source, output=data, **made))
-    if labels:
-        made |= {"palette": config.palette, "connected_components": True}
-        shard.run(shard.Config(source=config.source, output=labels, **made))
-    return data, labels
 
 
 def _read(plan: Planned) -> tuple[Any, Any]:

@@ -9,15 +9,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import models
-from jobs import evaluate
+from jobs import evaluate, shard
 from jobs.entries import Entry
 from jobs.parts import MAKERS, Parts
+from models.family import PerceptualRecipe
 from models.group import Group
 from pipeline.artifacts import pool, storage
-from pipeline.data.shards import DataSet
+from pipeline.data.shards import DataSet, require_fields
 from pipeline.evaluation import cost, segmentation
 from pipeline.evaluation.setting import Options, Setting
 from pipeline.runs.sampler import open_run
+from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
@@ -41,6 +43,37 @@ class Planned:
         run = Run(workers=0, threads=threads, checkpoint_every=200, evaluate_every=500, evaluate_images=8)
         given = {"artifacts": dict(self.artifacts), "weights": weights, "run": run, **more}
         return Job(self.entry.family, self.entry.recipe, self.data, storage.join(self.folder, "train"), **given)
+
+
+def data_sets(config: Any, root: str, labelled: bool) -> tuple[str, str]:
+    """Folders of the data set with pictures as inputs, and of the one with label maps (empty: there is none)."""
+    if config.data:
+        labels = storage.absolute(config.labels, "--labels") if config.labels else ""
+        if labelled and not labels:
+            raise ValueError("--labels: families that read label maps need a data set with them")
+        return storage.absolute(config.data, "--data"), labels
+    if config.labels or (labelled and not config.palette):
+        raise ValueError("--palette: with --source it says how label maps are painted; --labels goes with --data")
+    made: dict[str, Any] = {"option": config.option, "input_side": config.input_side, "resize": config.resize}
+    made["workers"] = config.workers
+    data, labels = storage.join(root, "data"), storage.join(root, "labels") if config.palette else ""
+    shard.run(shard.Config(source=config.source, output=data, **made))
+    if labels:
+        made |= {"palette": config.palette, "connected_components": True}
+        shard.run(shard.Config(source=config.source, output=labels, **made))
+    return data, labels
+
+
+def refuse_at_once(rows: list[Entry], reads: Mapping[str, str], split: str, weights: str) -> None:
+    """What does not fit, before hours of work.
+
+    Raises:
+        ValueError: a field that a family reads is missing, there is no held-out split, or no such weights.
+    """
+    for row in rows:
+        require_fields(DataSet(reads[row.name], split), models.load(row.family).fields(row.recipe))
+        if isinstance(row.recipe, PerceptualRecipe) and row.recipe.perceptual_layers:
+            of_recipe(weights, row.recipe)
 
 
 def artifacts_of(row: Entry, data: str, config: Any, root: str, uri: str | None, parent: Tracker) -> dict[str, str]:

@@ -268,5 +268,7 @@ def test_budgets_and_data_that_are_none_are_refused(sets: dict[str, str], tmp_pa
     ):
         with pytest.raises(ValueError, match=wanted):
             config(sets, tmp_path, **more)
+    with pytest.raises(ValueError, match="its inputs are label maps, this family reads pictures"):
+        compare.run(replace(config(sets, tmp_path, families=("flow:tiny",)), data=sets["labels"]))
     with pytest.raises(ValueError, match="--labels: families that read label maps need"):
         compare.run(replace(config(sets, tmp_path), labels=""))
