@@ -61,8 +61,8 @@ class Config:
     """Held-out pictures that are measured."""
     codes: int = 1200
     """Codes of the known clusters."""
-    mapper_epochs: int = 100
-    """Epochs of the mapper over them."""
+    mapper_epochs: int = 500
+    """Epochs of the mapper over them (paper: 500)."""
     folder: str = ""
     """Where runs are kept; none: a temporary folder."""
     tracking: str | None = None

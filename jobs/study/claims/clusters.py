@@ -23,7 +23,8 @@ SAMPLES = 2500
 def measured(count: int, epochs: int, seed: int) -> dict[str, float]:
     """Of `SAMPLES` codes by each sampler, of a mapper and a gaussian fitted to `count` codes: clusters captured, share
     near a cluster, reverse KL (none where no code is near one), by PacGAN's rule for the deviation of 8 dimensions."""
-    recipe = replace(models.step.PRESETS["demo"], seed=seed, mapper_epochs=epochs)
+    decay = max(1, epochs // 10)  # the paper's: 50 of 500
+    recipe = replace(models.step.PRESETS["demo"], seed=seed, mapper_epochs=epochs, mapper_decay_epochs=decay)
     family = models.step.build(recipe, Group(alone=True))
     centres = torch.randn(CLUSTERS, recipe.code, generator=seeded(seed, "centres"))
     noise = torch.randn(count, recipe.code, generator=seeded(seed, "codes"))

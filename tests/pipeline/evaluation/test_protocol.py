@@ -67,14 +67,16 @@ def test_judging_equals_the_loop(pairs: metrics.Pairs) -> None:
         return (a - b).square().mean((1, 2, 3))
 
     found, seen = protocol.judge(zip(samples, truth, strict=True), {"gap": protocol.batched(gap)}, pairs, vgg)
-    near, mean, spread = [], [], []
+    near, mean, spread, best = [], [], [], []
     places = [(j, j + 1) for j in range(5)] if pairs == "consecutive" else [(0, 1), (2, 3), (4, 5)]
     for i in range(3):
         each = [float((samples[i, j] - truth[i]).square().mean()) for j in range(6)]
         near.append(min(each))
         mean.append(np.mean(each))
+        levels = [np.clip(np.round(127.5 + 127.5 * x.double().numpy()), 0, 255) for x in (*samples[i], truth[i])]
+        best.append(max(10 * np.log10(255**2 / ((one - levels[-1]) ** 2).mean()) for one in levels[:-1]))
         spread.append(np.mean([float((samples[i, j] - samples[i, k]).square().mean()) for j, k in places]))
-    wanted = {"diversity_gap": spread, "nearest_of_6_gap": near, "mean_gap_to_truth": mean}
+    wanted = {"diversity_gap": spread, "nearest_of_6_gap": near, "mean_gap_to_truth": mean, "best_of_6_psnr": best}
     assert found == pytest.approx({name: np.mean(values) for name, values in wanted.items()}, rel=1e-5)
     assert torch.allclose(seen, vgg(samples.flatten(0, 1))["relu1_2"].mean((2, 3)), atol=1e-5)
     protocol.batched(gap)(samples[0].repeat(9, 1, 1, 1), samples[0].repeat(9, 1, 1, 1))
