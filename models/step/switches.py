@@ -31,7 +31,7 @@ class Pictures(NamedTuple):
     """The codes of `random`."""
 
 
-def pictures(
+def further_pictures(
     r: Config, generator: nn.Module, encoder: nn.Module, x: Tensor, z: Float[Tensor, "b d"], live: Live
 ) -> Pictures:
     """What the switches that are on need."""
@@ -62,7 +62,7 @@ def judged(r: Config, made: Pictures) -> dict[str, tuple[Tensor, float]]:
     return {name: (picture, weight) for name, (picture, weight) in given.items() if picture is not None and weight}
 
 
-def terms(
+def further_terms(
     r: Config,
     encoder: nn.Module,
     perceptual: Perceptual,
@@ -94,12 +94,12 @@ def kl(mean: Float[Tensor, "b d"], logvar: Float[Tensor, "b d"]) -> Float[Tensor
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1).mean()
 
 
-def on(r: Config) -> bool:
+def swaps_codes(r: Config) -> bool:
     """Whether any picture beside the reconstruction is made: the stream then keeps pairs together."""
     return any((r.swapped_gan_weight, r.cycle_weight, r.cycle_gan_weight))
 
 
-def drawn(r: Config, moments: tuple[Tensor, Tensor], live: Live) -> Float[Tensor, "b d"]:
+def variational_code(r: Config, moments: tuple[Tensor, Tensor], live: Live) -> Float[Tensor, "b d"]:
     """The code of a variational E: mean + exp(logvar / 2) e, e ~ N(0, I)."""
     mean, logvar = moments
     z: Tensor = mean + torch.exp(logvar / 2) * live.rows((len(mean), r.code)).to(mean)

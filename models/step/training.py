@@ -18,7 +18,6 @@ from models.common.perceptual import Perceptual, gradient_ratio
 from models.common.seeds import seeded
 from models.family import Batch, Draw, Family, Match, Pause, Stage, Stream, Table, Tables, no_pause
 from models.group import Group
-from models.step import switches
 from models.step.losses import (
     code_penalty,
     discriminator_loss,
@@ -29,6 +28,7 @@ from models.step.losses import (
 )
 from models.step.networks import DOWNS, Generator, Mapper, StyleEncoder
 from models.step.recipe import Config
+from models.step.switches import further_pictures, further_terms, judged, swaps_codes, variational_code
 
 CAFFE_FACTORS = tuple(0.1**2 * weight for weight in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
 """The reconstruction term in the released code: weights 1/32 ... 1, activations times 0.1 before squaring."""
@@ -95,7 +95,7 @@ class StEP(Family):
             return {"triplets": Stream(source="triplets", fields=("target",), batch=r.encoder_batch)}
         if stage == "mapper":
             return {"codes": Stream(source="table", table="finetune", order="fixed", batch=self._mapper_batch)}
-        unit = 2 if switches.on(r) else 1
+        unit = 2 if swaps_codes(r) else 1
         return {"pairs": Stream(fields=("input", "target"), batch=r.batch, augment=r.augment, unit=unit)}
 
     def parts(self, stage: str) -> tuple[str, ...]:
@@ -150,14 +150,14 @@ class StEP(Family):
         live = Live(seeded(r.seed, self.stage, images), self.group)
         with torch.set_grad_enabled(tuned):
             moments = self.encoder.moments(y)
-            z = switches.drawn(r, moments, live) if r.vae else moments[0] + torch.exp(moments[1] / 2)
+            z = variational_code(r, moments, live) if r.vae else moments[0] + torch.exp(moments[1] / 2)
         fake = self.generator(x, z)
-        more = switches.pictures(r, self.generator, self.encoder, x, z, live)
+        more = further_pictures(r, self.generator, self.encoder, x, z, live)
         fake_logits = self.discriminator(fake, x, self.group)
         real_logits = self.discriminator(y, x, self.group)
         d_loss = discriminator_loss(real_logits, fake_logits)
-        extra = switches.terms(r, self.encoder, self.perceptual, more, fake, y, z, moments)
-        for name, (picture, weight) in switches.judged(r, more).items():
+        extra = further_terms(r, self.encoder, self.perceptual, more, fake, y, z, moments)
+        for name, (picture, weight) in judged(r, more).items():
             found = self.discriminator(picture, x, self.group)
             d_loss = d_loss + weight * discriminator_loss(real_logits, found)
             extra[f"gan_{name}"] = weight * generator_loss(found)
@@ -386,7 +386,7 @@ def check(recipe: Config, perceptual: nn.Module | None) -> None:
     least = max(smallest_side(r.discriminator_layers, r.discriminator_scales), 2 << DOWNS)
     if r.size < least:
         raise ValueError(f"--size {r.size}: at least {least} with --discriminator-scales {r.discriminator_scales}")
-    if switches.on(r) and r.batch % 2:
+    if swaps_codes(r) and r.batch % 2:
         raise ValueError(f"--batch {r.batch}: codes are swapped in pairs, give an even number")
     if r.perceptual_value < 0:
         raise ValueError(f"--perceptual-value {r.perceptual_value}: 0 for the paper's factors, or above")

@@ -32,7 +32,7 @@ from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
 from pipeline.evaluation import answers, classification, coverage, looks, metrics, protocol, retrieval, vqa
-from pipeline.evaluation.setting import Setting, part
+from pipeline.evaluation.setting import Setting
 from pipeline.evaluation.truths import of_input
 from pipeline.runs import checkpoint
 from pipeline.runs.checkpoint import note
@@ -115,7 +115,7 @@ class Samples:
         if setting.labels is not None:
             found.figures |= setting.agreement("segmenter_{}_real", setting.pairs["target"])
         for sampler in setting.options.samplers or family.samplers:
-            measured, one, rows = self._one(setting, family, sampler)
+            measured, one, rows = self._one(setting, sampler)
             if setting.labels is not None:
                 measured |= setting.agreement("segmentation_{}", one)
             found.figures.update({f"{sampler}/{name}": value for name, value in measured.items()})
@@ -126,7 +126,7 @@ class Samples:
         return found
 
     @staticmethod
-    def _one(setting: Setting, family: DrawsSamples, sampler: str) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
+    def _one(setting: Setting, sampler: str) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
         """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the
         true images; those samples (`N 3 H W`); the sheet's rows."""
         options, pairs = setting.options, setting.pairs
@@ -140,8 +140,7 @@ class Samples:
 
         def drawn() -> Iterator[tuple[Tensor, Tensor]]:
             for i in follow(chosen, f"samples: {sampler}", unit="inputs"):
-                generator = seeded(options.seed, sampler, str(i))
-                samples = protocol.draw(family, part(pairs, slice(i, i + 1)), rule.samples, generator, sampler)
+                samples = setting.drawn(sampler, i)
                 if i in on_sheet:
                     pictures = [pairs[name][i] for name in ("input", "target") if name in pairs]
                     shown = [to_uint8(x) for x in samples[:SHEET_SAMPLES]]
@@ -186,10 +185,7 @@ class Truths:
                 if tuple(truths.shape[-2:]) != frame:
                     size = "x".join(map(str, truths.shape[-2:]))
                     raise ValueError(f"--data {setting.data.root}: its truths are {size}, train with that --size")
-                generator = seeded(setting.options.seed, sampler, str(i))
-                given = part(setting.pairs, slice(i, i + 1))
-                drawn = protocol.draw(family, given, rule.samples, generator, sampler)
-                for name, value in of_input(drawn, truths).items():
+                for name, value in of_input(setting.drawn(sampler, i), truths).items():
                     figures.setdefault(f"{sampler}/truths_{name}_of_{rule.samples}", []).append(value)
             found.figures |= {name: float(np.mean(values)) for name, values in figures.items()}
         return found

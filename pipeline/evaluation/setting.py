@@ -29,6 +29,8 @@ from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
 from pipeline.style.weights import Weights, identity, load_weights, of_recipe
 
+ROOM = 1 << 29
+"""Bytes of samples that are kept."""
 VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
 
 
@@ -95,6 +97,7 @@ class Setting:
         self.notes: dict[str, Any] = {}
         """What evaluation.json says beside the figures: weights, segmenter, classifier."""
         self._ones: dict[str, Tensor] = {}
+        self._drawn: dict[tuple[str, int], Tensor] = {}
 
     @property
     def request(self) -> dict[str, Any]:
@@ -261,6 +264,19 @@ class Setting:
                 ]
             )
         return self._ones[sampler]
+
+    def drawn(self, sampler: str, i: int) -> Tensor:
+        """`M C H W`: the protocol's samples of measured sample `i`. Kept, as far as there is room, where several
+        measures ask for them."""
+        if (sampler, i) in self._drawn:
+            return self._drawn[sampler, i]
+        family = self.family
+        assert isinstance(family, DrawsSamples)
+        generator = seeded(self.options.seed, sampler, str(i))
+        found = protocol.draw(family, part(self.pairs, slice(i, i + 1)), self.rule.samples, generator, sampler)
+        if "truths" in self.data.fields and found.nbytes * (len(self._drawn) + 1) < ROOM:
+            self._drawn[sampler, i] = found
+        return found
 
     def agreement(self, name: str, pictures: Tensor) -> dict[str, float]:
         """How well the segmenter reads the labels back from pictures of the measured samples."""

@@ -187,7 +187,7 @@ def test_precision_and_recall_are_of_all_inputs_and_of_m_samples_of_the_chosen_o
     made.__dict__.update(given, _network=(by_colour, None))
     chosen = picks(6, 3)
     family.wrong = chosen[1]
-    figures, one, _ = Samples._one(made, family, "prior")
+    figures, one, _ = Samples._one(made, "prior")
     seen = torch.cat([family.sample({"index": torch.tensor([i])}, 4, torch.Generator())[0] for i in chosen])
     covered = in_a_ball(COLOURS[chosen], seen.mean((2, 3)))
     assert covered == [True, False, True]

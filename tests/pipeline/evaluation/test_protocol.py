@@ -148,6 +148,7 @@ def test_evaluation_of_a_run_on_label_maps(run: dict[str, str], sets: dict[str, 
     assert json.loads((tmp_path / "evaluation.json").read_text())["figures"] == figures
     perceptual = "vgg_perceptual-vgg19-relu1_2-random0"
     names = {f"prior/{n}_{d}" for n in ("diversity_own-4x2", "nearest_of_3") for d in ("pixels_l1", perceptual)}
+    names |= {"prior/best_of_3_psnr", "prior/density_vgg_k5", "prior/coverage_vgg_k5"}
     names |= {f"prior/mean_{d}_to_truth" for d in ("pixels_l1", perceptual)} | {"prior/diversity_protocol", "images"}
     names |= {f"prior/{n}_vgg_k3" for n in ("precision", "recall")} | {"prior/recall_vgg_k3_of_3"}
     names |= {f"segmenter_{n}_real" for n in ("accuracy", "miou")}
