@@ -164,6 +164,9 @@ def _facts(config: Config, plans: list[Planned]) -> Facts:
         f"{record.get('weights', 'none')}. Diversity: {', '.join(protocols) or 'not measured'}.",
         f"Rows: {', '.join(config.families)}.",
     ]
+    if "segmenter_accuracy_real" in record["figures"]:
+        real = [record["figures"][f"segmenter_{name}_real"] for name in ("accuracy", "miou")]
+        notes.append(f"Labels read back from the true pictures: accuracy {real[0]:.3f}, mIoU {real[1]:.3f}.")
     loud = "The perceptual network has RANDOM weights" if config.weights == "random" else ""
     return Facts("Families compared", command.given(), notes, loud)
 

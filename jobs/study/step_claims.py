@@ -51,9 +51,9 @@ class Config:
     facades_seeds: tuple[int, ...] = (0,)
     encoder_images: int = 2400
     """Anchors seen in stage 1."""
-    generator_images: int = 3200
+    generator_images: int = 2000
     """Pictures seen in stage 2."""
-    finetune_images: int = 1600
+    finetune_images: int = 1000
     """Pictures seen in stage 3."""
     switches: tuple[str, ...] = tuple(SWITCHES)
     """Losses of claim e."""

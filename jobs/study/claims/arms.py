@@ -76,7 +76,7 @@ class Bench:
     def recipe(self, **changes: Any) -> models.step.Config:
         """The base recipe, no stage in it: arms say which they train."""
         none = {"encoder_images": 0, "generator_images": 0, "finetune_images": 0, "mapper_epochs": 0}
-        return replace(models.step.PRESETS["demo"], size=self.size, **{**none, **changes})
+        return replace(models.step.PRESETS["demo"], size=self.size, batch=4, **{**none, **changes})
 
     def generator(self, images: int) -> dict[str, Any]:
         """The generator stage, the last third of it at a falling rate."""
