@@ -24,7 +24,7 @@ from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
 
-TRIAL = 12
+TRIAL = 40
 """Generator updates, at least, of the run by which seconds become updates."""
 
 
