@@ -1,7 +1,6 @@
 """Compare families on equal terms: one data set, one size, one budget, the same evaluator.
 
-    python -m jobs.compare --source colourings --option size 64 --size 64 --updates 1000 --seeds 0 1 2 \
-        --families pix2pix:small:levels=6 flow:small munit:small-paired --weights vgg19.pth --output DIR
+    python -m jobs.compare --data DATASET --size 128 --seconds 900 --families flow:small step:small --output DIR
 
 A row is `[NAME=]FAMILY:PRESET[:FIELD=VALUE,...]`; the presets are stretched to the budget. Give --labels (or --palette)
 where families read label maps: a data set of the same pictures. The same command again resumes. The result is
