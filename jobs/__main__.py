@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "edit": "change, remove, add or restyle single objects of a picture",
         "likelihood": "log-probability of every sample, as a table",
         "evaluate": "measure fidelity and diversity on held-out samples",
+        "compare": "train several families with one budget, and measure all alike",
         "export": "write a trained generator for other programs: torch.export, ONNX",
     },
     "Proofs": {

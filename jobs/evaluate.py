@@ -88,7 +88,8 @@ def _measure(setting: Setting, output: str) -> list[str]:
     with Progress("evaluate", outer=True):
         found = measure(setting)
     made_of = {"split": setting.data.split, "inputs": setting.run.described["inputs"], **setting.notes}
-    storage.publish_json(storage.join(output, "evaluation.json"), {"figures": found.figures, **made_of})
+    record = {"figures": found.figures, "missing": found.missing, **made_of}
+    storage.publish_json(storage.join(output, "evaluation.json"), record)
     sheets = {f"{name}.png": decode.to_png(np.asarray(picture)) for name, picture in found.sheets.items()}
     tables = {f"{name}.csv": text.encode() for name, text in found.tables.items()}
     for name, content in {**sheets, **tables}.items():

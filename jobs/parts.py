@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from jobs import describe, features, neighbours
@@ -25,9 +25,11 @@ class Parts:
     uri: str | None
     parent: Tracker
     tags: dict[str, str]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Parts that lie in another folder than that of their name."""
 
     def folder(self, name: str) -> str:
-        return storage.join(self.root, name)
+        return self.elsewhere.get(name) or storage.join(self.root, name)
 
     def do(self, name: str, job: Callable[[Any, Tracker], Any], options: Any) -> Any:
         """One job, tracked below the parent run."""

@@ -8,8 +8,8 @@ says what a trained family can be asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -112,6 +112,8 @@ class Recipe:
 
     LENGTHS: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that are lengths."""
+    SCALED: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields that `stretched` multiplies; none: the lengths."""
 
     seed: int = 0
     """Root of every random generator of the run."""
@@ -130,6 +132,15 @@ class Recipe:
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, int | float) and not least <= number < float("inf"):
                     raise ValueError(f"--{one.name.replace('_', '-')} {value}: give at least {least}, and finite")
+
+    def stretched(self, factor: float) -> Self:
+        """The same training, `factor` times as long, its schedule with it. A length of 0 stays 0, others are at
+        least 1."""
+        longer: dict[str, Any] = {}
+        for name in self.SCALED or self.LENGTHS:
+            length = getattr(self, name)
+            longer[name] = max(1, round(length * factor)) if length else 0
+        return replace(self, **longer)
 
     @property
     def frame(self) -> tuple[int, int]:

@@ -30,6 +30,17 @@ def test_presets_are_frozen_recipes_with_documented_fields(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", models.names())
+def test_a_recipe_is_stretched_with_its_schedule(name: str) -> None:
+    module = models.load(name)
+    for recipe in module.PRESETS.values():
+        assert recipe.stretched(1) == recipe
+    tiny = module.PRESETS["tiny"]
+    once, longer = module.build(tiny, Group()).stages, module.build(tiny.stretched(2), Group()).stages
+    lengths = [(a.images, b.images) for a, b in zip(once, longer, strict=True)]
+    assert all(b in (a, 2 * a) for a, b in lengths) and any(b == 2 * a > 0 for a, b in lengths)
+
+
+@pytest.mark.parametrize("name", models.names())
 def test_what_the_jobs_ask_of_a_module(name: str) -> None:
     module = models.load(name)
     tiny = module.PRESETS["tiny"]

@@ -8,7 +8,6 @@ which is what a regression gives, hits none.
 
 from __future__ import annotations
 
-import math
 import re
 import statistics
 import tempfile
@@ -27,24 +26,13 @@ from models.common.seeds import seeded
 from models.family import Family
 from models.imle import IMLE
 from pipeline.data import decode, tensors
+from pipeline.data.sources.colourings import COLOURINGS, HELD_OUT, layout
 from pipeline.data.tensors import to_tensor
+from pipeline.evaluation.truths import apart, hits
 from pipeline.runs import checkpoint
 from pipeline.tracking import sheets
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
-
-SIZE = 32
-COLOURINGS = np.array(
-    [
-        [(20, 20, 20), (220, 60, 50), (240, 200, 60)],
-        [(235, 235, 235), (50, 90, 220), (60, 190, 90)],
-        [(90, 50, 120), (240, 150, 190), (250, 250, 250)],
-        [(60, 110, 110), (250, 170, 40), (30, 30, 140)],
-    ],
-    dtype=np.uint8,
-)
-"""Four colourings of background, first and second ellipse."""
-NEAR = 0.03
 
 
 @dataclass(frozen=True)
@@ -77,7 +65,7 @@ def run(config: Config) -> dict[str, Any]:
 
 def _run(config: Config, folder: Path) -> dict[str, Any]:
     data = make_data(config, folder)
-    held_out = [layout(10_000_000 + i) for i in range(config.held_out)]
+    held_out = [layout(HELD_OUT + i) for i in range(config.held_out)]
     found: dict[str, list[float]] = {}
     rows: dict[str, list[np.ndarray]] = {}
     for kind in config.kinds:
@@ -96,20 +84,6 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
         figures[name] = round(statistics.mean(values), 4)
         figures[f"{name}_spread"] = round(max(values) - min(values), 4)
     return figures
-
-
-def layout(number: int) -> np.ndarray:
-    """Label ids `32 32`: background 0, ellipses 1 and 2 (the second on top), placed by `number`."""
-    random = np.random.default_rng(number)
-    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
-    ids = np.zeros((SIZE, SIZE), np.uint8)
-    for label in (1, 2):
-        centre, radii = random.uniform(8, SIZE - 8, 2), random.uniform(5, 11, 2)
-        angle = random.uniform(0, math.pi)
-        u = (x - centre[0]) * math.cos(angle) + (y - centre[1]) * math.sin(angle)
-        v = (y - centre[1]) * math.cos(angle) - (x - centre[0]) * math.sin(angle)
-        ids[(u / radii[0]) ** 2 + (v / radii[1]) ** 2 < 1] = label
-    return ids
 
 
 def make_data(config: Config, folder: Path) -> str:
@@ -170,8 +144,7 @@ def draw(family: Family, ids: np.ndarray, count: int, seed: int, number: int) ->
 def measure(samples: torch.Tensor, ids: np.ndarray) -> dict[str, float]:
     """The figures of one label map's samples `N 3 H W`."""
     truths = to_tensor([c[ids] for c in COLOURINGS])  # 4 3 H W
-    apart = torch.stack([(a - b).square().mean() for i, a in enumerate(truths) for b in truths[i + 1 :]]).mean()
-    near = (samples[:, None] - truths).square().mean((2, 3, 4)) < NEAR * apart  # N 4
+    near = hits(samples, truths)  # N 4
     # Mean over all pairs of |a - b|^2 = 2 N / (N - 1) times the samples' variance.
     spread = 2 * len(samples) / (len(samples) - 1) * samples.var(0, unbiased=False).mean()
     hit = near.any(0)
@@ -180,7 +153,7 @@ def measure(samples: torch.Tensor, ids: np.ndarray) -> dict[str, float]:
         "colourings": float(hit.sum()),
         "on_a_colouring": float(near.any(1).double().mean()),
         "on_a_rare_one": float(near[:, 1:].any(1).double().mean()),
-        "diversity": float(spread / apart),
+        "diversity": float(spread / apart(truths)),
     }
 
 

@@ -11,6 +11,7 @@ class Config(Recipe):
     """The paper's values for facades, as the released code's scripts have them."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("constant_epochs", "decay_epochs")
+    SCALED: ClassVar[tuple[str, ...]] = ("epoch",)
 
     fit: Literal["cover", "stretch", "pad"] = "stretch"
     """Both sides are resized. Source: released code."""

@@ -10,7 +10,8 @@ Different from the released code:
 - the domain-invariant perceptual loss (0 in the published runs at 256 pixels; preset `512` has it) has one factor a
   layer, and its VGG is any that `--weights` names (the code's is Caffe's, see `perceptual_preprocessing`);
 - an epoch does not end with the shorter domain: each is drawn in its own order without end;
-- pairs can be drawn together (`paired`), and domains can be classes of one field (`classes`).
+- pairs can be drawn together (`paired`), with an L1 term between the input in its target's style and the target
+  (`pair_weight`), and domains can be classes of one field (`classes`).
 """
 
 from torch import nn

@@ -11,6 +11,7 @@ class Config(PerceptualRecipe):
     """The paper's values for edges and shoes, as the released code has them."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("images",)
+    SCALED: ClassVar[tuple[str, ...]] = ("images", "halve_steps")
 
     perceptual_net: Literal["vgg16", "vgg19"] = "vgg16"
     """Source: released code."""
@@ -59,6 +60,9 @@ class Config(PerceptualRecipe):
     """lambda_c: L1 of the content read back. Source: the paper."""
     cycle_weight: float = 0.0
     """L1 of the picture after both translations. Source: released code (0 for edges, 10 for yosemite and synthia)."""
+
+    pair_weight: float = 0.0
+    """For `paired`: L1 of the input in its target's style and the target. Ours, 0 in all presets."""
 
     batch: int = 1
     """Pictures of each domain a step. Source: released code."""

@@ -152,6 +152,8 @@ class MUNIT(Stepwise):
         if r.cycle_weight:
             back_a, back_b = gen_a.decoder(content_a2, own_a), gen_b.decoder(content_b2, own_b)
             terms["cycle"] = r.cycle_weight * (l1(back_a, a) + l1(back_b, b))
+        if r.pair_weight:
+            terms["pair"] = r.pair_weight * l1(gen_b.decoder(content_a, own_b), b)
         if r.perceptual_layers:  # each translation beside the picture that it was made from
             terms["perceptual"] = r.perceptual_weight * (self.perceptual(drawn_a, b) + self.perceptual(drawn_b, a))
         return terms
@@ -254,6 +256,8 @@ def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
         there: Sequence[str] = getattr(perceptual, "layers", ())
         if missing := [name for name in r.perceptual_layers if name not in there]:
             raise ValueError(f"--perceptual-layers {' '.join(missing)}: not among the VGG's ({' '.join(there)})")
+    if r.pair_weight and r.pairing != "paired":
+        raise ValueError(f"--pair-weight {r.pair_weight:g}: needs --pairing paired, this is {r.pairing}")
     if r.code < 1:
         raise ValueError(f"--code {r.code}: give at least 1")
     if r.halve_steps < 1:

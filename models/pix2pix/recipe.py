@@ -11,6 +11,7 @@ class Config(Recipe):
     """The paper's values for facades, as the Lua code has them, which gave the published figures."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("constant_epochs", "decay_epochs")
+    SCALED: ClassVar[tuple[str, ...]] = ("epoch",)
 
     fit: Literal["cover", "stretch", "pad"] = "stretch"
     """Both sides are resized. Source: Lua and PyTorch code."""

@@ -17,6 +17,7 @@ class Config(PerceptualRecipe):
         "joint_constant_epochs",
         "joint_decay_epochs",
     )
+    SCALED: ClassVar[tuple[str, ...]] = ("epoch",)
 
     size: int = 512
     """Height. Source: released code."""

@@ -35,23 +35,31 @@ class EncoderBlock(nn.Module):
 
 
 class StyleEncoder(nn.Module):
-    """E: picture -> code. z = mean + exp(logvar / 2), without noise; so at the start z is about 1 in each entry."""
+    """E: picture -> code. z = mean + exp(logvar / 2), without noise; so at the start z is about 1 in each entry.
 
-    def __init__(self, width: int, code: int, generator: torch.Generator) -> None:
+    `vae`: z = mean; who trains it draws around it (`moments`).
+    """
+
+    def __init__(self, width: int, code: int, generator: torch.Generator, vae: bool = False) -> None:
         super().__init__()
+        self.vae = vae
         self.first = EqualisedConv(3, width, 4, generator, stride=2)
         self.blocks = nn.ModuleList(EncoderBlock(i * width, (i + 1) * width, generator) for i in (1, 2, 3))
         self.mean = Dense(4 * width, code, 0.02, generator)
         self.logvar = Dense(4 * width, code, 0.02, generator)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        mean, logvar = self.moments(image)
+        return mean if self.vae else mean + torch.exp(logvar / 2)
+
+    def moments(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b d"], Float[Tensor, "b d"]]:
+        """(mean, logvar)."""
         x = self.first(image)
         for block in self.blocks:
             x = pixel_norm(block(x))
         x = F.leaky_relu(x, 0.2).mean((2, 3))
         kept = self.mean.weight.dtype  # codes in full precision under autocast
-        z: Tensor = self.mean(x).to(kept) + torch.exp(self.logvar(x).to(kept) / 2)
-        return z
+        return self.mean(x).to(kept), self.logvar(x).to(kept)
 
 
 class ResidualBlock(nn.Module):

@@ -11,6 +11,13 @@ class Config(PerceptualRecipe):
     """The paper's values, as its released code has them (edges2shoes); lengths in images seen."""
 
     LENGTHS: ClassVar[tuple[str, ...]] = ("encoder_images", "generator_images", "finetune_images", "mapper_epochs")
+    SCALED: ClassVar[tuple[str, ...]] = (
+        "encoder_images",
+        "generator_images",
+        "generator_constant",
+        "finetune_images",
+        "finetune_constant",
+    )
 
     code: int = 8
     """Entries of the style code z. Source: released code, app_vector_size."""
@@ -74,6 +81,27 @@ class Config(PerceptualRecipe):
     perceptual_pairs: int = 64
     """Random training pairs that the rescaling looks at. Ours."""
 
+    pixel_weight: float = 0.0
+    """Weight of an L1 of pixels. Source: released code (10 where the perceptual loss is off, use_vgg_loss)."""
+    vae: bool = False
+    """Whether E is variational: with G trained, its code is drawn around the mean; used, it is the mean. Source:
+    released code, use_vae."""
+    kl_weight: float = 0.0
+    """Weight of the divergence of E's codes from N(0, I). Source: released code, loss_z_kl (0.01)."""
+    code_recon_weight: float = 0.0
+    """Weight of the L1 between a code and E's of the picture made with it. Source: released code, loss_z_recon (10)."""
+    random_code_weight: float = 0.0
+    """The same of random codes. Source: released code, loss_z_rand_recon (10)."""
+    random_gan_weight: float = 0.0
+    """Weight of the GAN terms of pictures with random codes. Source: released code, loss_D_rand_z."""
+    swapped_gan_weight: float = 0.0
+    """Weight of the GAN terms of pictures with another target's code. Source: released code, loss_D_swap_z."""
+    cycle_weight: float = 0.0
+    """Weight of the perceptual loss of a target that is rebuilt by the code of the picture that its code was given to.
+    Source: released code, loss_cyclic_recon."""
+    cycle_gan_weight: float = 0.0
+    """Weight of the GAN terms of such pictures. Source: released code, loss_D_cyclic."""
+
     mapper_epochs: int = 500
     """Epochs over the codes. Source: released code."""
     mapper_batch: int = 64
@@ -105,6 +133,33 @@ PRESETS: dict[str, Config] = {
         generator_constant=48_000,
         finetune_images=80_000,
         finetune_constant=48_000,
+    ),
+    # As the other families': at most 3 million weights in G, about 15 minutes on one core for 400 pairs.
+    "small": replace(
+        PAPER,
+        size=128,
+        fit="stretch",
+        encoder_width=16,
+        generator_width=16,
+        generator_blocks=1,
+        discriminator_width=16,
+        discriminator_scales=2,
+        encoder_images=4_800,
+        margin=2.0,  # as in preset demo
+        batch=2,
+        rate=3e-3,
+        generator_images=1_800,
+        generator_constant=1_200,
+        finetune_images=900,
+        finetune_constant=450,
+        average_decay=0.99,
+        average_warm_up=True,
+        augment=(286 / 256,),
+        perceptual_net="vgg19",
+        perceptual_layers=("relu1_2", "relu2_2", "relu3_1"),
+        perceptual_value=150.0,
+        mapper_epochs=100,
+        mapper_decay_epochs=20,
     ),
     "demo": replace(
         PAPER,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.common.average import Average
 from models.common.graph import PICTURE, Call, Graph
+from models.common.layers import Live
 from models.common.optimise import adam, move, parameters, scalars
 from models.common.patchgan import PatchDiscriminator, smallest_side
 from models.common.perceptual import Perceptual, gradient_ratio
@@ -27,6 +28,7 @@ from models.step.losses import (
 )
 from models.step.networks import DOWNS, Generator, Mapper, StyleEncoder
 from models.step.recipe import Config
+from models.step.switches import further_pictures, further_terms, judged, swaps_codes, variational_code
 
 CAFFE_FACTORS = tuple(0.1**2 * weight for weight in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
 """The reconstruction term in the released code: weights 1/32 ... 1, activations times 0.1 before squaring."""
@@ -47,7 +49,7 @@ class StEP(Family):
         super().__init__()
         check(recipe, perceptual)
         self.recipe, self.group, r = recipe, group, recipe
-        self.encoder = StyleEncoder(r.encoder_width, r.code, seeded(r.seed, "encoder"))
+        self.encoder = StyleEncoder(r.encoder_width, r.code, seeded(r.seed, "encoder"), r.vae)
         self.generator = Generator(r.generator_width, r.generator_blocks, r.code, seeded(r.seed, "generator"))
         self.discriminator = PatchDiscriminator(
             6, r.discriminator_width, r.discriminator_layers, r.discriminator_scales, seeded(r.seed, "discriminator")
@@ -93,7 +95,8 @@ class StEP(Family):
             return {"triplets": Stream(source="triplets", fields=("target",), batch=r.encoder_batch)}
         if stage == "mapper":
             return {"codes": Stream(source="table", table="finetune", order="fixed", batch=self._mapper_batch)}
-        return {"pairs": Stream(fields=("input", "target"), batch=r.batch, augment=r.augment)}
+        unit = 2 if swaps_codes(r) else 1
+        return {"pairs": Stream(fields=("input", "target"), batch=r.batch, augment=r.augment, unit=unit)}
 
     def parts(self, stage: str) -> tuple[str, ...]:
         encoder = ("encoder.", "average_encoder.")
@@ -144,12 +147,20 @@ class StEP(Family):
             self._calibrate(draw)
         batch = draw("pairs")
         x, y = batch["input"], batch["target"]
+        live = Live(seeded(r.seed, self.stage, images), self.group)
         with torch.set_grad_enabled(tuned):
-            z = self.encoder(y)
+            moments = self.encoder.moments(y)
+            z = variational_code(r, moments, live) if r.vae else moments[0] + torch.exp(moments[1] / 2)
         fake = self.generator(x, z)
+        more = further_pictures(r, self.generator, self.encoder, x, z, live)
         fake_logits = self.discriminator(fake, x, self.group)
         real_logits = self.discriminator(y, x, self.group)
         d_loss = discriminator_loss(real_logits, fake_logits)
+        extra = further_terms(r, self.encoder, self.perceptual, more, fake, y, z, moments)
+        for name, (picture, weight) in judged(r, more).items():
+            found = self.discriminator(picture, x, self.group)
+            d_loss = d_loss + weight * discriminator_loss(real_logits, found)
+            extra[f"gan_{name}"] = weight * generator_loss(found)
         gan, penalty = generator_loss(fake_logits), code_penalty(z)
         perceptual = r.perceptual_weight * self.perceptual(fake, y)
 
@@ -161,6 +172,8 @@ class StEP(Family):
         ends, weights = [fake], [by_gan + by_perceptual]
         if tuned:
             ends, weights = [*ends, penalty], [*weights, torch.full_like(penalty, r.code_weight)]
+        moving = [term for term in extra.values() if term.requires_grad]  # E's own divergence stands still with E
+        ends, weights = [*ends, *moving], [*weights, *map(torch.ones_like, moving)]
         params = [
             p for net in ([self.generator, self.encoder] if tuned else [self.generator]) for p in net.parameters()
         ]
@@ -175,7 +188,8 @@ class StEP(Family):
         if tuned:
             self.average_encoder.update(self.encoder)
         return scalars(
-            loss=gan + perceptual + r.code_weight * penalty,
+            loss=torch.stack([gan, perceptual, r.code_weight * penalty, *extra.values()]).sum(),
+            **extra,
             gan=gan,
             discriminator=d_loss,
             perceptual=perceptual,
@@ -372,6 +386,8 @@ def check(recipe: Config, perceptual: nn.Module | None) -> None:
     least = max(smallest_side(r.discriminator_layers, r.discriminator_scales), 2 << DOWNS)
     if r.size < least:
         raise ValueError(f"--size {r.size}: at least {least} with --discriminator-scales {r.discriminator_scales}")
+    if swaps_codes(r) and r.batch % 2:
+        raise ValueError(f"--batch {r.batch}: codes are swapped in pairs, give an even number")
     if r.perceptual_value < 0:
         raise ValueError(f"--perceptual-value {r.perceptual_value}: 0 for the paper's factors, or above")
     if not r.perceptual_value and len(r.perceptual_layers) != len(CAFFE_FACTORS):

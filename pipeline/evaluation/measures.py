@@ -25,21 +25,24 @@ from models.abilities import (
     described,
 )
 from models.common.seeds import seeded
+from models.family import Family
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
 from pipeline.data.order import picks, rows_for_sheets
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import is_blank, to_uint8
 from pipeline.evaluation import answers, classification, coverage, looks, metrics, protocol, retrieval, vqa
-from pipeline.evaluation.protocol import Protocol
-from pipeline.evaluation.setting import Setting, part
+from pipeline.evaluation.setting import Setting
+from pipeline.evaluation.truths import of_input
 from pipeline.runs import checkpoint
 from pipeline.runs.checkpoint import note
 from pipeline.tracking import sheets
 
-VERSION = 1
+VERSION = 2
 """Raised when a measure changes: figures of before are then made anew."""
 SHEET_SAMPLES, SHEET_COLUMNS = 9, 3
+DENSITY_K = 5
+"""Neighbours of density and coverage (Naeem et al. 2020)."""
 POINTS = 2500
 """Points whose modes are counted (PacGAN)."""
 
@@ -54,6 +57,8 @@ class Found:
     sheets: dict[str, Image.Image] = field(default_factory=dict)
     tables: dict[str, str] = field(default_factory=dict)
     """CSV."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Measure that was not taken -> why."""
 
 
 class Measure(Interface):
@@ -79,9 +84,8 @@ class Reconstruction:
     def __call__(self, setting: Setting) -> Found:
         found = Found()
         for stage in setting.family.stages:
-            read = next(iter(setting.family.streams(stage.name).values())).fields
-            if not {"target", *setting.family.reads} <= set(read):
-                continue  # a stage that makes no pictures
+            if not makes_pictures(setting.family, stage.name):
+                continue
             if not storage.exists(checkpoint.stage_path(setting.folder, stage.name) + ".json"):
                 continue  # taken over from another run
             there, _ = checkpoint.restore(setting.folder, stage.name)
@@ -89,6 +93,12 @@ class Reconstruction:
             rebuilt = protocol.reconstruction(there, setting.pairs, setting.distances, setting.options.swaps)
             found.figures.update({f"{stage.name}/{name}": value for name, value in rebuilt.items()})
         return found
+
+
+def makes_pictures(family: Family, stage: str) -> bool:
+    """Whether a stage trains the generator: it reads targets and what samples are drawn for."""
+    read = {name for stream in family.streams(stage).values() for name in stream.fields}
+    return {"target", *family.reads} <= read
 
 
 class Samples:
@@ -105,7 +115,7 @@ class Samples:
         if setting.labels is not None:
             found.figures |= setting.agreement("segmenter_{}_real", setting.pairs["target"])
         for sampler in setting.options.samplers or family.samplers:
-            measured, one, rows = self._one(setting, family, sampler)
+            measured, one, rows = self._one(setting, sampler)
             if setting.labels is not None:
                 measured |= setting.agreement("segmentation_{}", one)
             found.figures.update({f"{sampler}/{name}": value for name, value in measured.items()})
@@ -116,12 +126,11 @@ class Samples:
         return found
 
     @staticmethod
-    def _one(setting: Setting, family: DrawsSamples, sampler: str) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
+    def _one(setting: Setting, sampler: str) -> tuple[Figures, Tensor, list[list[np.ndarray]]]:
         """Figures of the protocol's inputs and samples; precision, recall of one sample per held-out input among the
         true images; those samples (`N 3 H W`); the sheet's rows."""
         options, pairs = setting.options, setting.pairs
-        own = Protocol(options.inputs or 20, options.samples or 10, "consecutive")
-        rule = protocol.PROTOCOLS.get(options.protocol, own)
+        rule = setting.rule
         chosen = picks(len(pairs["target"]), rule.inputs)
         labels = [setting.data.labels[i] for i in chosen]
         judged = pairs["input"] if "input" in pairs else pairs["target"]
@@ -131,8 +140,7 @@ class Samples:
 
         def drawn() -> Iterator[tuple[Tensor, Tensor]]:
             for i in follow(chosen, f"samples: {sampler}", unit="inputs"):
-                generator = seeded(options.seed, sampler, str(i))
-                samples = protocol.draw(family, part(pairs, slice(i, i + 1)), rule.samples, generator, sampler)
+                samples = setting.drawn(sampler, i)
                 if i in on_sheet:
                     pictures = [pairs[name][i] for name in ("input", "target") if name in pairs]
                     shown = [to_uint8(x) for x in samples[:SHEET_SAMPLES]]
@@ -149,8 +157,38 @@ class Samples:
         true = protocol.features(setting.vgg, pairs["target"])
         found[f"recall_vgg_k3_of_{rule.samples}"] = metrics.covered(true[chosen], seen)
         one = setting.one_each(sampler)
-        precision, recall = metrics.precision_recall(true, protocol.features(setting.vgg, one))
-        return {**found, "precision_vgg_k3": precision, "recall_vgg_k3": recall}, one, rows
+        made = protocol.features(setting.vgg, one)
+        precision, recall = metrics.precision_recall(true, made)
+        found |= {"precision_vgg_k3": precision, "recall_vgg_k3": recall}
+        if len(true) > DENSITY_K:
+            density, covered = coverage.density_coverage(true, made, DENSITY_K)
+            found |= {f"density_vgg_k{DENSITY_K}": density, f"coverage_vgg_k{DENSITY_K}": covered}
+        return found, one, rows
+
+
+class Truths:
+    """Where all plausible outputs of an input are known: how many of them the samples of an input hit."""
+
+    name: str = "truths"
+    ability: type = DrawsSamples
+    fields: Mapping[str, str] = {"target": "image", "truths": "array"}
+
+    def __call__(self, setting: Setting) -> Found:
+        family, found, frame = setting.family, Found(), setting.run.frame
+        assert isinstance(family, DrawsSamples)
+        rule = setting.rule
+        chosen = picks(setting.count, rule.inputs)
+        for sampler in setting.options.samplers or family.samplers:
+            figures: dict[str, list[float]] = {}
+            for i in follow(chosen, f"truths: {sampler}", unit="inputs"):
+                truths = torch.from_numpy(setting.data.value(i, "truths")) / 127.5 - 1
+                if tuple(truths.shape[-2:]) != frame:
+                    size = "x".join(map(str, truths.shape[-2:]))
+                    raise ValueError(f"--data {setting.data.root}: its truths are {size}, train with that --size")
+                for name, value in of_input(setting.drawn(sampler, i), truths).items():
+                    figures.setdefault(f"{sampler}/truths_{name}_of_{rule.samples}", []).append(value)
+            found.figures |= {name: float(np.mean(values)) for name, values in figures.items()}
+        return found
 
 
 class Classified:
@@ -320,6 +358,7 @@ class WholeSet:
 MEASURES: tuple[Measure, ...] = (
     Reconstruction(),
     Samples(),
+    Truths(),
     Classified(),
     PointModes(),
     Likelihood(),
@@ -354,7 +393,7 @@ def measure(setting: Setting) -> Found:
     chosen, why = fitting(setting)
     if not chosen:
         raise ValueError("nothing to measure: " + "; ".join(f"{name}: {reason}" for name, reason in why.items()))
-    found = Found({"images": float(setting.count)})
+    found = Found({"images": float(setting.count)}, missing=why)
     with torch.no_grad():
         for one in chosen:
             result = one(setting)

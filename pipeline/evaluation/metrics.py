@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import scipy.stats
 import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-
-from models.common.vgg import VGG
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,15 +28,30 @@ def as_bytes(images: Tensor) -> Tensor:
     return (images.float() * 127.5 + 127.5).round().clamp(0, 255)
 
 
+class Features(Protocol):
+    """A VGG, or what stands for it."""
+
+    name: str
+    layers: tuple[str, ...]
+
+    def __call__(self, images: Tensor, /) -> dict[str, Tensor]:
+        """RGB `B 3 H W` in [-1, 1] -> layer -> activations."""
+
+
 def psnr(images: Tensor, targets: Tensor) -> float:
     """Peak signal-to-noise ratio in dB on 8-bit values: 10 log10(255^2 / MSE) of each image, averaged over the images
     (not the ratio of the averaged error). Infinite where a pair is equal."""
+    return float(psnr_each(images, targets).mean())
+
+
+def psnr_each(images: Tensor, targets: Tensor) -> Tensor:
+    """float64 `B`: PSNR of each image, as `psnr`."""
     _same(images, targets)
     # reduction "elementwise_mean" would average too, but hides that it is per image only by dim
-    each = peak_signal_noise_ratio(
+    each: Tensor = peak_signal_noise_ratio(
         as_bytes(images), as_bytes(targets), data_range=255.0, reduction="none", dim=(1, 2, 3)
     )
-    return float(each.double().mean())
+    return each.double()
 
 
 def ssim(images: Tensor, targets: Tensor) -> float:
@@ -57,7 +70,7 @@ def pixel_distance(images: Tensor, targets: Tensor) -> Tensor:
     return (as_bytes(images) - as_bytes(targets)).abs().mean((1, 2, 3))
 
 
-def perceptual_distance(vgg: VGG, images: Tensor, targets: Tensor) -> Tensor:
+def perceptual_distance(vgg: Features, images: Tensor, targets: Tensor) -> Tensor:
     """`B`: sum over the VGG's layers of mean_hw sum_c (f(x) - f(y))^2, f of unit length over the channels.
 
     LPIPS' form without fitted weights: it is not LPIPS, and goes by `perceptual_name`.
@@ -72,7 +85,7 @@ def perceptual_distance(vgg: VGG, images: Tensor, targets: Tensor) -> Tensor:
     return total
 
 
-def perceptual_name(vgg: VGG, weights: str) -> str:
+def perceptual_name(vgg: Features, weights: str) -> str:
     """`vgg_perceptual-vgg19-relu1_2-relu3_1-1a2b3c4d`: `weights` is their sha256, or `random:SEED`, kept as it is."""
     mark = weights.replace(":", "") if weights.startswith("random") else weights[:8]
     return "-".join(["vgg_perceptual", vgg.name, *vgg.layers, mark])

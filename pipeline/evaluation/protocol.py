@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from models.abilities import DrawsSamples, EncodesStyle, Reconstructs
-from models.common.vgg import VGG
 from models.family import Batch
 from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
@@ -92,7 +91,7 @@ def batched(distance: metrics.Distance) -> metrics.Distance:
     return apart
 
 
-def features(vgg: VGG, images: Tensor) -> Tensor:
+def features(vgg: metrics.Features, images: Tensor) -> Tensor:
     """`N C`: mean activations of the deepest layer."""
     return torch.cat([vgg(part)[vgg.layers[-1]].mean((2, 3)) for part in torch.split(images, BATCH)])
 
@@ -110,13 +109,14 @@ def draw(family: DrawsSamples, given: Batch, count: int, generator: torch.Genera
 
 
 def judge(
-    drawn: Iterable[tuple[Tensor, Tensor]], distances: Distances, pairs: metrics.Pairs, vgg: VGG
+    drawn: Iterable[tuple[Tensor, Tensor]], distances: Distances, pairs: metrics.Pairs, vgg: metrics.Features
 ) -> tuple[dict[str, float], Tensor]:
     """Of inputs one after the other, given as their samples (`M 3 H W`) and truth (`3 H W`): means over the inputs of
 
     - `diversity_D`: the mean distance D between two samples;
     - `nearest_of_M_D`: the smallest distance of a sample to the truth;
     - `mean_D_to_truth`: their mean;
+    - `best_of_M_psnr`: the highest PSNR of a sample, dB;
 
     and all samples' features (`inputs * M C`).
     """
@@ -128,6 +128,8 @@ def judge(
             found[f"diversity_{name}"].append(metrics.diversity([samples], distance, pairs).mean)
             found[f"nearest_of_{len(samples)}_{name}"].append(float(apart.min()))
             found[f"mean_{name}_to_truth"].append(float(apart.mean()))
+        best = metrics.psnr_each(samples, truth.expand_as(samples)).max()
+        found[f"best_of_{len(samples)}_psnr"].append(float(best))
         seen.append(features(vgg, samples))
     return {name: float(np.mean(values)) for name, values in found.items()}, torch.cat(seen)
 

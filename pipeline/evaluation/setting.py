@@ -16,7 +16,6 @@ from models.abilities import DrawsSamples
 from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
-from models.common.vgg import VGG
 from models.family import Batch, Family, PerceptualRecipe
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
@@ -24,11 +23,14 @@ from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import classification, metrics, protocol, segmentation
 from pipeline.evaluation.classification import Reader
-from pipeline.evaluation.protocol import Distances
+from pipeline.evaluation.networks import Remembered
+from pipeline.evaluation.protocol import Distances, Protocol
 from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
 from pipeline.style.weights import Weights, identity, load_weights, of_recipe
 
+ROOM = 1 << 29
+"""Bytes of samples that are kept."""
 VERSIONS: tuple[Version, ...] = ("0.0", "0.1")
 
 
@@ -95,6 +97,7 @@ class Setting:
         self.notes: dict[str, Any] = {}
         """What evaluation.json says beside the figures: weights, segmenter, classifier."""
         self._ones: dict[str, Tensor] = {}
+        self._drawn: dict[tuple[str, int], Tensor] = {}
 
     @property
     def request(self) -> dict[str, Any]:
@@ -120,6 +123,12 @@ class Setting:
     @cached_property
     def images(self) -> Images:
         return self.run.images(self.data)
+
+    @property
+    def rule(self) -> Protocol:
+        """Of how many inputs how many samples are drawn, and which of them are compared."""
+        own = Protocol(self.options.inputs or 20, self.options.samples or 10, "consecutive")
+        return protocol.PROTOCOLS.get(self.options.protocol, own)
 
     @property
     def count(self) -> int:
@@ -160,7 +169,7 @@ class Setting:
         return {name: torch.cat([b[name] for b in found]) for name in found[0]}
 
     @cached_property
-    def _network(self) -> tuple[VGG, Weights]:
+    def _network(self) -> tuple[Remembered, Weights]:
         recipe, options = self.family.recipe, self.options
         if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers and not options.net:
             found = of_recipe(options.weights, recipe)
@@ -168,10 +177,10 @@ class Setting:
             layers = options.layers or ("relu1_2", "relu2_2", "relu3_1")
             found = load_weights(options.weights, options.net or "vgg19", layers)
         self.notes["weights"] = str(found[1])
-        return found
+        return Remembered(found[0]), found[1]
 
     @property
-    def vgg(self) -> VGG:
+    def vgg(self) -> Remembered:
         return self._network[0]
 
     @cached_property
@@ -255,6 +264,19 @@ class Setting:
                 ]
             )
         return self._ones[sampler]
+
+    def drawn(self, sampler: str, i: int) -> Tensor:
+        """`M C H W`: the protocol's samples of measured sample `i`. Kept, as far as there is room, where several
+        measures ask for them."""
+        if (sampler, i) in self._drawn:
+            return self._drawn[sampler, i]
+        family = self.family
+        assert isinstance(family, DrawsSamples)
+        generator = seeded(self.options.seed, sampler, str(i))
+        found = protocol.draw(family, part(self.pairs, slice(i, i + 1)), self.rule.samples, generator, sampler)
+        if "truths" in self.data.fields and found.nbytes * (len(self._drawn) + 1) < ROOM:
+            self._drawn[sampler, i] = found
+        return found
 
     def agreement(self, name: str, pictures: Tensor) -> dict[str, float]:
         """How well the segmenter reads the labels back from pictures of the measured samples."""

@@ -126,12 +126,12 @@ class Trainer:
         try:
             while done < total:
                 # No cache: within an update G is trained by the D that has moved, not by a copy from before.
-                bf16 = run.precision == "bf16"
+                bf16, began = run.precision == "bf16", time.process_time()
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
                     if stage.refresh_every and done % stage.refresh_every == 0:
                         self._refresh(stage, done, feed, draw)
                     scalars = family.update(draw, done * stage.batch)
-                window.add(done, scalars)
+                window.add(done, scalars, time.process_time() - began)
                 done, self.step = done + 1, self.step + 1
                 clock.tick(done)
                 log = done % run.log_every == 0 or done == total
@@ -141,7 +141,7 @@ class Trainer:
                 if log or look or save or window.full:
                     self._stop_on_nan(window.read(), stage)
                 if log:
-                    self.watch.log(stage, window.take(self.group), done, clock.rate)
+                    self.watch.log(stage, *window.take(self.group), done, clock.rate)
                 best = self.watch.look(stage, done) if look else None
                 if save or best is not None:
                     self._save(stage, done, feed.counts, best)

@@ -49,10 +49,11 @@ class Watch:
                 data, specs = DataSet(job.data, job.held_out), models.load(job.family).fields(job.recipe)
                 self.held_out = Images.of(data, job.recipe, specs, facts, job.run.cache_bytes // 4)
 
-    def log(self, stage: Stage, scalars: Mapping[str, float], done: int, rate: float) -> None:
+    def log(self, stage: Stage, scalars: Mapping[str, float], seconds: float, done: int, rate: float) -> None:
+        """`scalars` and `seconds` as `Window.take` gives them; `rate`: images/s."""
         if self.tracker:
-            values = {f"{stage.name}/{name}": value for name, value in scalars.items()}
-            self.tracker.scalars({**values, f"{stage.name}/images_per_second": rate}, done * stage.batch)
+            values = {**scalars, "images_per_second": rate, "cpu_seconds_per_step": seconds}
+            self.tracker.scalars({f"{stage.name}/{name}": v for name, v in values.items()}, done * stage.batch)
             self._heed(stage, done, scalars)
 
     def look(self, stage: Stage, done: int) -> tuple[str, float] | None:
@@ -140,13 +141,16 @@ class Window:
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}
+        self.seconds: list[float] = []
         self._unread: list[tuple[int, Mapping[str, Tensor]]] = []
 
     @property
     def full(self) -> bool:
         return len(self._unread) >= self.FULL
 
-    def add(self, step: int, scalars: Mapping[str, Tensor]) -> None:
+    def add(self, step: int, scalars: Mapping[str, Tensor], seconds: float = 0.0) -> None:
+        """`seconds`: CPU-seconds that the step took."""
+        self.seconds.append(seconds)
         self._unread.append((step, scalars))
 
     def read(self) -> tuple[int, list[str]] | None:
@@ -165,10 +169,12 @@ class Window:
         self._unread = []
         return wrong
 
-    def take(self, group: Group) -> dict[str, float]:
+    def take(self, group: Group) -> tuple[dict[str, float], float]:
+        """Means over the steps and the ranks; CPU-seconds of this process a step."""
         means = {name: self.sums[name] / self.counts[name] for name in self.sums}
-        self.sums, self.counts = {}, {}
-        return group.mean(means)
+        seconds = sum(self.seconds) / max(1, len(self.seconds))
+        self.sums, self.counts, self.seconds = {}, {}, []
+        return group.mean(means), seconds
 
 
 class Clock:

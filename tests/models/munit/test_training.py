@@ -68,6 +68,9 @@ def reference_step(own: MUNIT, a: Tensor, b: Tensor, wrong: str = "") -> None:
         if r.cycle_weight:
             back = distance(g_a.decoder(c_a2, s_a), a) + distance(g_b.decoder(c_b2, s_b), b)
             loss = loss + r.cycle_weight * back
+        if r.pair_weight and wrong != "no pairs":
+            style = styles[3] if wrong == "random style" else s_b
+            loss = loss + r.pair_weight * distance(g_b.decoder(c_a, style), b)
         opt_g.zero_grad()
         loss.backward()
         opt_g.step()
@@ -85,6 +88,19 @@ def test_step_is_the_released_codes(wrong: str, cycle: float) -> None:
     a, b = data("a"), data("b")
     own.update(lambda name: {"a": a, "b": b}[name], 0)
     reference_step(twin, a["input"], b["target"], wrong)
+    pairs = zip(own.parameters(), twin.parameters(), strict=True)
+    apart = max(float((p.detach() - q.detach()).abs().max()) for p, q in pairs)
+    assert (apart < 1e-9) == (not wrong), apart
+
+
+@pytest.mark.parametrize("wrong", ["", "no pairs", "random style"])
+def test_pairs_have_a_term_of_their_own(wrong: str) -> None:
+    """L1 of the input in its target's style and the target."""
+    own, twin = (family(pairing="paired", pair_weight=10.0).double() for _ in range(2))
+    own.enter("train")
+    batch = Data(own, "train", dtype=torch.float64)("pairs")
+    own.update(lambda name: batch, 0)
+    reference_step(twin, batch["input"], batch["target"], wrong)
     pairs = zip(own.parameters(), twin.parameters(), strict=True)
     apart = max(float((p.detach() - q.detach()).abs().max()) for p, q in pairs)
     assert (apart < 1e-9) == (not wrong), apart
@@ -139,6 +155,7 @@ def test_first_weights() -> None:
     ("change", "message"),
     [
         ({"code": 0}, "--code 0"),
+        ({"pair_weight": 10.0}, "--pair-weight 10: needs --pairing paired, this is unpaired"),
         ({"halve_steps": 0}, "--halve-steps 0"),
         ({"size": 18, "downs": 2}, "--size 18: must be a multiple of 4"),
         ({"style_downs": 5}, "--size 16: too small for --style-downs 5"),

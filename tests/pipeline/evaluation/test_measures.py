@@ -112,6 +112,7 @@ def test_what_fits_is_taken_and_the_rest_says_why() -> None:
         "samples": "the family is none that draws samples",
         "attention": "the family is none that shows what it attends to",
         "classifier": "the family is none that draws samples",
+        "truths": "the family is none that draws samples",
         "modes": "the family is none that draws points",
     }
     _, why = fitting(setting(Several(), target="labels"))
@@ -165,6 +166,15 @@ def in_a_ball(points: Tensor, centres: Tensor, k: int = 3) -> list[bool]:
     return found
 
 
+def density_and_coverage(real: Tensor, fake: Tensor, k: int) -> tuple[float, float]:
+    """Balls of the real ones that hold a fake: mean over the fakes / k; share with any, by loops."""
+    inside = []
+    for i, centre in enumerate(real):
+        others = sorted(float((centre - c).norm()) for j, c in enumerate(real) if j != i)
+        inside.append([float((one - centre).norm()) < others[k - 1] for one in fake])
+    return sum(map(sum, inside)) / (k * len(fake)), sum(map(any, inside)) / len(real)
+
+
 def test_precision_and_recall_are_of_all_inputs_and_of_m_samples_of_the_chosen_ones() -> None:
     family = Painter()
     made = setting(family, target="image")
@@ -177,7 +187,7 @@ def test_precision_and_recall_are_of_all_inputs_and_of_m_samples_of_the_chosen_o
     made.__dict__.update(given, _network=(by_colour, None))
     chosen = picks(6, 3)
     family.wrong = chosen[1]
-    figures, one, _ = Samples._one(made, family, "prior")
+    figures, one, _ = Samples._one(made, "prior")
     seen = torch.cat([family.sample({"index": torch.tensor([i])}, 4, torch.Generator())[0] for i in chosen])
     covered = in_a_ball(COLOURS[chosen], seen.mean((2, 3)))
     assert covered == [True, False, True]
@@ -186,6 +196,9 @@ def test_precision_and_recall_are_of_all_inputs_and_of_m_samples_of_the_chosen_o
     drawn = one.mean((2, 3))
     assert figures["recall_vgg_k3"] == pytest.approx(sum(in_a_ball(COLOURS, drawn)) / 6)
     assert figures["precision_vgg_k3"] == pytest.approx(sum(in_a_ball(drawn, COLOURS)) / 6)
+    density, covered_share = density_and_coverage(COLOURS, drawn, 5)
+    assert figures["density_vgg_k5"] == pytest.approx(density)
+    assert figures["coverage_vgg_k5"] == pytest.approx(covered_share)
 
 
 def test_answers_against_a_loop() -> None:

@@ -67,14 +67,16 @@ def test_judging_equals_the_loop(pairs: metrics.Pairs) -> None:
         return (a - b).square().mean((1, 2, 3))
 
     found, seen = protocol.judge(zip(samples, truth, strict=True), {"gap": protocol.batched(gap)}, pairs, vgg)
-    near, mean, spread = [], [], []
+    near, mean, spread, best = [], [], [], []
     places = [(j, j + 1) for j in range(5)] if pairs == "consecutive" else [(0, 1), (2, 3), (4, 5)]
     for i in range(3):
         each = [float((samples[i, j] - truth[i]).square().mean()) for j in range(6)]
         near.append(min(each))
         mean.append(np.mean(each))
+        levels = [np.clip(np.round(127.5 + 127.5 * x.double().numpy()), 0, 255) for x in (*samples[i], truth[i])]
+        best.append(max(10 * np.log10(255**2 / ((one - levels[-1]) ** 2).mean()) for one in levels[:-1]))
         spread.append(np.mean([float((samples[i, j] - samples[i, k]).square().mean()) for j, k in places]))
-    wanted = {"diversity_gap": spread, "nearest_of_6_gap": near, "mean_gap_to_truth": mean}
+    wanted = {"diversity_gap": spread, "nearest_of_6_gap": near, "mean_gap_to_truth": mean, "best_of_6_psnr": best}
     assert found == pytest.approx({name: np.mean(values) for name, values in wanted.items()}, rel=1e-5)
     assert torch.allclose(seen, vgg(samples.flatten(0, 1))["relu1_2"].mean((2, 3)), atol=1e-5)
     protocol.batched(gap)(samples[0].repeat(9, 1, 1, 1), samples[0].repeat(9, 1, 1, 1))
@@ -146,6 +148,7 @@ def test_evaluation_of_a_run_on_label_maps(run: dict[str, str], sets: dict[str, 
     assert json.loads((tmp_path / "evaluation.json").read_text())["figures"] == figures
     perceptual = "vgg_perceptual-vgg19-relu1_2-random0"
     names = {f"prior/{n}_{d}" for n in ("diversity_own-4x2", "nearest_of_3") for d in ("pixels_l1", perceptual)}
+    names |= {"prior/best_of_3_psnr", "prior/density_vgg_k5", "prior/coverage_vgg_k5"}
     names |= {f"prior/mean_{d}_to_truth" for d in ("pixels_l1", perceptual)} | {"prior/diversity_protocol", "images"}
     names |= {f"prior/{n}_vgg_k3" for n in ("precision", "recall")} | {"prior/recall_vgg_k3_of_3"}
     names |= {f"segmenter_{n}_real" for n in ("accuracy", "miou")}

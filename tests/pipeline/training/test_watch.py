@@ -85,11 +85,12 @@ def test_scalars_are_read_in_one_go_and_averaged_by_step() -> None:
     assert window.read() is None and not window.full
     window.add(2, {"a": torch.tensor(6.0)})
     assert window.read() is None
-    assert window.take(Group()) == {"a": 3.0, "b": 10.0}
-    assert window.take(Group()) == {}
-    window.add(2, {"a": torch.tensor(5.0)})
+    assert window.take(Group()) == ({"a": 3.0, "b": 10.0}, 0.0)
+    assert window.take(Group()) == ({}, 0.0)
+    window.add(2, {"a": torch.tensor(5.0)}, 0.5)
+    window.add(3, {"a": torch.tensor(5.0)}, 1.0)
     window.read()
-    assert window.take(Group()) == {"a": 5.0}
+    assert window.take(Group()) == ({"a": 5.0}, 0.75)
 
 
 def test_the_first_step_that_is_not_finite_is_named() -> None:

@@ -1,0 +1,192 @@
+"""The runs of jobs.compare: how long each one is, what it needs, training and measuring one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import models
+from jobs import evaluate, shard
+from jobs.entries import Entry
+from jobs.parts import MAKERS, Parts
+from models.family import PerceptualRecipe
+from models.group import Group
+from pipeline.artifacts import pool, storage
+from pipeline.data.shards import DataSet, require_fields
+from pipeline.evaluation import cost, segmentation
+from pipeline.evaluation.setting import Options, Setting
+from pipeline.runs.sampler import open_run
+from pipeline.style.weights import of_recipe
+from pipeline.tracking.journal import Tracker
+from pipeline.training.job import Job, Run
+from pipeline.training.loop import fit
+
+TRIAL = 40
+"""Generator updates, at least, of the run by which seconds become updates."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run that is to be trained and measured."""
+
+    entry: Entry
+    """Its recipe has the seed."""
+    seed: int
+    data: str
+    artifacts: Mapping[str, str]
+    folder: str
+
+    def job(self, weights: str, threads: int, **more: Any) -> Job:
+        run = Run(workers=0, threads=threads, checkpoint_every=200, evaluate_every=500, evaluate_images=8)
+        given = {"artifacts": dict(self.artifacts), "weights": weights, "run": run, **more}
+        return Job(self.entry.family, self.entry.recipe, self.data, storage.join(self.folder, "train"), **given)
+
+
+def data_sets(config: Any, root: str, labelled: bool) -> tuple[str, str]:
+    """Folders of the data set with pictures as inputs, and of the one with label maps (empty: there is none)."""
+    if config.data:
+        labels = storage.absolute(config.labels, "--labels") if config.labels else ""
+        if labelled and not labels:
+            raise ValueError("--labels: families that read label maps need a data set with them")
+        return storage.absolute(config.data, "--data"), labels
+    if config.labels or (labelled and not config.palette):
+        raise ValueError("--palette: with --source it says how label maps are painted; --labels goes with --data")
+    made: dict[str, Any] = {"option": config.option, "input_side": config.input_side, "resize": config.resize}
+    made["workers"] = config.workers
+    data, labels = storage.join(root, "data"), storage.join(root, "labels") if config.palette else ""
+    shard.run(shard.Config(source=config.source, output=data, **made))
+    if labels:
+        made |= {"palette": config.palette, "connected_components": True}
+        shard.run(shard.Config(source=config.source, output=labels, **made))
+    return data, labels
+
+
+def refuse_at_once(rows: list[Entry], reads: Mapping[str, str], split: str, weights: str) -> None:
+    """What does not fit, before hours of work.
+
+    Raises:
+        ValueError: a field that a family reads is missing, there is no held-out split, or no such weights.
+    """
+    for row in rows:
+        require_fields(DataSet(reads[row.name], split), models.load(row.family).fields(row.recipe))
+        if isinstance(row.recipe, PerceptualRecipe) and row.recipe.perceptual_layers:
+            of_recipe(weights, row.recipe)
+
+
+def artifacts_of(row: Entry, data: str, config: Any, root: str, uri: str | None, parent: Tracker) -> dict[str, str]:
+    """Make the artifacts that a row's stages need, as jobs.run does.
+
+    Raises:
+        ValueError: one that jobs.run does not make either.
+    """
+    needed = [n for n, spec in models.load(row.family).artifacts(row.recipe).items() if spec.needed_by]
+    if missing := [name for name in needed if name not in MAKERS]:
+        raise ValueError(f"--families {row.name}: {row.family} needs {missing[0]}, which is not made here")
+    made = _Making(row.recipe, config.weights, config.near, config.far, config.workers)
+    parts = Parts(made, storage.join(root, row.name), uri, parent, {"family": row.family}, {"data": data})
+    return {name: MAKERS[name](parts) for name in needed}
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What the makers of artifacts ask of a whole job's options."""
+
+    recipe: Any
+    weights: str
+    near: int
+    far: int
+    workers: int
+    precision: str = "fp32"
+
+
+def lengths(
+    config: Any, rows: list[Entry], reads: Mapping[str, str], made: Mapping[str, Mapping[str, str]], root: str
+) -> list[Entry]:
+    """The rows, stretched to the budget."""
+    for unit in ("updates", "images"):
+        if wanted := getattr(config, unit):
+            return [row.of(wanted, unit) for row in rows]
+    trials = [
+        Planned(row.of(_trial(row), "updates"), 0, reads[row.name], made[row.name], f"{root}/{row.name}/trial")
+        for row in rows
+    ]
+    wanted = {row.name: storage.join(root, row.name, "trial", "length.json") for row in rows}
+    waiting = [trial for trial in trials if not storage.exists(wanted[trial.entry.name])]
+    for _ in pool.each(
+        _timed, (config.weights, config.threads), waiting, config.workers, config.threads, what="time", unit="families"
+    ):
+        pass
+    return [_by_seconds(row, config.seconds, storage.read_json(wanted[row.name])) for row in rows]
+
+
+def _trial(row: Entry) -> int:
+    """A whole period between two searches, where there are any."""
+    stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
+    periods: list[int] = [stage.refresh_every for stage in stages if stage.images]
+    return max(TRIAL, *periods)
+
+
+def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
+    def work(plan: Planned) -> None:
+        fit(plan.job(weights, threads))
+        seconds = cost.stage_seconds(storage.join(plan.folder, "train"))
+        storage.publish_json(storage.join(plan.folder, "length.json"), seconds)
+
+    return work
+
+
+def _by_seconds(row: Entry, seconds: float, measured: Mapping[str, tuple[int, float]]) -> Entry:
+    """Stretched so that its stages take about so many CPU-seconds; those that are not stretched (StEP's mapper) take
+    what they took."""
+    stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
+    once = {s.name: s.images / s.batch * measured[s.name][1] for s in stages if s.images}
+    fixed = sum(images * each for name, (images, each) in measured.items() if name not in once)
+    if fixed >= seconds:
+        raise ValueError(f"--seconds {seconds:g}: {row.name} takes {fixed:.0f} for what does not grow; give more")
+    return replace(row, recipe=row.recipe.stretched((seconds - fixed) / sum(once.values())))
+
+
+def evaluator(config: Any, labels: str, root: str) -> Options:
+    """The options of all evaluations; the segmenter is trained here, once."""
+    given = {f.name: getattr(config, f.name) for f in fields(Options)}
+    given |= {"labels": labels, "net": config.net or "vgg19"}
+    if labels and config.segmenter_steps and not config.segmenter:
+        given["segmenter"] = storage.join(root, "segmenter.pt")
+        with pool.limited(config.threads):
+            frame = (config.size, config.size)
+            segmentation.kept(given["segmenter"], DataSet(labels), frame, config.segmenter_steps, config.seed)
+    return Options(**given)
+
+
+def train_and_measure(
+    options: Options, split: str, uri: str | None, parent: str, threads: int
+) -> Callable[[Planned], None]:
+    """For `pool.each`: trains and measures one run. What is there already is kept."""
+
+    def work(plan: Planned) -> None:
+        name = f"{plan.entry.name} seed {plan.seed}"
+        fit(plan.job(options.weights, threads, tracking=uri, parent=parent, name=name))
+        trained, folder = storage.join(plan.folder, "train"), storage.join(plan.folder, "evaluation")
+        opened, data = open_run(trained), DataSet(plan.data, split)
+        chosen = replace(options, samplers=opened.family.samplers[:1])
+        given = {f.name: getattr(chosen, f.name) for f in fields(Options)}
+        config = evaluate.Config(run=trained, data=plan.data, output=folder, split=split, **given)
+        tags = {"family": plan.entry.family, "seed": str(plan.seed)}
+        with Tracker(folder, uri, "evaluation", f"{name} evaluation", parent, tags) as tracker:
+            with contextlib.redirect_stdout(io.StringIO()):  # its figures stand in the table
+                evaluate.run(config, tracker)
+            path = storage.join(folder, "cost.json")
+            weights = storage.read_json(storage.join(trained, "weights.json"))["sha256"]
+            if not storage.exists(path) or storage.read_json(path)["weights"] != weights:
+                setting = Setting(opened, trained, data, folder, chosen)
+                found: dict[str, Any] = {**asdict(cost.length(opened.family)), **cost.sampling(setting)}
+                found["cpu_seconds"] = cost.training_seconds(trained, opened.family)
+                tracker.scalars({f"cost/{key}": float(value) for key, value in found.items()}, 0)
+                found["stages"] = [stage.name for stage in opened.family.stages]
+                found |= {"sampler": (*chosen.samplers, "")[0], "weights": weights}
+                storage.publish_json(path, found)
+
+    return work

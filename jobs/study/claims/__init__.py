@@ -1,0 +1,1 @@
+"""What jobs.study step-claims trains and measures."""
