@@ -188,7 +188,7 @@ class StEP(Family):
         if tuned:
             self.average_encoder.update(self.encoder)
         return scalars(
-            loss=torch.stack([gan, perceptual, r.code_weight * penalty, *extra.values()]).sum(),
+            loss=sum(extra.values(), gan + perceptual + r.code_weight * penalty),
             **extra,
             gan=gan,
             discriminator=d_loss,
