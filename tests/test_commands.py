@@ -133,6 +133,7 @@ def test_ctrl_c_while_a_command_loads_is_one_line(words: str, tmp_path: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
     )
     assert process.stdout is not None and process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
