@@ -133,6 +133,7 @@ def test_ctrl_c_while_a_command_loads_is_one_line(words: str, tmp_path: Path) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # where the tests run in the background
     )
     assert process.stdout is not None and process.stdout.readline() == "loading\n"
     process.send_signal(signal.SIGINT)
@@ -156,8 +157,9 @@ def test_ctrl_c_while_a_command_loads_is_one_line(words: str, tmp_path: Path) ->
 )
 def test_signals_are_left_alone_by_a_library(line: str, wanted: bool) -> None:
     assert jobs._commands(line.split()) is wanted
+    before = signal.getsignal(signal.SIGINT)
     jobs.loaded()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_after_loading_is_for_the_work(capsys: pytest.CaptureFixture[str]) -> None:

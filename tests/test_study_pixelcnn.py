@@ -29,6 +29,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "recipe_of", recipe_of)
     monkeypatch.setattr(codes, "recipe_of", recipe_of)
     monkeypatch.setattr(digits, "EACH", 2)
+    monkeypatch.setattr(codes, "DRAWN", 1)
+    monkeypatch.setattr(codes, "ROWS", 2)
 
 
 @pytest.fixture
