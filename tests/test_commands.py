@@ -199,7 +199,7 @@ def test_the_help_of_a_recipe_is_in_groups_with_its_docstrings(capsys: pytest.Ca
     group = option_groups(said)
     wanted = {"--encoder-images": "encoder options", "--finetune-constant": "finetune options"}
     wanted |= {"--mapper-epochs": "mapper options", "--perceptual-net": "perceptual options"}
-    wanted |= {"--size": "recipe options", "--code-weight": "recipe options", "--code": "recipe options"}
+    wanted |= {"--size": "recipe options", "--code-weight": "code options", "--code": "recipe options"}
     wanted |= {"--run.workers": "run options", "--source": "options"}
     assert {option: group.get(option) for option in wanted} == wanted
     assert "Entries of the style code z." in said and "Root of every random generator" in said  # inherited too
