@@ -39,7 +39,7 @@ def scalars(folder: Path) -> dict[tuple[str, int], float]:
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         event = json.loads(line)
         for name, value in event.get("values", {}).items() if "step" in event else ():
-            if "per_second" not in name and "/" in name and not name.startswith("system/"):
+            if "second" not in name and "/" in name and not name.startswith("system/"):
                 found[name, event["step"]] = value
     return found
 
