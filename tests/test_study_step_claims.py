@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import models.step
+from jobs import comparing
 from jobs.study import step_claims
 from jobs.study.claims import clusters
 from jobs.study.claims.arms import SWITCHES
@@ -34,13 +35,15 @@ def side_by_side(folder: Path, count: int, seed: int) -> str:
 
 
 @pytest.mark.slow
-def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None) -> None:
+def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "TRIAL", 4)
     config = step_claims.Config(
         shoes=side_by_side(tmp_path / "shoes", 20, 0),
         facades=side_by_side(tmp_path / "facades", 16, 1),
         weights="random",
         size=32,
         shoes_seeds=(1,),
+        facades_seeds=(),
         encoder_images=8,
         generator_images=16,
         finetune_images=8,
@@ -54,13 +57,13 @@ def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None) ->
     json.dumps(first)
     arms = ("stage2", "stage3", "stage2_long", "foreign", "random", "joint", "bicyclegan", "munit")
     for arm in (*arms, "switch-loss_D_swap_z"):
-        assert np.isfinite(first[f"shoes/{arm}/psnr"]) and first[f"facades/{arm}/psnr_spread"] == 0
+        assert np.isfinite(first[f"shoes/{arm}/psnr"]) and first[f"shoes/{arm}/psnr_spread"] == 0
     for claim in ("a", "b", "c", "d", "e/loss_D_swap_z"):
         assert first[f"shoes/claim_{claim}"] in ("holds", "not", "seeds disagree")
-        assert len(first[f"shoes/claim_{claim}/db"]) == 1 and len(first[f"facades/claim_{claim}/db"]) == 1
+        assert len(first[f"shoes/claim_{claim}/db"]) == 1
     _what_starts_from_what(tmp_path / "out")
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("weights.pt")}
-    assert len(made) > 18
+    assert len(made) > 9
     again = step_claims.run(config)
     assert {path: path.stat().st_mtime_ns for path in made} == made and again == first
     with pytest.raises(ValueError, match="--switches nosuch: choose among"):

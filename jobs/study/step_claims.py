@@ -49,6 +49,7 @@ class Config:
     """Pixels."""
     shoes_seeds: tuple[int, ...] = (0, 1, 2)
     facades_seeds: tuple[int, ...] = (0,)
+    """None: no arms of that set."""
     encoder_images: int = 2400
     """Anchors seen in stage 1."""
     generator_images: int = 2000
@@ -80,8 +81,9 @@ def run(config: Config) -> dict[str, Any]:
             figures: dict[str, Any] = {"size": config.size}
             for name, bench in benches.items():
                 [other] = [one for key, one in benches.items() if key != name]
-                found = _arms(config, bench, other, getattr(config, f"{name}_seeds"))
-                figures |= _table(name, found) | _verdicts(name, found)
+                if seeds := getattr(config, f"{name}_seeds"):
+                    found = _arms(config, bench, other, seeds)
+                    figures |= _table(name, found) | _verdicts(name, found)
             figures |= _clusters(config)
             tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
