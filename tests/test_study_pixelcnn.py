@@ -47,7 +47,7 @@ def sets(tmp_path: Path) -> dict[str, str]:
     return {"mnist": str(tmp_path / "digits.npz"), "shoes": str(tmp_path / "shoes")}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_of_it(small: None, sets: dict[str, str], tmp_path: Path, no_ray: None) -> None:
     lengths = {"images": 32, "binary_images": 32, "code_images": 32, "encoder_images": 24, "style_images": 16}
     given: dict[str, Any] = {**sets, **lengths, "folder": str(tmp_path / "study"), "weights": "random"}

@@ -34,7 +34,7 @@ def side_by_side(folder: Path, count: int, seed: int) -> str:
     return str(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "TRIAL", 4)
     config = step_claims.Config(
