@@ -21,6 +21,8 @@ from pipeline.tracking import sheets
 CELL = 128
 SMALL = 0.3
 """Share of the picture up to which an object is chosen to be changed or removed, if there is one."""
+FILLED = 0.7
+"""And that fill this share of their box: what is removed leaves a place that its surroundings can take."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,7 @@ def proposed(
     where a picture has no object for it. And what was done, in words."""
     start, every = picture.start, objects.listed(*picture.start.maps)
     small = [one for one in every if one.pixels <= SMALL * start.maps[0].numel()] or every
+    small = [one for one in small if one.pixels >= FILLED * one.box[2] * one.box[3]] or small
     styled = [one for one in every if family.styles()[one.kind] > 1]
     classes, to = len(family.styles()), _another(family, every, small[0])
     edits: list[Edit | None] = [
