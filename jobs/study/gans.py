@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "minimax": {},
     "nonsaturating": {},
     "lsgan": {},
-    "wgan": {"optimiser": "rmsprop", "critic_steps": 5, "rate": 5e-4, "generator_rate": 5e-4},
+    "wgan": {"optimiser": "rmsprop", "critic_steps": 5, "clip": 0.1, "rate": 5e-4, "generator_rate": 5e-4},
     "wgan-gp": {"critic_steps": 5, "penalty_weight": 0.1, "beta2": 0.9},
     "dragan": {"penalty_weight": 1.0},
     "ebgan": {"margin": 1.0, "critic_widths": (128, 8), "critic_activation": "relu"},
