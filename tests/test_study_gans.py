@@ -8,15 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import models.gans
 from jobs.study import gans, gans_exact, gans_labels, gans_mnist
-from jobs.study.games import circles, lines, mixture
+from jobs.study.games import circles, equilibria, lines, mixture
 from jobs.study.games import digits as digits_of
 from jobs.study.games.masses import point_masses
 from models.common.seeds import seeded
 from models.gans.objectives.divergences import DIVERGENCES
 from models.gans.rules import OBJECTIVES
+from models.gans.terms import Random
 from models.group import Group
 from pipeline.runs import checkpoint
 
@@ -56,6 +58,7 @@ def test_the_exact_study_runs(tmp_path: Path) -> None:
         information_steps=10,
         equilibrium_steps=10,
         gammas=(0.5,),
+        circles_inner=(0.3,),
         circles_seeds=(0,),
         circles_steps=5,
         lines=(0.0, 1.0),
@@ -64,7 +67,13 @@ def test_the_exact_study_runs(tmp_path: Path) -> None:
     )
     found = gans_exact.run(short)
     assert {"fgan_max_error", "wgan_gp_max_error", "information_bound", "lines/1.0/wasserstein"} <= found.keys()
-    assert {"lsgan_max_error", "ebgan_error", "began_max_error", "circles_error/0"} <= found.keys()
+    assert {
+        "lsgan_max_error",
+        "ebgan_error",
+        "began_max_error",
+        "circles_error/0.3/0",
+        "circles_solved/0.3",
+    } <= found.keys()
     assert all(np.isfinite(list(found.values())))
     # Nothing is fitted after eight steps: the figures can fail.
     assert found["fgan_max_error"] > 0.1 and found["ebgan_error"] > 0.1
@@ -85,11 +94,46 @@ def test_the_closed_forms_of_the_lines_by_counting() -> None:
 
 
 def test_circles_lie_at_their_radii() -> None:
-    x, y = circles.circles(2000, seeded(0))
-    for number, radius in enumerate(circles.RADII):
+    x, y = circles.circles(2000, 0.3, seeded(0))
+    for number, radius in enumerate((1.0, 0.3)):
         apart = x[y == number].norm(dim=1)
-        assert float(apart.mean()) == pytest.approx(radius, rel=0.01)
+        assert float(apart.square().mean().sqrt()) == pytest.approx(math.hypot(radius, circles.NOISE), rel=0.01)
         assert float(apart.std()) == pytest.approx(circles.NOISE, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("inner", "reach", "apart"), [(0.3, circles.REACH, True), (0.5, circles.REACH, False), (0.3, 5, False)]
+)
+def test_what_grows_fastest_tells_circles_apart(inner: float, reach: float, apart: bool) -> None:
+    """The leading eigenfunction of the critic's first kernel, weighted as Var f(x) - E f(G)^2: inner against outer for
+    the study's setting, a cut through both with a larger inner circle or a wide kernel."""
+    drawn = seeded("growth")
+    x, y = circles.circles(400, inner, drawn)
+    points = torch.cat([x, torch.randn(400, 2, generator=drawn)]).double()
+    kernel = (-torch.cdist(points, points).square() / (2 * reach**2)).exp()
+    weights = torch.zeros(800, 800, dtype=torch.float64)
+    weights[:400, :400] = (torch.eye(400) - 1 / 400) / 400
+    weights[400:, 400:] = -torch.eye(400) / 400
+    values, vectors = torch.linalg.eig(kernel @ weights)
+    f = vectors[:400, values.real.argmax()].real
+    together = float(torch.corrcoef(torch.stack([f, y.double()]))[0, 1].abs())
+    assert together > 0.95 if apart else together < 0.6
+
+
+def test_waves_are_features_of_a_gaussian_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 mean cos(w a + b) cos(w b + b) -> exp(-|a - b|^2 / (2 REACH^2))."""
+    monkeypatch.setattr(circles, "FEATURES", 100_000)
+    x = torch.tensor([[0.0, 0.0], [0.3, 0.0], [0.2, -0.5], [2.0, 1.0]])
+    found = circles.Waves(seeded("waves"))(x, None, Random(seeded(0), Group())).detach()
+    wanted = (-torch.cdist(x, x).square() / (2 * circles.REACH**2)).exp()
+    assert torch.allclose(2 * found @ found.T / 100_000, wanted, atol=0.02)
+
+
+def test_began_keeps_its_ratio() -> None:
+    """With a k off its bounds; the closed form of k holds to rounding."""
+    found = equilibria.balances(400, (0.7,), 0)
+    assert 0 < found["began/0.7/least_k"] <= found["began/0.7/k"] <= found["began/0.7/greatest_k"] < 1
+    assert found["began_max_residual"] < 1e-6 and found["began_max_error"] < 0.15
 
 
 def test_the_modes_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None) -> None:
