@@ -50,7 +50,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ebgan": {"margin": 1.0, "critic_widths": (128, 8), "critic_activation": "relu"},
     "ebgan-pt": {"margin": 1.0, "critic_widths": (128, 8), "critic_activation": "relu"},
     "began": {"critic_widths": (128, 8), "critic_activation": "relu"},
-    "catgan": {"label_weight": 0.0},
+    "catgan": {"label_weight": 0.0, "generator_rate": 1e-4},
     "sgan": {},
     "acgan": {"class_weight": 0.1},
     "infogan": {"critic_activation": "leaky-relu"},

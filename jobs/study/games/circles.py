@@ -1,12 +1,11 @@
 """catGAN on two circles, one within the other, without labels: does the border lie between them?
 
-What decides is how the game begins. While logits are small, the critic's objective is Var f(x) - E f(G)^2, f the
-difference of its two logits, and what grows fastest is the leading eigenfunction of its kernel so weighted. For most
-kernels that is a cut through both circles, and once sharp it stays: no small step from it is better. Inner against
-outer leads for a kernel as wide as the gap, fakes all over the disc, and an inner circle that is small (0.3 of the
-outer one; 0.5 is not). Hence a critic of random Fourier features. A perceptron of two layers has a kernel much wider
-than the data, and a generator as fast as it ran away to where it is sure already: there the entropy of a saturated
-softmax has no gradient.
+What decides is how the game begins. While logits are small, the critic's objective is Var f(x) - E f(G)^2, f half the
+difference of its two logits, and what grows fastest is the leading eigenfunction of its kernel so weighted. For many
+kernels that is a cut through both circles, and once sharp it gives way slowly or not at all. Inner against outer leads
+for a kernel about as wide as the gap, fakes all over the disc, and an inner circle that is small (0.3 of the outer one;
+0.5 is not). Hence a critic of random Fourier features. With two leaky-ReLU layers, and a generator as fast as they
+were, fakes ran away to where the critic was sure already: there the entropy of a saturated softmax has no gradient.
 """
 
 from __future__ import annotations
