@@ -132,7 +132,9 @@ def _read(plan: Planned) -> tuple[Any, Any]:
 def _report(config: Config, plans: list[Planned], root: str, parent: Tracker) -> list[Result]:
     folder = storage.join(root, "report")
     results = [comparison.result(plan.entry.name, plan.seed, *_read(plan)) for plan in plans]
+    facts = _facts(config, plans)
     request = {"version": VERSION, "results": [asdict(one) for one in results], "sheet": config.sheet}
+    request["facts"] = asdict(facts)
     request["runs"] = [storage.read_json(f"{plan.folder}/train/weights.json")["sha256"] for plan in plans]
     names = kept.find(folder, request)
     if names is None:
@@ -140,7 +142,7 @@ def _report(config: Config, plans: list[Planned], root: str, parent: Tracker) ->
         first = {plan.entry.name: plan for plan in reversed(plans)}  # the first seed's
         shown = [first[name] for name in dict.fromkeys(plan.entry.name for plan in plans)]
         runs = {p.entry.name: (open_run(f"{p.folder}/train"), DataSet(p.data, config.split)) for p in shown}
-        files = comparison_page.files(_facts(config, plans), results, runs, config.sheet, config.seed)
+        files = comparison_page.files(facts, results, runs, config.sheet, config.seed)
         for name, content in files.items():
             storage.publish(storage.join(folder, name), content)
         names = list(files)

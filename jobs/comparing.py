@@ -105,10 +105,10 @@ class _Making:
 def lengths(
     config: Any, rows: list[Entry], reads: Mapping[str, str], made: Mapping[str, Mapping[str, str]], root: str
 ) -> list[Entry]:
-    """The rows, stretched to the budget."""
+    """The rows, stretched to the budget. Raises ValueError, as `Entry.within`."""
     for unit in ("updates", "images"):
-        if wanted := getattr(config, unit):
-            return [row.of(wanted, unit) for row in rows]
+        if budget := getattr(config, unit):
+            return [row.within(budget, unit) for row in rows]
     trials = [
         Planned(row.of(_trial(row), "updates"), 0, reads[row.name], made[row.name], f"{root}/{row.name}/trial")
         for row in rows

@@ -14,6 +14,8 @@ from models.group import Group
 from pipeline.evaluation import cost
 from pipeline.runs import checkpoint
 
+TOLERANCE = 0.1
+"""Share by which a run may be longer or shorter than the budget."""
 PATTERN = r"(?:(?P<name>[\w.-]+)=)?(?P<family>\w+):(?P<preset>[\w.-]+)(?::(?P<changes>.+))?"
 
 
@@ -41,6 +43,17 @@ class Entry:
         """Stretched to about so many `updates` or `images`."""
         factor = wanted / getattr(self.length, unit)
         return replace(self, recipe=self.recipe.stretched(factor))
+
+    def within(self, budget: int, unit: str) -> Entry:
+        """As `of`.
+
+        Raises:
+            ValueError: it comes to another length, as a schedule has whole epochs of at least one update.
+        """
+        found = self.of(budget, unit)
+        if abs((comes_to := getattr(found.length, unit)) - budget) > TOLERANCE * budget:
+            raise ValueError(f"--{unit} {budget}: the schedule of {self.name} comes to {comes_to} {unit}; give more")
+        return found
 
     def seeded(self, seed: int) -> Entry:
         return replace(self, recipe=replace(self.recipe, seed=seed))

@@ -272,3 +272,11 @@ def test_budgets_and_data_that_are_none_are_refused(sets: dict[str, str], tmp_pa
         compare.run(replace(config(sets, tmp_path, families=("flow:tiny",)), data=sets["labels"]))
     with pytest.raises(ValueError, match="--labels: families that read label maps need"):
         compare.run(replace(config(sets, tmp_path), labels=""))
+
+
+def test_a_budget_that_a_schedule_cannot_keep_is_refused() -> None:
+    """pix2pix has 12 + 12 epochs, each of at least one update."""
+    [row] = entries(("pix2pix:small",), 128)
+    with pytest.raises(ValueError, match=r"--updates 4: the schedule of pix2pix comes to 24 updates; give more"):
+        row.within(4, "updates")
+    assert abs(row.within(1000, "updates").length.updates - 1000) <= 100
