@@ -167,6 +167,7 @@ def digits(tmp_path: Path) -> str:
     return str(tmp_path / "m.npz")
 
 
+@pytest.mark.long
 def test_the_study_of_digits_runs(digits: str, tmp_path: Path, no_ray: None) -> None:
     config = gans_mnist.Config(
         digits, ("infogan", "ebgan"), ("salimans",), share=0.002, classifier_steps=5, folder=str(tmp_path / "out")
@@ -183,6 +184,7 @@ def test_the_study_of_digits_runs(digits: str, tmp_path: Path, no_ray: None) -> 
         gans_mnist.run(dataclasses.replace(config, labels=("lsgan",)))
 
 
+@pytest.mark.long
 def test_the_study_of_labels_runs(digits: str, tmp_path: Path, no_ray: None) -> None:
     config = gans_labels.Config(digits, each=(2,), seeds=(0,), steps=3, folder=str(tmp_path / "out"))
     found = gans_labels.run(config)
