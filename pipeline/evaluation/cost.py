@@ -15,7 +15,7 @@ from models.abilities import DrawsSamples
 from models.common.seeds import seeded
 from models.family import Batch, Family
 from pipeline.artifacts import storage
-from pipeline.evaluation.measures import makes_pictures
+from pipeline.evaluation.measures.pictures import makes_pictures
 from pipeline.evaluation.setting import Setting, part
 
 ROUNDS = 5

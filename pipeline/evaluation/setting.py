@@ -23,8 +23,8 @@ from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import classification, metrics, protocol, segmentation
 from pipeline.evaluation.classification import Reader
-from pipeline.evaluation.networks import Remembered
 from pipeline.evaluation.protocol import Distances, Protocol
+from pipeline.evaluation.remembered import Remembered
 from pipeline.runs import checkpoint
 from pipeline.runs.sampler import Trained
 from pipeline.style.weights import Weights, identity, load_weights, of_recipe

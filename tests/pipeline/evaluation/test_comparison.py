@@ -15,7 +15,7 @@ from models.common.vgg import VGG
 from pipeline.evaluation import comparison, comparison_page
 from pipeline.evaluation.comparison import NO_LABELS, result, summary
 from pipeline.evaluation.comparison_page import Facts
-from pipeline.evaluation.networks import Remembered
+from pipeline.evaluation.remembered import Remembered
 
 NET = "vgg_perceptual-vgg19-relu1_2-abc"
 

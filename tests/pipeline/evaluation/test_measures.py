@@ -22,7 +22,10 @@ from models.abilities import (
 from models.family import Batch, Family
 from pipeline.data.order import picks
 from pipeline.evaluation import measures
-from pipeline.evaluation.measures import Answering, Likelihood, Retrieval, Samples, WholeSet, fitting, measure
+from pipeline.evaluation.measures import fitting, measure
+from pipeline.evaluation.measures.pictures import Samples
+from pipeline.evaluation.measures.sets import Likelihood, WholeSet
+from pipeline.evaluation.measures.texts import Answering, Retrieval
 from pipeline.evaluation.setting import Options, Setting
 from pipeline.runs.sampler import Trained
 
