@@ -13,8 +13,6 @@ Triplet accuracy: anchor, one of its 5 closest and one of its 13 furthest among 
 from __future__ import annotations
 
 import statistics
-import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +23,7 @@ from torch import Tensor
 import models.step
 from jobs import describe, neighbours, shard
 from jobs.study.harness.crops import SIZE, colour_statistics, held_out, standardised_grey
+from jobs.study.harness.folders import kept_in
 from models.group import Group
 from models.step import StEP
 from pipeline.data import decode, tensors
@@ -69,7 +68,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Figures by name: mean over the seeds, and `_spread` (largest - smallest)."""
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
+    with kept_in(config.folder) as folder:
         return _run(config, Path(folder))
 
 

@@ -8,9 +8,7 @@ samples over their targets. Finished runs of `--folder` are not trained again; e
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 
 import models.gans
 from jobs import shard
+from jobs.study.harness.folders import kept_in
 from models.common.seeds import seeded
 from models.gans import views
 from pipeline.artifacts import storage
@@ -90,11 +89,9 @@ def run(config: Config) -> dict[str, Any]:
     """The table's figures, by set and objective."""
     if unknown := sorted(set(config.objectives) - SETTINGS.keys()):
         raise ValueError(f"--objectives {unknown[0]}: choose among {', '.join(SETTINGS)}")
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
-        root = storage.absolute(str(folder), "--folder")
-        with Tracker(root, config.tracking, job="study", name="gans") as tracker:
-            figures = _run(config, root, tracker)
-            tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float) and v == v}, 0)
+    with kept_in(config.folder) as root, Tracker(root, config.tracking, job="study", name="gans") as tracker:
+        figures = _run(config, root, tracker)
+        tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float) and v == v}, 0)
     return figures
 
 

@@ -8,14 +8,12 @@ are not trained again; each is tracked below the study's own.
 from __future__ import annotations
 
 import statistics
-import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.study.games.digits import LABELS, recipe_of
 from jobs.study.games.runs import error_of, sharded, trained
-from pipeline.artifacts import storage
+from jobs.study.harness.folders import kept_in
 from pipeline.tracking.journal import Tracker
 
 KINDS: dict[str, dict[str, Any]] = {"cnn": {"generator_rate": 0.0}, "sgan": {}}
@@ -42,11 +40,9 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Accuracies by kind and number of labels."""
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
-        root = storage.absolute(str(folder), "--folder")
-        with Tracker(root, config.tracking, job="study", name="gans-labels") as tracker:
-            figures = _run(config, root, tracker)
-            tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
+    with kept_in(config.folder) as root, Tracker(root, config.tracking, job="study", name="gans-labels") as tracker:
+        figures = _run(config, root, tracker)
+        tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
 
 

@@ -7,8 +7,6 @@ labels of each class. Finished runs of `--folder` are not trained again; each is
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor
 import models.gans
 from jobs.study.games.digits import LABELS, SETTINGS, recipe_of
 from jobs.study.games.runs import error_of, sharded, trained
+from jobs.study.harness.folders import kept_in
 from models.common.seeds import seeded
 from models.family import Batch
 from models.gans.recipe import PRESETS
@@ -67,11 +66,9 @@ def run(config: Config) -> dict[str, Any]:
     for option, given, known in (("objectives", config.objectives, SETTINGS), ("labels", config.labels, LABELS)):
         if unknown := sorted(set(given) - known.keys()):
             raise ValueError(f"--{option} {unknown[0]}: choose among {', '.join(known)}")
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
-        root = storage.absolute(str(folder), "--folder")
-        with Tracker(root, config.tracking, job="study", name="gans-mnist") as tracker:
-            figures = _samples(config, root, tracker) | _labels(config, root, tracker)
-            tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
+    with kept_in(config.folder) as root, Tracker(root, config.tracking, job="study", name="gans-mnist") as tracker:
+        figures = _samples(config, root, tracker) | _labels(config, root, tracker)
+        tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()}
 
 

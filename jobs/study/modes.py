@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import re
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import torch
 
 import models.imle
 from jobs import rarity, shard
+from jobs.study.harness.folders import kept_in
 from models.common.seeds import seeded
 from models.family import Family
 from models.imle import IMLE
@@ -59,7 +58,7 @@ def run(config: Config) -> dict[str, Any]:
     """By name, mean and spread (largest - smallest) over the seeds: coverage, colourings hit, share of the samples that
     hit any, and that hit one of the three less observed; diversity: mean squared distance of two samples over that of
     two colourings (1: samples as far apart as different colourings; four colourings drawn alike: 0.75)."""
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
+    with kept_in(config.folder) as folder:
         return _run(config, Path(folder))
 
 

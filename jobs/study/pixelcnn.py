@@ -6,16 +6,14 @@ What is not named is left out: its figures are null. Finished runs of `--folder`
 
 from __future__ import annotations
 
-import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
+from jobs.study.harness.folders import kept_in
 from jobs.study.pixels import codes, digits
 from jobs.study.pixels.runs import Place
-from pipeline.artifacts import storage
 from pipeline.tracking.journal import Tracker
 
 
@@ -73,11 +71,9 @@ def run(config: Config) -> dict[str, Any]:
     """The figures, by name; each part's are printed as they come."""
     torch.set_num_threads(config.threads)
     print(PUBLISHED, flush=True)
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
-        root = storage.absolute(str(folder), "--folder")
-        with Tracker(root, config.tracking, job="study", name="pixelcnn") as tracker:
-            found = _run(config, Place(root, tracker, config.tracking, config.threads, config.precision))
-            tracker.scalars({name: float(value) for name, value in found.items() if value is not None}, 0)
+    with kept_in(config.folder) as root, Tracker(root, config.tracking, job="study", name="pixelcnn") as tracker:
+        found = _run(config, Place(root, tracker, config.tracking, config.threads, config.precision))
+        tracker.scalars({name: float(value) for name, value in found.items() if value is not None}, 0)
     return found
 
 

@@ -15,8 +15,6 @@ Beside them, the mapper against the gaussian on codes with known clusters.
 from __future__ import annotations
 
 import statistics
-import tempfile
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +22,7 @@ from jobs import shard
 from jobs.entries import Entry
 from jobs.study.claims import clusters
 from jobs.study.claims.arms import SWITCHES, Bench, Lengths
+from jobs.study.harness.folders import kept_in
 from pipeline.artifacts import pool, storage
 from pipeline.tracking.journal import Tracker
 
@@ -74,18 +73,20 @@ def run(config: Config) -> dict[str, Any]:
     """Figures by set and arm (mean over the seeds, and spread: largest - smallest), and each claim's verdict."""
     if unknown := sorted(set(config.switches) - SWITCHES.keys()):
         raise ValueError(f"--switches {unknown[0]}: choose among {', '.join(SWITCHES)}")
-    with nullcontext(config.folder) if config.folder else tempfile.TemporaryDirectory() as folder:
-        root = storage.absolute(str(folder), "--folder")
-        with Tracker(root, config.tracking, job="study", name="step-claims") as tracker, pool.limited(1):
-            benches = {name: _bench(config, name, root, tracker) for name in ("shoes", "facades")}
-            figures: dict[str, Any] = {"size": config.size}
-            for name, bench in benches.items():
-                [other] = [one for key, one in benches.items() if key != name]
-                if seeds := getattr(config, f"{name}_seeds"):
-                    found = _arms(config, bench, other, seeds)
-                    figures |= _table(name, found) | _verdicts(name, found)
-            figures |= _clusters(config)
-            tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
+    with (
+        kept_in(config.folder) as root,
+        Tracker(root, config.tracking, job="study", name="step-claims") as tracker,
+        pool.limited(1),
+    ):
+        benches = {name: _bench(config, name, root, tracker) for name in ("shoes", "facades")}
+        figures: dict[str, Any] = {"size": config.size}
+        for name, bench in benches.items():
+            [other] = [one for key, one in benches.items() if key != name]
+            if seeds := getattr(config, f"{name}_seeds"):
+                found = _arms(config, bench, other, seeds)
+                figures |= _table(name, found) | _verdicts(name, found)
+        figures |= _clusters(config)
+        tracker.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
     return figures
 
 

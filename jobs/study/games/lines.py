@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +21,9 @@ from models.gans.objectives.penalties import GradientPenalty, interpolate
 from models.gans.objectives.scores import Adversarial, wasserstein
 from models.gans.terms import Random, Side
 from models.group import Group
-from pipeline.tracking import charts
+
+HIGHEST = 2.0
+"""Of the picture."""
 
 
 def closed_forms(theta: float) -> dict[str, float]:
@@ -35,12 +39,21 @@ def closed_forms(theta: float) -> dict[str, float]:
 
 def picture(figures: Mapping[str, float], thetas: Sequence[float]) -> Image.Image:
     """What `bounds` found, as dots, on the closed forms. KL's dots and its infinity lie at the upper edge."""
-    names = list(closed_forms(0.0))
-    dots = {name: [(theta, figures[f"lines/{theta}/{name}"]) for theta in thetas] for name in names}
-    low, high = min(thetas), max(thetas)
-    fine = sorted({*(low + (high - low) * i / 400 for i in range(401)), 0.0})
-    curves = {name: [(x, closed_forms(x)[name]) for x in fine] for name in names}
-    return charts.chart(dots, curves, (low, high), (0.0, 2.0), "Two parallel lines: measured, closed form", "theta")
+    figure = Figure(figsize=(6.5, 4.5), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    fine = np.sort(np.append(np.linspace(min(thetas), max(thetas), 401), 0.0))
+    for number, name in enumerate(closed_forms(0.0)):
+        colour = f"C{number}"
+        axes.plot(fine, [min(closed_forms(x)[name], HIGHEST) for x in fine.tolist()], color=colour)
+        dots = [min(figures[f"lines/{theta}/{name}"], HIGHEST) for theta in thetas]
+        axes.plot(thetas, dots, "o", color=colour, label=name, clip_on=False)
+    axes.set(ylim=(0, HIGHEST), xlabel=f"theta; what is above {HIGHEST:g} lies at the upper edge")
+    axes.set_title("Two parallel lines: measured (dots), closed form (lines)")
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside right upper")
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png")
+    return Image.open(sink)
 
 
 def bounds(thetas: Sequence[float], steps: int, seed: int) -> dict[str, float]:

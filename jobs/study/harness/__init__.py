@@ -1,1 +1,1 @@
-"""What the studies measure on."""
+"""What studies share: crops to measure on, the folder of their runs."""
