@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from jobs import command
-from jobs.comparing import (
+from jobs.comparison.rows import entries
+from jobs.comparison.runs import (
     Planned,
     artifacts_of,
     data_sets,
@@ -22,7 +23,6 @@ from jobs.comparing import (
     refuse_at_once,
     train_and_measure,
 )
-from jobs.entries import entries
 from jobs.run import tracking_uri
 from pipeline.artifacts import kept, pool, storage
 from pipeline.data.shards import DataSet

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import models.step
-from jobs import comparing
+from jobs.comparison import runs
 from jobs.study import step_claims
 from jobs.study.claims import clusters
 from jobs.study.claims.arms import SWITCHES
@@ -36,7 +36,7 @@ def side_by_side(folder: Path, count: int, seed: int) -> str:
 
 @pytest.mark.long
 def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "TRIAL", 4)
+    monkeypatch.setattr(runs, "TRIAL", 4)
     config = step_claims.Config(
         shoes=side_by_side(tmp_path / "shoes", 20, 0),
         facades=side_by_side(tmp_path / "facades", 16, 1),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jobs import shard
-from jobs.entries import Entry
+from jobs.comparison.rows import Entry
 from jobs.study.claims import clusters
 from jobs.study.claims.arms import SWITCHES, Bench, Lengths
 from jobs.study.harness.folders import kept_in
@@ -161,10 +161,14 @@ def _verdicts(name: str, found: Figures) -> dict[str, Any]:
 
 
 def _claim(name: str, what: str, apart: list[float], least: float) -> dict[str, Any]:
-    held = [value > least for value in apart]
-    said = "holds" if all(held) else "not" if not any(held) else "seeds disagree"
+    said = _said([value > least for value in apart])
     print(f"{name}: {what}: {', '.join(f'{value:+.2f}' for value in apart)} dB: {said}", flush=True)
     return {name: said, f"{name}/db": [round(value, 4) for value in apart]}
+
+
+def _said(held: list[bool]) -> str:
+    """Of the seeds."""
+    return "holds" if all(held) else "not" if not any(held) else "seeds disagree"
 
 
 def _clusters(config: Config) -> dict[str, Any]:
@@ -172,8 +176,7 @@ def _clusters(config: Config) -> dict[str, Any]:
     found = [clusters.measured(config.codes, config.mapper_epochs, seed) for seed in config.shoes_seeds]
     row = _table("clusters", {"codes": dict(enumerate(_shared(found)))})
     apart = [one["mapper/near_a_cluster"] - one["gaussian/near_a_cluster"] for one in found]
-    held = [value > 0 for value in apart]
-    said = "holds" if all(held) else "not" if not any(held) else "seeds disagree"
+    said = _said([value > 0 for value in apart])
     print(f"mapper - gaussian, share of codes near a cluster: {', '.join(f'{v:+.2f}' for v in apart)}: {said}")
     return {**row, "clusters/mapper_nearer": said}
 

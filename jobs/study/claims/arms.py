@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 import models.step
-from jobs.comparing import Planned, artifacts_of, lengths
-from jobs.entries import Entry, entry
+from jobs.comparison.rows import Entry, entry
+from jobs.comparison.runs import Planned, artifacts_of, lengths
 from models.abilities import Reconstructs
 from pipeline.artifacts import storage
 from pipeline.data.shards import DataSet
@@ -47,7 +47,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class _Equal:
-    """A budget, as `comparing.lengths` reads it."""
+    """A budget, as `runs.lengths` reads it."""
 
     seconds: float
     weights: str

@@ -10,7 +10,7 @@ from typing import Any
 
 import models
 from jobs import evaluate, shard
-from jobs.entries import Entry
+from jobs.comparison.rows import Entry
 from jobs.parts import MAKERS, Parts
 from models.family import PerceptualRecipe
 from models.group import Group

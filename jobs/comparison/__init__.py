@@ -1,0 +1,1 @@
+"""What jobs.compare compares: the rows of its table, and their runs."""
