@@ -150,7 +150,8 @@ def _edits(config: Config, picture: Picture, classes: int) -> list[Edit]:
 def _pictures(config: Config, opened: Trained, family: EditsObjects) -> Iterator[Picture]:
     reads, frame = list(opened.family.reads), opened.frame
     if config.labels:
-        yield Picture(config.labels.rpartition("/")[2], State(family.object_maps(_given(config, opened))))
+        given = edits.with_objects(_given(config, opened), reads)
+        yield Picture(config.labels.rpartition("/")[2], State(family.object_maps(given)))
         return
     data = DataSet(storage.absolute(config.data, "--data"), config.split)
     images = opened.images(data)
@@ -159,7 +160,8 @@ def _pictures(config: Config, opened: Trained, family: EditsObjects) -> Iterator
     positions = [data.keys.index(config.key)] if config.key else images.rows_for_sheets(config.limit, frame)
     for p in positions:
         truth = images.cut(p, "target", frame) if "target" in data.fields else None
-        yield Picture(data.keys[p], State(family.object_maps(images.centred([p], reads, frame))), truth)
+        given = edits.with_objects(images.centred([p], reads, frame), reads)
+        yield Picture(data.keys[p], State(family.object_maps(given)), truth)
 
 
 def _given(config: Config, opened: Trained) -> Batch:

@@ -166,11 +166,11 @@ class EditsObjects(Protocol):
     """edits objects"""
 
     def object_maps(self, given: Batch) -> Maps:
-        """(class ids, object ids), int64 `H W` each, of the one row of `given`; its `instances` where it has any. What
+        """(class ids, object ids), int64 `H W` each, of the one row of `given` with its `instances`. What
         `models.common.objects` edits.
 
         Raises:
-            ValueError: its inputs are no label maps.
+            ValueError: its inputs are no label maps, or there are no `instances`.
         """
 
     def styles(self) -> tuple[int, ...]:

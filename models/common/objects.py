@@ -60,23 +60,6 @@ def listed(labels: Int[Tensor, "h w"], ids: Int[Tensor, "h w"]) -> list[Object]:
     return sorted(found, key=lambda one: (-one.pixels, one.id))
 
 
-def connected_components(labels: Int[Tensor, "h w"]) -> Int[Tensor, "h w"]:
-    """Objects of a picture without a map of them: the connected components of each class (4 neighbours),
-    numbered from 0 in the order of their first pixels, row by row."""
-    ids = torch.arange(labels.numel(), device=labels.device).view_as(labels)
-    alike = [labels.narrow(dim, 1, n - 1) == labels.narrow(dim, 0, n - 1) for dim, n in enumerate(labels.shape)]
-    while True:
-        before, ids = ids, ids.clone()
-        for dim, (same, n) in enumerate(zip(alike, labels.shape, strict=True)):
-            for here, beside in ((1, 0), (0, 1)):
-                mine, other = ids.narrow(dim, here, n - 1), ids.narrow(dim, beside, n - 1).clone()
-                mine.copy_(torch.where(same, torch.minimum(mine, other), mine))
-        ids = ids.flatten()[ids]  # an id is a pixel of the same component: on to the lowest that this one knows
-        if torch.equal(ids, before):
-            numbers: Tensor = torch.unique(ids, return_inverse=True)[1]
-            return numbers
-
-
 def change_class(labels: Int[Tensor, "h w"], ids: Int[Tensor, "h w"], one: int, to: int) -> Maps:
     """Object `one` becomes of class `to`.
 

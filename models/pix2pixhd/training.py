@@ -12,7 +12,7 @@ from models.common.adversarial import COLLAPSED, GAMES, WON, balance, feature_ma
 from models.common.critics import MultiScale, Scales, logits, patch_critic
 from models.common.graph import PICTURE, Call, Graph, class_ids
 from models.common.layers import initialise, normal
-from models.common.objects import Maps, connected_components
+from models.common.objects import Maps
 from models.common.onehot import check_ids, one_hot, traced_one_hot
 from models.common.optimise import adam, parameters, scalars
 from models.common.padding import pad
@@ -238,18 +238,15 @@ class Pix2PixHD(Stepwise):
         return torch.stack(drawn, 1)
 
     def object_maps(self, given: Batch) -> Maps:
-        """Without a map of objects they are the connected components of each class.
-
+        """
         Raises:
-            ValueError: a run on pictures, class ids that it does not know, or no map of objects where it needs one.
+            ValueError: a run on pictures, class ids that it does not know, or no map of objects.
         """
         if self.recipe.condition != "labels":
             raise ValueError(f"--condition {self.recipe.condition}: only runs on label maps have objects to edit")
         [labels] = given["input"]
         check_ids(labels, self.recipe.labels)
-        if self.recipe.instances or "instances" in given:
-            return labels, self._instances(given)[0]
-        return labels, connected_components(labels)
+        return labels, self._instances(given)[0]
 
     def styles(self) -> tuple[int, ...]:
         """All 0 without features, and before the clusters are made at the end of the last stage."""

@@ -15,7 +15,9 @@ from torch import Tensor
 from models.abilities import EditsObjects
 from models.common import objects
 from models.common.objects import Maps, Object
-from pipeline.data.tensors import coloured, to_uint8
+from models.family import Batch
+from pipeline.data import kinds
+from pipeline.data.tensors import coloured, to_tensor, to_uint8
 from pipeline.tracking import sheets
 
 CELL = 128
@@ -55,6 +57,15 @@ class Picture:
     start: State
     truth: np.ndarray | None = None
     """The photograph, where there is one."""
+
+
+def with_objects(given: Batch, reads: Sequence[str]) -> Batch:
+    """For runs that read (`reads`) no map of objects: the connected components of each class are the objects, where
+    `given`, one row, has none."""
+    if {"instances"} & {*given, *reads} or given["input"].ndim != 3:
+        return given
+    [labels] = given["input"].numpy()
+    return {**given, "instances": to_tensor([kinds.named("connected_components").seen(labels)])}
 
 
 def change(one: int, to: int, classes: int) -> Edit:

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
 
 from models.common import objects
 from models.common.seeds import seeded
@@ -25,33 +24,6 @@ def test_listed_by_a_loop() -> None:
         assert one.box == (top, left, max(rows) - top + 1, max(columns) - left + 1)
     sizes = [one.pixels for one in objects.listed(labels, ids)]
     assert sizes == sorted(sizes, reverse=True)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (13, 17), (40, 40)])
-def test_areas_are_the_connected_ones(shape: tuple[int, int]) -> None:
-    labels = torch.randint(0, 2, shape, generator=seeded(*shape))
-    wanted, count = torch.zeros(shape, dtype=torch.int64), 0
-    for kind in (0, 1):
-        found, areas = ndimage.label((labels == kind).numpy())
-        wanted += torch.from_numpy(np.where(found > 0, found + count, 0)).long()
-        count += areas
-    got = objects.connected_components(labels)
-    pairs = torch.stack([got.flatten(), wanted.flatten()], 1).unique(dim=0)
-    assert len(pairs) == count == len(got.unique()) and got.flatten()[0] == 0
-    firsts = [int((got.flatten() == k).nonzero()[0]) for k in range(count)]
-    assert firsts == sorted(firsts)
-
-
-def test_areas_of_a_spiral() -> None:
-    labels = torch.zeros(21, 21, dtype=torch.int64)
-    for ring in range(0, 10, 2):
-        labels[ring : 21 - ring, ring : 21 - ring] = 1
-        labels[ring + 1 : 20 - ring, ring + 1 : 20 - ring] = 0
-        labels[ring + 1, ring] = 0  # each ring is open
-    found, _ = ndimage.label((labels == 0).numpy())
-    got = objects.connected_components(labels)
-    for k in range(1, found.max() + 1):
-        assert len(got[torch.from_numpy(found == k)].unique()) == 1
 
 
 def test_edits() -> None:

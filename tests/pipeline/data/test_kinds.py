@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from models.family import KINDS, FieldSpec
 from pipeline.data import kinds
@@ -38,6 +39,21 @@ def test_connected_components_are_numbered_and_corners_do_not_connect() -> None:
     ids = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1]], np.uint8)
     assert kind.seen(ids).tolist() == [[0, 0, 1], [2, 0, 0], [3, 4, 0]]
     assert kind.read_as == "instances" and kind.nearest
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (13, 17), (40, 40)])
+def test_connected_components_are_scipys_class_by_class(shape: tuple[int, int]) -> None:
+    labels = np.random.default_rng(shape).integers(0, 2, shape)
+    wanted, count = np.zeros(shape, np.int64), 0
+    for kind in (0, 1):
+        found, more = ndimage.label(labels == kind)
+        wanted += np.where(found > 0, found + count, 0)
+        count += more
+    got = kinds.named("connected_components").seen(labels)
+    pairs = np.unique(np.stack([got.ravel(), wanted.ravel()], 1), axis=0)
+    assert len(pairs) == count == len(np.unique(got)) and got.flat[0] == 0
+    firsts = [int((got.ravel() == k).nonzero()[0][0]) for k in range(count)]
+    assert firsts == sorted(firsts)
 
 
 def test_instances_of_any_depth_keep_their_ids() -> None:
