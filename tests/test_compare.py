@@ -108,6 +108,17 @@ def test_the_same_command_again_does_nothing(sets: dict[str, str], done: Path) -
     assert {path: path.stat().st_mtime_ns for path in paths} == before
 
 
+def test_the_page_follows_what_was_asked(sets: dict[str, str], done: Path, tmp_path: Path) -> None:
+    """The same recipe in other words: the run is kept, the page says the new words."""
+    trained = []
+    for more in ("", ":size=16"):
+        asked = f"{FAMILIES[0]}{more}"
+        compare.run(config(sets, tmp_path, families=(asked,), seeds=(0,)))
+        trained.append((tmp_path / "pix2pix" / "seed-0" / "train" / "weights.pt").stat().st_mtime_ns)
+        assert f"Rows: {asked}.</p>" in (tmp_path / "report" / "index.html").read_text()
+    assert trained[0] == trained[1]
+
+
 def test_what_cannot_be_measured_says_why(sets: dict[str, str], done: Path, tmp_path: Path) -> None:
     cells = {one["family"]: one for one in rows(done)}
     assert cells["pix2pix"]["reconstruction_psnr"] == "" and cells["munit"]["reconstruction_psnr"] != ""

@@ -18,6 +18,7 @@ from pipeline.artifacts import storage
 from pipeline.data import decode
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import to_uint8
+from pipeline.evaluation import edits
 from pipeline.runs import checkpoint
 from pipeline.runs.sampler import open_run
 from pipeline.tracking.journal import Tracker
@@ -139,6 +140,17 @@ def test_without_an_edit_a_sheet_shows_some_of_each(run: str, data: str, tmp_pat
     before = Path(path).read_bytes()
     edit.run(config(run, data, tmp_path / "out", key="", limit=2, count=3))
     assert Path(path).read_bytes() == before
+
+
+def test_compact_objects_are_proposed(run: str) -> None:
+    """Object 2, a frame, is larger than 1, a square: removed it would leave a ring to be filled from both sides."""
+    labels, ids = torch.zeros(32, 32, dtype=torch.int64), torch.zeros(32, 32, dtype=torch.int64)
+    for one, (first, last) in enumerate(((20, 30), (2, 18)), start=1):
+        labels[first:last, first:last] = ids[first:last, first:last] = one
+    labels[4:16, 4:16] = ids[4:16, 4:16] = 0
+    family: Any = open_run(run).family
+    _, words = edits.proposed(family, edits.Picture("x", edits.State((labels, ids))), 1, 0)
+    assert words[:2] == ["1: class 0", "1 removed"]
 
 
 def test_connected_components_are_edited_where_there_is_no_map_of_objects(data: str, tmp_path: Path) -> None:

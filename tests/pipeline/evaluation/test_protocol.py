@@ -209,6 +209,7 @@ def test_samples_are_kept_and_those_of_a_folder_made_anew(
     paths = sample.run(asked)
     assert sample.run(asked) == paths == [f"{tmp_path}/a/samples-prior.png"] and len(counted) == 1
     sample.run(replace(asked, count=1))
+    sample.run(replace(asked, count=1, workers=2))  # who draws changes nothing
     assert len(counted) == 2
     fingerprint = DataSet(sets["pictures"]).fingerprint
     monkeypatch.setattr(sample, "_request", lambda config: {**request(config), "data": fingerprint + "x"})
