@@ -42,12 +42,11 @@ def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None, mo
         facades=side_by_side(tmp_path / "facades", 16, 1),
         weights="random",
         size=32,
-        shoes_seeds=(1,),
-        facades_seeds=(),
+        shoes_seeds=(0, 1),
         encoder_images=8,
         generator_images=16,
         finetune_images=8,
-        switches=("loss_D_swap_z",),
+        switches=("use_vae", "loss_D_swap_z"),
         limit=6,
         codes=128,
         mapper_epochs=2,
@@ -56,14 +55,14 @@ def test_the_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: None, mo
     first = step_claims.run(config)
     json.dumps(first)
     arms = ("stage2", "stage3", "stage2_long", "foreign", "random", "joint", "bicyclegan", "munit")
-    for arm in (*arms, "switch-loss_D_swap_z"):
-        assert np.isfinite(first[f"shoes/{arm}/psnr"]) and first[f"shoes/{arm}/psnr_spread"] == 0
-    for claim in ("a", "b", "c", "d", "e/loss_D_swap_z"):
+    for arm in (*arms, "switch-use_vae", "switch-loss_D_swap_z"):
+        assert np.isfinite(first[f"shoes/{arm}/psnr"]) and first[f"facades/{arm}/psnr_spread"] == 0
+    for claim in ("a", "b", "c", "d", "e/use_vae"):
         assert first[f"shoes/claim_{claim}"] in ("holds", "not", "seeds disagree")
-        assert len(first[f"shoes/claim_{claim}/db"]) == 1
+        assert len(first[f"shoes/claim_{claim}/db"]) == 2 and len(first[f"facades/claim_{claim}/db"]) == 1
     _what_starts_from_what(tmp_path / "out")
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("weights.pt")}
-    assert len(made) > 9
+    assert len(made) > 30
     again = step_claims.run(config)
     assert {path: path.stat().st_mtime_ns for path in made} == made and again == first
     with pytest.raises(ValueError, match="--switches nosuch: choose among"):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.bench import chaos
+from jobs.bench.chaos import COMPARED, MARKERS
 from pipeline.artifacts import storage
 
 REPOSITORY = Path(__file__).parent.parent
@@ -27,8 +29,6 @@ TINY = [
     "1",
 ]
 WITHOUT_RAY, WITH_RAY = ["--workers", "0", "--run.workers", "0"], ["--workers", "1", "--run.workers", "1"]
-PARTS = ("data/*/*.tar", "data/*/*.parquet", "descriptors/*.parquet", "neighbours/*.parquet", "train/weights.pt")
-MARKERS = ("data/*/*.json", "descriptors/0*.json", "neighbours/0*.json", "train/stages/*.json")
 
 
 def start(output: str, how: list[str]) -> subprocess.Popen[str]:
@@ -50,7 +50,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parts(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for pattern in PARTS for p in folder.glob(pattern)}
+    return {str(p.relative_to(folder)): p.read_bytes() for pattern in COMPARED for p in folder.glob(pattern)}
 
 
 def markers(folder: Path) -> dict[Path, int]:
@@ -82,3 +82,10 @@ def test_kill_9_costs_nothing_that_was_finished(undisturbed: Path, tmp_path: Pat
     assert parts(tmp_path) == parts(undisturbed) and len(parts(tmp_path)) >= 7
     after = markers(tmp_path)
     assert {path: after[path] for path in before} == before  # nothing that was finished is written again
+
+
+@pytest.mark.long
+def test_the_bench_of_kills() -> None:
+    figures = chaos.run(chaos.Config(trials=1, kills=1, crops=4))
+    assert figures["kills"] >= 1 and figures["files_compared"] >= 7
+    assert figures["files_differ"] == 0 and figures["parts_written_twice"] == 0

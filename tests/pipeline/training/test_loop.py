@@ -77,6 +77,32 @@ def test_a_kill_between_checkpoints_costs_only_the_steps_since(
     assert (tmp_path / "weights.pt").read_bytes() == (undisturbed / "weights.pt").read_bytes()
 
 
+def test_a_kill_after_a_stages_end_does_not_write_it_again(
+    tiny_work: dict[str, str], undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the next stage's first checkpoint; but if it was damaged meanwhile, it is."""
+    enter = StEP.enter
+
+    def dies(self: StEP, stage: str) -> None:
+        if stage != "encoder":
+            raise KeyboardInterrupt
+        enter(self, stage)
+
+    end, marker = tmp_path / "stages" / "encoder.pt", tmp_path / "stages" / "encoder.json"
+    monkeypatch.setattr(StEP, "enter", dies)
+    for damage in (None, False, True):
+        if damage:
+            end.write_bytes(end.read_bytes()[:-1])
+        before = marker.stat().st_mtime_ns if damage is not None else 0
+        with pytest.raises(KeyboardInterrupt):
+            fit(job(tiny_work, tmp_path))
+        assert (marker.stat().st_mtime_ns == before) == (damage is False)
+        assert end.read_bytes() == (undisturbed / "stages" / "encoder.pt").read_bytes()
+    monkeypatch.undo()
+    fit(job(tiny_work, tmp_path))
+    assert (tmp_path / "weights.pt").read_bytes() == (undisturbed / "weights.pt").read_bytes()
+
+
 def test_a_finished_run_is_not_trained_again(tiny_work: dict[str, str], undisturbed: Path) -> None:
     before = (undisturbed / "metrics.jsonl").read_bytes()
     fit(job(tiny_work, undisturbed))
