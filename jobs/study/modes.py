@@ -24,7 +24,7 @@ from jobs.study.harness.folders import kept_in
 from models.common.seeds import seeded
 from models.family import Family
 from models.imle import IMLE
-from pipeline.data import decode, tensors
+from pipeline.data import tensors
 from pipeline.data.sources.colourings import COLOURINGS, HELD_OUT, layout
 from pipeline.data.tensors import to_tensor
 from pipeline.evaluation.truths import apart, hits
@@ -63,7 +63,9 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config, folder: Path) -> dict[str, Any]:
-    data = make_data(config, folder)
+    data = str(folder / "data")
+    option = {"input": "labels", "count": str(config.layouts), "shares": ",".join(map(str, config.shares))}
+    shard.run(shard.Config(source="colourings", option=option, output=data, workers=0))
     held_out = [layout(HELD_OUT + i) for i in range(config.held_out)]
     found: dict[str, list[float]] = {}
     rows: dict[str, list[np.ndarray]] = {}
@@ -83,20 +85,6 @@ def _run(config: Config, folder: Path) -> dict[str, Any]:
         figures[name] = round(statistics.mean(values), 4)
         figures[f"{name}_spread"] = round(max(values) - min(values), 4)
     return figures
-
-
-def make_data(config: Config, folder: Path) -> str:
-    """The training pairs as a data set: labels and the observed colouring of each."""
-    root = folder / "source" / "train"
-    for side in ("labels", "target"):
-        (root / side).mkdir(parents=True, exist_ok=True)
-    observed = np.random.default_rng(0).choice(4, config.layouts, p=np.array(config.shares) / sum(config.shares))
-    for i in range(config.layouts):
-        ids = layout(i)
-        (root / "labels" / f"{i:05d}.png").write_bytes(decode.to_png(ids))
-        (root / "target" / f"{i:05d}.png").write_bytes(decode.to_png(COLOURINGS[observed[i]][ids]))
-    shard.run(shard.Config(source=str(folder / "source"), output=str(folder / "data"), workers=1))
-    return str(folder / "data")
 
 
 def recipe_of(kind: str, steps: int, seed: int) -> models.imle.Config:

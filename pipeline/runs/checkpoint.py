@@ -36,8 +36,8 @@ def to_bytes(state: State) -> bytes:
 
 
 def publish(path: str, state: State, facts: dict[str, Any]) -> None:
-    """Write `path`.pt, then `path`.json with `facts` and the sha256: the .json makes the checkpoint count. The same that
-    is there undamaged is left: a run that goes on from its last checkpoint may reach a stage's end again."""
+    """Write `path`.pt, then `path`.json with `facts` and the sha256: the .json makes the checkpoint count. What is
+    there already, undamaged, is left: a run that goes on from its last checkpoint may reach a stage's end again."""
     data, file, marker = to_bytes(state), path + ".pt", path + ".json"
     told = {**facts, "sha256": hashlib.sha256(data).hexdigest()}
     there = storage.exists(marker) and storage.exists(file) and storage.read_json(marker) == told

@@ -64,8 +64,8 @@ class Options:
     """Side, pixels."""
     input: Literal["image", "labels"] = "image"
     """What the inputs are: grey pictures, or label maps."""
-    shares: tuple[float, ...] = (0.25, 0.25, 0.25, 0.25)
-    """How often each colouring is the observed one."""
+    shares: str = "1,1,1,1"
+    """How often each colouring is the observed one: numbers in proportion, such as 0.7,0.1,0.1,0.1."""
     seed: int = 0
     """Which colourings are observed; the layouts are the same for all seeds."""
 
@@ -85,8 +85,15 @@ class Colourings:
             raise ValueError(
                 f"--option count {o.count}, held_out {o.held_out}, size {o.size}: give at least 1, 1 and 16"
             )
-        if len(o.shares) != len(COLOURINGS) or min(o.shares) < 0 or not sum(o.shares):
+        shares = self._shares()
+        if len(shares) != len(COLOURINGS) or min(shares) < 0 or not 0 < sum(shares) < math.inf:
             raise ValueError(f"--option shares {o.shares}: give {len(COLOURINGS)} numbers, not all of them 0")
+
+    def _shares(self) -> list[float]:
+        try:
+            return [float(share) for share in self.options.shares.split(",")]
+        except ValueError:
+            return []
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -97,11 +104,11 @@ class Colourings:
         }
 
     def samples(self) -> dict[str, list[Entry]]:
-        o = self.options
+        o, shares = self.options, self._shares()
         found = {}
         for split, first, count in (("train", 0, o.count), ("val", HELD_OUT, o.held_out)):
-            random = np.random.default_rng([o.seed, int(split == "val")])
-            observed = random.choice(len(COLOURINGS), count, p=np.array(o.shares) / sum(o.shares))
+            random = np.random.default_rng(o.seed if split == "train" else [o.seed, 1])
+            observed = random.choice(len(COLOURINGS), count, p=np.array(shares) / sum(shares))
             paths = [f"{first + i}/{which}" for i, which in enumerate(observed)]
             found[split] = [Entry(path, dict.fromkeys(self.fields, path)) for path in paths]
         return found

@@ -14,7 +14,7 @@ from pipeline.evaluation.truths import apart, hits, of_input
 
 
 def test_samples_hold_their_layout_in_one_of_all_colourings(tmp_path: Path) -> None:
-    option = {"size": "24", "count": "40", "held_out": "5"}
+    option = {"size": "24", "count": "40", "held_out": "5", "shares": "1,1,1,1"}
     shard.run(shard.Config(source="colourings", option=option, output=str(tmp_path / "data"), workers=0))
     for split, first, count in (("train", 0, 40), ("val", HELD_OUT, 5)):
         data = DataSet(str(tmp_path / "data"), split)
@@ -39,11 +39,12 @@ def test_a_layout_is_the_same_at_every_size() -> None:
 
 
 def test_rare_colourings_are_rare() -> None:
-    made = Colourings(Options(count=2000, held_out=1, shares=(0.7, 0.1, 0.1, 0.1))).samples()["train"]
+    made = Colourings(Options(count=2000, held_out=1, shares="0.7,0.1,0.1,0.1")).samples()["train"]
     counts = np.bincount([int(one.source.split("/")[1]) for one in made]) / 2000
     assert counts[0] == pytest.approx(0.7, abs=0.04) and counts[1:] == pytest.approx([0.1] * 3, abs=0.03)
-    with pytest.raises(ValueError, match=r"--option shares .* give 4 numbers"):
-        Colourings(Options(shares=(1.0,)))
+    for wrong in ("1", "1,1,1,x", "0,0,0,0", "1,1,1,-1", "nan,1,1,1"):
+        with pytest.raises(ValueError, match=r"--option shares .* give 4 numbers"):
+            Colourings(Options(shares=wrong))
 
 
 def test_what_is_reached_against_loops() -> None:
