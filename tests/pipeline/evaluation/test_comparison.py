@@ -111,6 +111,10 @@ def test_features_are_remembered_and_equal_the_networks() -> None:
         assert torch.equal(first[layer], wanted[layer])
         assert torch.equal(again[layer], wanted[layer][[5, 0, 0, 3]])
     calls.clear()
+    mixed = Remembered(vgg)
+    mixed(images[[1, 4]])
+    assert torch.equal(mixed(images)["relu1_2"], wanted["relu1_2"]) and calls == [2, 4]  # the new ones alone
+    calls.clear()
     small = Remembered(vgg, 1)  # room for nothing: each call computes its own
     small(images[:2])
     small(images[2:4])
