@@ -103,7 +103,7 @@ def run(config: Config) -> list[Result]:
         parent.description(f"    {command.given()}\n\nmade this, and goes on after an interruption.\n")
         data, labels = data_sets(config, root, any(row.labels for row in rows))
         reads = {row.name: labels if row.labels else data for row in rows}
-        refuse_at_once(rows, reads, config.split, config.weights)
+        refuse_at_once(rows, reads, config.split, config)
         made = {row.name: artifacts_of(row, reads[row.name], config, root, uri, parent) for row in rows}
         shared = evaluator(config, labels, root)
         stretched = lengths(config, rows, reads, made, root)

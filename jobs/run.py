@@ -16,14 +16,14 @@ import models
 from jobs import command, evaluate, sample, shard, train
 from jobs.parts import MAKERS, Parts, needs_features, of_source, with_features
 from models.abilities import Answers, DrawsSamples
-from models.family import FieldSpec, PerceptualRecipe
+from models.family import FieldSpec
 from pipeline.artifacts import storage
 from pipeline.data import sources
 from pipeline.data.shards import match_fields
+from pipeline.evaluation.setting import Options, judging
 from pipeline.runs.checkpoint import recipe_json
 from pipeline.runs.sampler import open_run
 from pipeline.style.features import FeatureOptions, network
-from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Run
 from pipeline.training.loop import fit
@@ -51,6 +51,8 @@ class Config:
     """Shortest side of the stored images, pixels; 0 keeps the source's own bytes."""
     crops: int = 80
     """demo: training crops per photograph."""
+    max_bad_share: float = 0.01
+    """Fail when more of the source's samples are bad."""
     val_share: float = 0.0
     """Share of the samples moved to split val, for sources without splits of their own."""
     weights: str = "torchvision"
@@ -85,10 +87,11 @@ def run(family: str, config: Any) -> dict[str, Any]:
     needed = [name for name, spec in module.artifacts(recipe).items() if spec.needed_by]
     if missing := [name for name in needed if name not in MAKERS]:
         raise ValueError(f"{family} needs --{missing[0]}, which jobs.run does not make: make it and use jobs.train")
-    if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers:
-        of_recipe(config.weights, recipe)  # weights that cannot be had are refused before the work, not after it
+    wanted = module.fields(recipe)
+    if (target := wanted.get("target")) and target.kind == "image":
+        judging(recipe, Options(weights=config.weights))  # refused before the work, not after it
     made = _shard(config, recipe, storage.join(root, "data"))
-    reads_features = _refuse_at_once(config, made, needed, module.fields(recipe))
+    reads_features = _refuse_at_once(config, made, needed, wanted)
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
     with Tracker(root, uri, job="run", name=f"{family} {root.rsplit('/', 1)[-1]}", tags=tags) as parent:
         parent.parameters({**recipe_json(recipe), "source": config.source, "vgg_weights": config.weights})
@@ -147,7 +150,11 @@ def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: 
     """
     kind, place = sources.parse(made.source)
     source = sources.open_source(shard.source_options(made, kind), place)
-    hint = "" if kind != "folder" or made.input_side else " (images side by side: give --input-side left or right)"
+    hint = ""
+    if kind == "folder" and "instances" in wanted.keys() - source.fields.keys() and "input" in source.fields:
+        hint = " (give --connected-components, or add a folder instances/)"
+    elif kind == "folder" and not made.input_side:
+        hint = " (images side by side: give --input-side left or right)"
     match_fields(f"--source {made.source}{hint}", source.fields, of_source(wanted, source.fields))
     if featured := needs_features(wanted, source.fields):
         network(config.weights, config.grid_features)
@@ -163,7 +170,7 @@ def _refuse_at_once(config: Any, made: shard.Config, needed: list[str], wanted: 
 
 
 def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
-    made: dict[str, Any] = {"option": config.option}
+    made: dict[str, Any] = {"option": config.option, "max_bad_share": config.max_bad_share}
     if config.source == "demo":
         made |= {"size": recipe.size, "crops": config.crops, "seed": recipe.seed, "held_out": "photographs"}
     else:

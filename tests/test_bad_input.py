@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import models
+from jobs import run as job
 from jobs import sample, shard
 from models.common.unet import UNet
 from models.family import Recipe
@@ -313,3 +314,47 @@ def test_the_loop_runs_bfloat16_without_autocasts_cache(tmp_path: Path, monkeypa
     folder = data(put(tmp_path / "s", input=colour(), target=colour()))
     fit(Job("flow", recipe("flow"), folder, str(tmp_path / "run"), run=replace(RUN, precision="bf16")))
     assert seen == [(True, False)]
+
+
+# A whole job: before hours of work ------------------------------------------------------------------------------------
+
+
+def whole(family: str, source: Path, **given: Any) -> Path:
+    """`jobs.run`; the folder of its output, which is there only where work was begun."""
+    output = source.parent / "output"
+    made: dict[str, Any] = {"weights": "random", "tracking": "off", "workers": 0, "run": RUN, **given}
+    recipe = models.load(family).PRESETS["tiny"]
+    options = job.train.command_line(job.Config, recipe)(recipe=recipe, source=str(source), output=str(output), **made)
+    job.run(family, options)
+    return output
+
+
+def test_weights_that_only_the_evaluation_needs_are_missed_at_once(tmp_path: Path) -> None:
+    source = put(tmp_path / "source", input=colour(), target=colour())
+    with pytest.raises(ValueError, match=r"--weights .*none\.pth: no such file"):
+        whole("pix2pix", source, weights=str(tmp_path / "none.pth"))
+    assert not (tmp_path / "output").exists()
+
+
+def test_labels_without_instance_maps_get_the_hint_that_helps(tmp_path: Path) -> None:
+    source = put(tmp_path / "source", labels=ids(4, 32), target=colour(32, 32))
+    with pytest.raises(ValueError, match="give --connected-components, or add a folder instances/"):
+        whole("pix2pixhd", source)
+    with pytest.raises(ValueError, match=r"images side by side: give --input-side left or right"):
+        whole("pix2pix", put(tmp_path / "images", target=colour()), layout="images")
+
+
+def test_a_run_of_no_pictures_is_refused(tmp_path: Path) -> None:
+    made = data(put(tmp_path / "source", input=colour(), target=colour()))
+    none = replace(models.load("pix2pix").PRESETS["tiny"], epoch=0)
+    with pytest.raises(ValueError, match="nothing would be trained: --constant-epochs 1, --decay-epochs 1, --epoch 0"):
+        fit(Job("pix2pix", none, made, str(tmp_path / "run"), run=RUN))
+    assert not (tmp_path / "run" / "weights.pt").exists()
+
+
+def test_the_share_of_bad_samples_can_be_raised(tmp_path: Path) -> None:
+    source = put(tmp_path / "source", input=colour(), target=colour())
+    (source / "train" / "target" / "3.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"--max-bad-share 0\.01"):
+        whole("pix2pix", source)
+    assert (whole("pix2pix", source, max_bad_share=0.2) / "evaluation" / "evaluation.json").exists()

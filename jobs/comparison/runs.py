@@ -17,7 +17,7 @@ from models.group import Group
 from pipeline.artifacts import pool, storage
 from pipeline.data.shards import DataSet, require_fields
 from pipeline.evaluation import cost, segmentation
-from pipeline.evaluation.setting import Options, Setting
+from pipeline.evaluation.setting import Options, Setting, judging
 from pipeline.runs.sampler import open_run
 from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
@@ -64,16 +64,17 @@ def data_sets(config: Any, root: str, labelled: bool) -> tuple[str, str]:
     return data, labels
 
 
-def refuse_at_once(rows: list[Entry], reads: Mapping[str, str], split: str, weights: str) -> None:
+def refuse_at_once(rows: list[Entry], reads: Mapping[str, str], split: str, options: Options) -> None:
     """What does not fit, before hours of work.
 
     Raises:
         ValueError: a field that a family reads is missing, there is no held-out split, or no such weights.
     """
+    judging(rows[0].recipe, replace(options, net=options.net or "vgg19"))
     for row in rows:
         require_fields(DataSet(reads[row.name], split), models.load(row.family).fields(row.recipe))
         if isinstance(row.recipe, PerceptualRecipe) and row.recipe.perceptual_layers:
-            of_recipe(weights, row.recipe)
+            of_recipe(options.weights, row.recipe)
 
 
 def artifacts_of(row: Entry, data: str, config: Any, root: str, uri: str | None, parent: Tracker) -> dict[str, str]:

@@ -16,7 +16,8 @@ from models.abilities import DrawsSamples
 from models.common.lpips import BACKBONES, Version, open_lpips
 from models.common.seeds import seeded
 from models.common.segmenter import Segmenter
-from models.family import Batch, Family, PerceptualRecipe
+from models.common.vgg import VGG
+from models.family import Batch, Family, PerceptualRecipe, Recipe
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
 from pipeline.data.images import Images
@@ -170,14 +171,9 @@ class Setting:
 
     @cached_property
     def _network(self) -> tuple[Remembered, Weights]:
-        recipe, options = self.family.recipe, self.options
-        if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers and not options.net:
-            found = of_recipe(options.weights, recipe)
-        else:
-            layers = options.layers or ("relu1_2", "relu2_2", "relu3_1")
-            found = load_weights(options.weights, options.net or "vgg19", layers)
-        self.notes["weights"] = str(found[1])
-        return Remembered(found[0]), found[1]
+        vgg, weights = judging(self.family.recipe, self.options)
+        self.notes["weights"] = str(weights)
+        return Remembered(vgg), weights
 
     @property
     def vgg(self) -> Remembered:
@@ -283,6 +279,18 @@ class Setting:
         assert self.labels is not None
         accuracy, overlap = metrics.agreement(segmentation.read_labels(self.segmenter, pictures), self.labels)
         return {name.format("accuracy"): accuracy, name.format("miou"): overlap}
+
+
+def judging(recipe: Recipe, options: Options) -> tuple[VGG, Weights]:
+    """The network that judges pictures: the one that the run was trained with, unless the options name another.
+
+    Raises:
+        ValueError: its weights cannot be had.
+    """
+    if isinstance(recipe, PerceptualRecipe) and recipe.perceptual_layers and not options.net:
+        return of_recipe(options.weights, recipe)
+    layers = options.layers or ("relu1_2", "relu2_2", "relu3_1")
+    return load_weights(options.weights, options.net or "vgg19", layers)
 
 
 def part(batch: Batch, positions: Sequence[int] | slice | np.ndarray | Tensor) -> Batch:

@@ -75,6 +75,11 @@ class Trainer:
         self.step = 0
 
     def run(self) -> None:
+        if not self.job.start and not any(stage.images for stage in self.family.stages):
+            recipe = checkpoint.recipe_json(self.job.recipe)
+            lengths = dict.fromkeys((*self.job.recipe.LENGTHS, *self.job.recipe.SCALED))
+            given = ", ".join(f"--{name.replace('_', '-')} {recipe[name]}" for name in lengths)
+            raise ValueError(f"nothing would be trained: {given}")
         state = checkpoint.latest(self.folder)
         if state is not None:
             self._restore(state)
