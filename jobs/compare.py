@@ -96,7 +96,7 @@ def run(config: Config) -> list[Result]:
     Raises:
         ValueError: a row that is none or does not fit the data, no budget or two.
     """
-    root = storage.absolute(config.output, "--output")
+    root = storage.output(config.output)
     uri, rows = tracking_uri(config.tracking, root), entries(config.families, config.size)
     with Tracker(root, uri, job="compare", name=f"compare {root.rsplit('/', 1)[-1]}") as parent:
         parent.parameters({f.name: getattr(config, f.name) for f in fields(config)})

@@ -51,7 +51,7 @@ def find_weights(given: str) -> str:
 
 def main(config: Config) -> None:
     began = time.monotonic()
-    output = storage.absolute(config.output, "--output")
+    output = storage.output(config.output)
     recipe = models.step.PRESETS["demo"]
     options = train.command_line(run.Config, recipe)(
         output=output, weights=find_weights(config.weights), tracking=config.tracking, recipe=recipe, run=Run()

@@ -64,7 +64,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     """
     began = time.perf_counter()
     root = storage.absolute(config.data, "--data")
-    folder = storage.absolute(config.output, "--output")
+    folder = storage.output(config.output)
     options, data = config.describe, DataSet(root, config.split)
     if options.field not in data.fields:
         raise ValueError(f"--field {options.field}: {root} has {', '.join(data.fields)}")

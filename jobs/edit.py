@@ -105,7 +105,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     if config.list:
         print(edits.table(family, pictures[0].start))
         return []
-    output, warning = storage.absolute(config.output, "--output"), note(dict(opened.described))
+    output, warning = storage.output(config.output, run=config.run, data=config.data), note(dict(opened.described))
     files: dict[str, bytes] = {}
     if config.edited:
         [picture] = pictures
@@ -169,6 +169,8 @@ def _given(config: Config, opened: Trained) -> Batch:
     maps = {opened.family.reads[0]: _read(config.labels, "--labels", config.palette)}
     if config.instances:
         maps["instances"] = _read(config.instances, "--instances")
+    elif "instances" in opened.family.reads:
+        raise ValueError("--instances is missing: this run was trained with instance maps")
     sizes = [" x ".join(map(str, x.shape)) for x in maps.values()]
     if sizes[0] != sizes[-1]:
         raise ValueError(f"--instances {config.instances}: {sizes[-1]} pixels, --labels: {sizes[0]}")

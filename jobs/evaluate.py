@@ -58,7 +58,7 @@ def run(config: Config, tracker: Tracker | None = None) -> Figures:
             data set, or nothing that could be measured.
     """
     folder = storage.absolute(config.run, "--run")
-    output = storage.absolute(config.output, "--output")
+    output = storage.output(config.output, run=config.run, data=config.data)
     data = DataSet(storage.absolute(config.data, "--data"), config.split)
     setting = Setting(open_run(folder), folder, data, output, config)
     request = {"version": measures.VERSION, **setting.request}

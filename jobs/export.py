@@ -65,7 +65,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     Raises:
         ValueError: a family that has no generator to export, or a file that makes other pictures than the run.
     """
-    output = storage.absolute(config.output, "--output")
+    output = storage.output(config.output, run=config.run, data=config.data)
     path = storage.absolute(config.run, "--run")
     opened = open_run(path, config.stage)
     family = require(opened.family, Exports, "jobs.export")

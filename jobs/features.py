@@ -56,7 +56,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
         ValueError: no data set, field or weights, too many bad samples, or another data set in the folder.
     """
     began = time.perf_counter()
-    root, folder = storage.absolute(config.data, "--data"), storage.absolute(config.output, "--output")
+    root, folder = storage.absolute(config.data, "--data"), storage.output(config.output)
     net, origin = network(config.weights, config.features, config.weights_sha256)
     source = Features(root, list(shards.load(root)["splits"]), config.features, net)
     options = ShardOptions(shard_size=config.shard_size)

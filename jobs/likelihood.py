@@ -54,7 +54,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     Raises:
         ValueError: a family without a likelihood, data that lack what it reads, or another artifact in the folder.
     """
-    root, folder = storage.absolute(config.data, "--data"), storage.absolute(config.output, "--output")
+    root, folder = storage.absolute(config.data, "--data"), storage.output(config.output)
     path, data = storage.absolute(config.run, "--run"), DataSet(root, config.split)
     opened = open_run(path, config.stage)
     require(opened.family, GivesLikelihood, "jobs.likelihood")

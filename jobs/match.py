@@ -70,7 +70,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
         ValueError: no checkpoint, or weights, data or rarity that are not the run's.
     """
     folder, root = storage.absolute(config.run, "--run"), storage.absolute(config.data, "--data")
-    output = storage.absolute(config.output, "--output")
+    output = storage.output(config.output)
     path = storage.absolute(config.checkpoint, "--checkpoint") if config.checkpoint else checkpoint.latest_path(folder)
     if path is None:
         raise ValueError(f"--run {folder} has no checkpoint yet")

@@ -59,7 +59,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
         ValueError: as `Search` and `Search.run`.
     """
     began = time.perf_counter()
-    folder = storage.absolute(config.output, "--output")
+    folder = storage.output(config.output)
     source = storage.absolute(config.descriptors, "--descriptors")
     data = DataSet(storage.absolute(config.data, "--data"), config.split) if config.data is not None else None
     search = Search(source, folder, config.search, data)

@@ -48,7 +48,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
     Raises:
         ValueError: inputs that are no label maps, an id outside the classes, or another artifact in the folder.
     """
-    root, folder = storage.absolute(config.data, "--data"), storage.absolute(config.output, "--output")
+    root, folder = storage.absolute(config.data, "--data"), storage.output(config.output)
     data = DataSet(root, config.split)
     if "input" not in data.fields or data.fields["input"].kind != "labels":
         raise ValueError(f"--data {root}: its inputs are no label maps (jobs.shard: folder labels/, or --palette)")

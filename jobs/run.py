@@ -80,7 +80,7 @@ def run(family: str, config: Any) -> dict[str, Any]:
     Raises:
         ValueError: the family's recipe, its weights or an artifact that it needs cannot be had.
     """
-    root = storage.absolute(config.output, "--output")
+    root = storage.output(config.output)
     uri = tracking_uri(config.tracking, root)
     module, recipe = models.load(family), config.recipe
     module.check(recipe, None)

@@ -61,7 +61,7 @@ class Config:
     """If --inputs are painted label maps: which colour is which class, as in jobs.shard; none: their pixels are class
     ids."""
     styles: str = ""
-    """A folder of style images; none: the targets of --data."""
+    """A folder of style images; none: the targets of --data. Those that cannot be read: skipped-styles.json."""
     split: str = "val"
     """Split of --data."""
     stage: str = ""
@@ -96,7 +96,7 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     Raises:
         ValueError: no inputs, a run that is not finished, or one that neither draws samples nor answers.
     """
-    output = storage.absolute(config.output, "--output")
+    output = storage.output(config.output, run=config.run, data=config.data)
     opened = sampler.open_run(storage.absolute(config.run, "--run"), config.stage)
     known = not (config.inputs or config.styles or config.files)
     request = _request(config) if known else {}
@@ -143,7 +143,7 @@ def _draw(config: Config, opened: sampler.Trained, output: str) -> list[str]:
         made["walk"] = pages.walk(family, some, config.seed, warning)
     if isinstance(family, TakesCodes):
         made |= pages.sweeps(drawing, family, some, config.seed, warning)
-    styles = _styles(config, opened) if isinstance(family, EncodesStyle) else []
+    styles = _styles(config, opened) if isinstance(family, EncodesStyle) and (config.styles or config.data) else []
     if styles and isinstance(family, EncodesStyle):
         made |= pages.styles(family, some, styles, warning, config.limit)
     for name, picture in made.items():
@@ -154,7 +154,7 @@ def _draw(config: Config, opened: sampler.Trained, output: str) -> list[str]:
 def _rows(config: Config, opened: sampler.Trained) -> list[Row]:
     if config.inputs:
         rows, bad = sampler.rows_of_folder(opened, config.inputs, "--inputs", config.palette)
-        _skip(config, bad)
+        _skip(config, "inputs", "skipped.json", bad)
         return rows
     if config.data and opened.family.reads:
         data = DataSet(storage.absolute(config.data, "--data"), config.split)
@@ -169,22 +169,22 @@ def _with_code(config: Config, family: Family, rows: Sequence[Row]) -> list[Row]
     return [replace(row, given={**row.given, "code": code}) for row in rows]
 
 
-def _skip(config: Config, bad: Sequence[tuple[str, str]]) -> None:
-    """Name the inputs that are left out."""
-    path = storage.join(storage.absolute(config.output, "--output"), "skipped.json")
+def _skip(config: Config, option: str, name: str, bad: Sequence[tuple[str, str]]) -> None:
+    """Name the pictures that are left out, in OUTPUT/`name`."""
+    path = storage.join(storage.absolute(config.output, "--output"), name)
     storage.remove(path)  # of an earlier call
     if bad:
         storage.publish_json(path, [{"source": name, "error": reason} for name, reason in bad])
-        print(f"--inputs {config.inputs}: {len(bad)} left out, named in {path}:", file=sys.stderr)
+        print(f"--{option} {getattr(config, option)}: {len(bad)} left out, named in {path}:", file=sys.stderr)
         for name, reason in bad[:10]:
             print(f"  {name}: {reason}", file=sys.stderr)
 
 
 def _styles(config: Config, opened: sampler.Trained, most: int = 120) -> list[Row]:
     if config.styles:
-        return sampler.styles_of_folder(opened, storage.absolute(config.styles, "--styles"))
-    if not config.data:
-        return []
+        found, bad = sampler.styles_of_folder(opened, config.styles, "--styles")
+        _skip(config, "styles", "skipped-styles.json", bad)
+        return found
     return sampler.styles_of_data(opened, DataSet(storage.absolute(config.data, "--data"), config.split), most)
 
 

@@ -98,7 +98,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
         ValueError: nothing to read, too many bad samples, or another data set in the folder.
     """
     began = time.perf_counter()
-    root = storage.absolute(config.output, "--output")
+    root = storage.output(config.output)
     kind, place = sources.parse(config.source)
     if root == place or root.startswith(place + "/"):
         raise ValueError(f"--output {root} lies in --source {place}: choose a folder outside of it")

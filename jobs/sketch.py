@@ -56,7 +56,7 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
         ValueError: no exact descriptors, a sketch of others, too few images, or another artifact in the folder.
     """
     began = time.perf_counter()
-    folder = storage.absolute(config.output, "--output")
+    folder = storage.output(config.output)
     source = storage.absolute(config.descriptors, "--descriptors")
     described = artifact.load_card(source, "descriptors")
     if "codec" in described["notes"]:

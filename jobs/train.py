@@ -86,7 +86,8 @@ class Config:
 def job(family: str, config: Any, parent: str | None = None) -> Job:
     """The loop's job for a parsed command line."""
     given = {f.name: getattr(config, f.name) for f in fields(Config)}
-    for option in ("data", "output", *ARTIFACTS):
+    given["output"] = storage.output(given["output"])
+    for option in ("data", *ARTIFACTS):
         given[option] = storage.absolute(given[option], f"--{option}") if given[option] else ""
     artifacts = {name: given.pop(name) for name in ARTIFACTS}
     if given["tracking"] == "off":  # as jobs.run has it

@@ -202,7 +202,7 @@ def test_files_and_runs_that_do_not_fit(run: str, data: str, tmp_path: Path) -> 
     out, files = str(tmp_path / "out"), {"labels": str(tmp_path / "labels.png")}
     with pytest.raises(ValueError, match=r"--instances .*half.png: 32 x 16 pixels, --labels: 32 x 32"):
         edit.run(edit.Config(run=run, output=out, instances=str(tmp_path / "half.png"), **files))
-    with pytest.raises(ValueError, match="no field 'instances'"):
+    with pytest.raises(ValueError, match="--instances is missing: this run was trained with"):
         edit.run(edit.Config(run=run, output=out, **files))
     with pytest.raises(ValueError, match=r"--add-mask 1 .*half.png: the mask is 32 x 16 pixels, the maps are 32 x 32"):
         edit.run(config(run, data, out, add_mask=((1, str(tmp_path / "half.png")),)))

@@ -203,7 +203,7 @@ def _read(path: str, need: str, home: str) -> tuple[dict[str, Tensor], str]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises a dozen different types
-        raise ValueError(f"{need}: {path} cannot be read ({error}); get it from {home}") from error
+        raise ValueError(f"{need}: {path} is no file of torch.save that holds tensors; get it from {home}") from error
     if not isinstance(state, dict):
         raise ValueError(f"{need}: {path} holds a {type(state).__name__}, not a state dict; get it from {home}")
     return state, digest

@@ -51,6 +51,21 @@ def absolute(path: str, option: str) -> str:
     return str(Path(path).expanduser().absolute())
 
 
+def output(path: str, **read: str) -> str:
+    """`absolute` of the folder that --output names. `read`: what the job reads, by option.
+
+    Raises:
+        ValueError: as `absolute`; a file; or a folder that the job reads, which must stay as it is.
+    """
+    folder = absolute(path, "--output")
+    if not is_remote(folder) and Path(folder).is_file():
+        raise ValueError(f"--output {path} is a file: name a folder")
+    for option, there in read.items():
+        if there and absolute(there, f"--{option}") == folder:
+            raise ValueError(f"--output {path} is the folder of --{option}: name another one")
+    return folder
+
+
 def exists(path: str) -> bool:
     if not is_remote(path):
         return Path(path).exists()

@@ -74,7 +74,7 @@ def read(path: str) -> State:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged zip or pickle raises a dozen different types
-        raise ValueError(f"{path} cannot be read as weights: {error}") from error
+        raise ValueError(f"{path} is no file of torch.save that holds tensors alone") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} is no checkpoint: it holds no dictionary")
     return state
@@ -168,8 +168,9 @@ def claim(folder: str, family: str, recipe: Recipe, inputs: dict[str, Any], fact
         if there["family"] == family:  # fields that were added since then had their defaults
             defaults = recipe_json(type(recipe)())
             there["recipe"] = {**{k: v for k, v in defaults.items() if k not in there["recipe"]}, **there["recipe"]}
-        differences = [f"family is {there['family']} there, {family} wanted"] if there["family"] != family else []
-        for part in ("recipe", "inputs"):
+        other = there["family"] != family  # then their recipes have nothing in common that is worth naming
+        differences = [f"family is {there['family']} there, {family} wanted"] if other else []
+        for part in () if other else ("recipe", "inputs"):
             for key in sorted(there[part].keys() | wanted[part].keys()):
                 a, b = there[part].get(key), wanted[part].get(key)
                 grown = part == "recipe" and key in recipe.LENGTHS and a is not None and b is not None and b >= a

@@ -224,7 +224,16 @@ def styles_of_data(run: Trained, data: DataSet, most: int) -> list[Row]:
     return [Row(data.keys[p], {}, (images.cut(p, "target", run.frame),), label=data.labels[p]) for p in every]
 
 
-def styles_of_folder(run: Trained, path: str) -> list[Row]:
-    """The pictures of a folder, as rows of one picture."""
-    found = follow(folder.images(path), "read styles", unit="pictures")
-    return [Row(name, {}, (cut(run, image),), label=name.rpartition("/")[0]) for name, image in found]
+def styles_of_folder(run: Trained, path: str, option: str) -> tuple[list[Row], list[tuple[str, str]]]:
+    """The pictures of a folder, as rows of one picture; and (path below the folder, reason) of those that cannot be
+    read.
+
+    Raises:
+        ValueError: no picture there can be read.
+    """
+    bad: list[tuple[str, str]] = []
+    pictures = follow(folder.images(storage.absolute(path, option), bad=bad), "read styles", unit="pictures")
+    found = [Row(name, {}, (cut(run, image),), label=name.rpartition("/")[0]) for name, image in pictures]
+    if not found:
+        raise ValueError(f"{option} {path}: none of its images can be used; {bad[0][0]}: {bad[0][1]}")
+    return found, bad

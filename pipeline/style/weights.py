@@ -147,7 +147,7 @@ def _state(data: bytes, name: str) -> dict[str, Tensor]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # what is no pickle raises a dozen different types
-        raise ValueError(f"--weights {name} is no checkpoint of tensors ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"--weights {name} is no file of torch.save that holds tensors alone") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(f"--weights {name} is no state dict (name -> tensor)")
     return state

@@ -87,7 +87,7 @@ def test_a_run_is_claimed_once_and_its_length_may_grow(tmp_path: Path) -> None:
         claim(recipe)
     for changes, told in (
         ({"recipe": replace(recipe, images=9, widths=(8,))}, r"widths is \[4, 2\] there, \[8\] wanted"),
-        ({"recipe": replace(recipe, images=9), "family": "other"}, "family is small there, other wanted"),
+        ({"recipe": replace(recipe, images=9), "family": "other"}, r"run: family is small there, other wanted\. C"),
         ({"recipe": replace(recipe, images=9), "data": "e"}, "dataset is 'd' there, 'e' wanted"),
     ):
         with pytest.raises(ValueError, match=told):

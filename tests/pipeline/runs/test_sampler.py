@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from jobs import sample
+from jobs import evaluate, sample
 from pipeline.artifacts import storage
 from tests.pipeline.data.test_folder import encoded, noise, write
 from tests.pipeline.runs import test_package
@@ -33,11 +34,29 @@ def test_bad_inputs_are_named_and_left_out(
     assert "3 left out" in told
     for row, reason in zip(rows, ("not an image", "levels of symbolic links", "truncated"), strict=True):
         assert reason in row["error"] and f"{row['source']}: {row['error']}" in told
+    styled = replace(config, styles=config.inputs, output=str(tmp_path / "styled"))
+    sample.run(styled)
+    assert json.loads((tmp_path / "styled/skipped-styles.json").read_text()) == rows
+    assert f"--styles {config.inputs}: 3 left out" in capsys.readouterr().err
     for name in ("d", "e", "f"):
         (tmp_path / f"in/{name}.png").unlink()
     sample.run(config)
     assert not (tmp_path / "out/skipped.json").exists()  # of the call before
     (tmp_path / "in/a.png").write_bytes(b"text")
     storage.remove(str(tmp_path / "in/b"))
-    with pytest.raises(ValueError, match=r"none of its images can be used; a\.png: not an image"):
+    with pytest.raises(ValueError, match=r"--inputs .*: none of its images can be used; a\.png: not an image"):
         sample.run(config)
+    write(tmp_path / "good", "a.png")
+    with pytest.raises(ValueError, match=r"--styles .*: none of its images can be used; a\.png: not an image"):
+        sample.run(replace(styled, inputs=str(tmp_path / "good")))
+
+
+def test_an_output_that_is_read_or_a_file_is_refused(run_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for job, more in ((sample, {"inputs": str(tmp_path)}), (evaluate, {"data": str(tmp_path)})):
+        with pytest.raises(ValueError, match=r"--output .*/file is a file: name a folder"):
+            job.run(job.Config(run=run_folder, output=str(tmp_path / "file"), **more))
+        with pytest.raises(ValueError, match="is the folder of --run: name another one"):
+            job.run(job.Config(run=run_folder, output=f"{run_folder}/", **more))
+    with pytest.raises(ValueError, match="is the folder of --data: name another one"):
+        sample.run(sample.Config(run=run_folder, data=str(tmp_path), output=str(tmp_path)))

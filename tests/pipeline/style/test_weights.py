@@ -71,5 +71,5 @@ class TestWeights:
 
 def test_weights_that_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"hi")
-    with pytest.raises(ValueError, match="is no checkpoint of tensors"):
+    with pytest.raises(ValueError, match=r"w\.pth is no file of torch\.save that holds tensors alone$"):
         weights.load_weights(str(tmp_path / "w.pth"), "vgg19", ("relu1_2",))
