@@ -5,6 +5,7 @@ With `--write` it replaces the table in this folder's README.md. A test compares
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,7 +14,11 @@ from models import load, names
 
 PAGE = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- families: made by python -m models --write -->\n", "<!-- end of families -->\n"
-HEAD = "| family | paper | what it is for | presets | artifacts | command |\n|---|---|---|---|---|---|\n"
+SHEETS = PAGE.parent.parent / "infra" / "measurements" / "first-sheets.json"
+"""What `python -m jobs.bench first-sheet --write` leaves."""
+HEAD = (
+    "| family | paper | what it is for | presets | artifacts | command | first sheet |\n|---|---|---|---|---|---|---|\n"
+)
 
 
 def paper(docstring: str) -> str:
@@ -40,8 +45,15 @@ def row(name: str) -> str:
     return (
         f"| {_linked(name)} | {paper(str(module.__doc__))} | {module.SUMMARY} | {', '.join(module.PRESETS)} "
         f"| {'; '.join(artifacts) or 'none'} "
-        f"| `python -m jobs.train {name} {next(iter(module.PRESETS))} --data DIR{options} --output DIR` |\n"
+        f"| `python -m jobs.train {name} {next(iter(module.PRESETS))} --data DIR{options} --output DIR` "
+        f"| {_first_sheet(name)} |\n"
     )
+
+
+def _first_sheet(name: str) -> str:
+    """CPU seconds of preset `tiny`; a dash where they were not measured."""
+    seconds = json.loads(SHEETS.read_text())["cpu_seconds"].get(name) if SHEETS.exists() else None
+    return "–" if seconds is None else f"{seconds:.0f} s"
 
 
 def _linked(name: str) -> str:
