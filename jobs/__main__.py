@@ -34,11 +34,12 @@ COMMANDS: dict[str, dict[str, str]] = {
         "likelihood": "log-probability of every sample, as a table",
         "evaluate": "measure fidelity and diversity on held-out samples",
         "compare": "train several families with one budget, and measure all alike",
+        "convert": "make a run of weights that a paper's authors released: convert FAMILY PRESET",
         "export": "write a trained generator for other programs: torch.export, ONNX",
     },
-    "Proofs": {
-        "bench": "measure speed, cost and what kills cost: bench NAME",
-        "study": "measure a claim again, with seeds and spreads: study NAME",
+    "Benchmarks": {
+        "bench": "measure speed, cost and recovery from kills: bench NAME",
+        "study": "reproduce a claim over several seeds: study NAME",
     },
 }
 """Task -> command -> what it does; `python -m jobs.COMMAND` each."""

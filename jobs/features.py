@@ -42,7 +42,7 @@ class Config:
     workers: int = 2
     """Ray workers, each with its own network; does not change a byte."""
     max_bad_share: float = 0.01
-    """The job fails, after finishing its count, when more of the samples are bad."""
+    """After checking all samples, the job fails if a larger share is bad."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:

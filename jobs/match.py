@@ -1,9 +1,8 @@
 """Match each training pair with its nearest sample: python -m jobs.match --run RUN --data DIR --output DIR --samples 20
 
-For a run of conditional IMLE: what its own searches do within training, for the whole data set, on a pool of Ray actors
-that may be larger than the training group. `jobs.train imle --start crn CHECKPOINT --matches DIR` goes on from there
-with the result. The same checkpoint and step give the same matches for any number of actors; the same command again
-resumes.
+For a run of conditional IMLE: the search that training does, over the whole data set, on a pool of Ray actors of any
+size. `jobs.train imle --start crn CHECKPOINT --matches DIR` continues from there with the result. The same checkpoint
+and step give the same matches for any number of actors; the same command again resumes.
 """
 
 from __future__ import annotations

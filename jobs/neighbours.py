@@ -41,7 +41,7 @@ class Config:
     descriptors: str
     """Folder of the descriptors (jobs.describe)."""
     output: str
-    """Folder of the neighbour lists, local or s3://."""
+    """Folder of the neighbour lists, local; with `exact` also s3://."""
     search: Annotated[Method, tyro.conf.arg(name="")]
     """How."""
     data: str | None = None

@@ -33,7 +33,7 @@ class Config:
     other: bool = False
     """The last class takes every id from there on, as the recipe's `--other` does."""
     least: int = rarity.LEAST
-    """Pictures that have a class, from which on its colours' density is estimated."""
+    """Fewest images with a class for which its colour density is estimated."""
     workers: int = 2
     """Ray actors; does not change a byte. 0: in this process."""
 

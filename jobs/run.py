@@ -1,7 +1,7 @@
 """The whole job in one folder: shard, describe and neighbours if the family needs them, train, sample, evaluate.
 
     python -m jobs.run step demo --output runs/demo
-    python -m jobs.run step facades --source FOLDER --input-side right --weights vgg19.pth --output DIR
+    python -m jobs.run step small --source FOLDER --input-side right --weights vgg19.pth --output DIR
 
 The first two words are the family and its preset. A part is skipped if its result is there, made by the same request.
 After an interruption the same command resumes. In the tracker each part is a run of its own, below one parent run.

@@ -6,8 +6,8 @@
     python -m jobs.sample --run RUN --code 3 0.5 -1 --output DIR
 
 Inputs are held-out samples of a data set, a folder of images, or values given by hand. A family without an input needs
-none of them. Each sample depends only on the run, the seed and the name of its input. A family with latents shows walks
-between two of them, one with codes of its own a sweep of each. A family that answers questions writes answers.json.
+none of them. A sample depends only on the run, the seed, its input's name and its index. A family with latents shows
+walks between two of them, infoGAN a sweep of each code. A family that answers questions writes answers.json.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Config:
     workers: int = 0
     """Ray actors that draw the samples of `--files`; does not change them. 0: in this process."""
     seed: int = 0
-    """Root of the random numbers."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.limit < 1:

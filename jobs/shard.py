@@ -51,7 +51,7 @@ class Config(ShardOptions):
     workers: int = 2
     """Ray workers; does not change a byte. 0: in this process."""
     max_bad_share: float = 0.01
-    """The job fails, after finishing its count, when more of the samples are bad."""
+    """After checking all samples, the job fails if a larger share is bad."""
     size: int = 64
     """demo: side of the crops in pixels."""
     crops: int = 60

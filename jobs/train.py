@@ -1,6 +1,6 @@
 """Train a family on shards: all its stages, resumable at any step.
 
-    python -m jobs.train step facades --data DIR --neighbours DIR --output DIR --batch-size 8 --run.workers 2
+    python -m jobs.train step facades --data DIR --neighbours DIR --output DIR --batch 8 --run.workers 2
 
 The first two words are the family and one of its presets. Every field of the recipe is an option. After an interruption
 the same command resumes. Another recipe in the same --output is refused.

@@ -1,4 +1,4 @@
-"""Measure speed, cost and what kills do: python -m jobs.bench NAME [options]
+"""Measure speed, cost and recovery from kills: python -m jobs.bench NAME [options]
 
 Ratios are taken inside one run, side by side. The last line printed is one JSON object with the figures.
 """

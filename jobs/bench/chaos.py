@@ -1,9 +1,9 @@
 """kill -9 at random moments, the same command again, and the results compared byte by byte with an undisturbed run's.
 
-`jobs.run step tiny` runs once undisturbed; then in each trial anew, until a random moment at which its driver or one of
-its Ray workers (actor of a job, training worker) is killed, in turns; at last to its end. After a worker's death the
-run must go on by itself, after the driver's the same command is given again. Compared: shards, descriptors, neighbours,
-weights. Finished parts are not written again: their done-markers keep their time.
+`jobs.run step tiny` runs once undisturbed. Each trial runs it again and kills its driver or one of its Ray workers (job
+actor or training worker), in turns, at random moments. After a worker's death the run must go on by itself; after the
+driver's, the same command is given again. Compared: shards, descriptors, neighbours, weights. Finished parts are not
+written again: their done-markers keep their time.
 """
 
 from __future__ import annotations

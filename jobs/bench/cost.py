@@ -1,7 +1,7 @@
 """What neighbour searches of N images on W workers will take, by the model that jobs.neighbours --dry-run prints.
 
-The rates are measured here, on one thread (and taken to be each worker's), or given; storage that all workers share is
-taken to deliver what they ask for, and the column of bytes read says how much that is.
+The rates are measured here, on one thread (and taken to be each worker's), or given. Shared storage is assumed to keep
+up; the column of bytes read gives the load.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Describing images against a bare loop that only runs the network and the Gram products on tensors in memory; and the
-peak memory of a describing process for ten times the images.
+"""Describing images against a bare loop that only runs the network and the Gram products on tensors in memory.
 
-ratio_to_bare is the median over rounds in which both sides take turns, in this process, on the same threads.
+Also the peak memory of a describing process for ten times the images. ratio_to_bare is the median over rounds in which
+both sides take turns, in this process, on the same threads.
 """
 
 from __future__ import annotations

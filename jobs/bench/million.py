@@ -1,4 +1,4 @@
-"""Neighbours of a million sketches: seconds, memory and recall of jobs.neighbours, beside what its plan foretold.
+"""Neighbours of a million sketches: seconds, memory and recall of jobs.neighbours, against the plan's predictions.
 
 The coordinates are made up (`harness.vectors.coordinates`) and coded as jobs.sketch codes pictures. What real pictures
 give is not known from them.

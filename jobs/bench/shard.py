@@ -2,7 +2,7 @@
 
 ratio_to_tarwriter: samples/s of `tars.write_shard` (SHA-256 of each image and of the tar, index, header and end-marker
 check of every image, fsync and rename) over those of webdataset.TarWriter (no fsync) writing the same samples, already
-in memory, to the same disk, each in one process, turn and turn about; the median of the rounds' ratios. Before each
+in memory, to the same disk, each in one process, alternating; the median of the rounds' ratios. Before each
 run the disk's queue is emptied: neither waits for the other's bytes. Our writer hashes and writes on a thread of its
 own, TarWriter has one thread: the ratio depends on whether a second core is free. Rounds beside other work are done
 again, and others_cores says how busy other processes were in the rounds that count. ratio_synced: TarWriter's file

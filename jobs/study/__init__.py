@@ -1,1 +1,1 @@
-"""Claims measured again: a paper's or our own, with seeds and spreads."""
+"""Claims, a paper's or our own, reproduced over several seeds."""

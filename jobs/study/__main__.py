@@ -1,6 +1,6 @@
-"""Measure a claim again: python -m jobs.study NAME [options]
+"""Reproduce a claim over several seeds: python -m jobs.study NAME [options]
 
-A paper's claim or our own, with seeds and spreads. The last line printed is one JSON object with the figures.
+A paper's claim or our own. The last line printed is one JSON object with the figures.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Config:
     folder: str = ""
     """Where runs and sheets are kept; none: a temporary folder."""
     tracking: str | None = None
-    """MLflow's URI; none: not there."""
+    """MLflow tracking URI; none: off."""
 
 
 def run(config: Config) -> dict[str, Any]:

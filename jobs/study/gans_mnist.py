@@ -58,7 +58,7 @@ class Config:
     folder: str = ""
     """Where runs and the sheet are kept; none: a temporary folder."""
     tracking: str | None = None
-    """MLflow's URI; none: not there."""
+    """MLflow tracking URI; none: off."""
 
 
 def run(config: Config) -> dict[str, Any]:

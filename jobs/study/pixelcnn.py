@@ -46,7 +46,7 @@ class Config:
     folder: str = ""
     """Where runs and sheets are kept; none: a temporary folder."""
     tracking: str | None = None
-    """MLflow's URI; none: not there."""
+    """MLflow tracking URI; none: off."""
     threads: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks while they train; bf16 is faster where the processor has instructions for it."""

@@ -8,6 +8,9 @@ from models.bicyclegan.training import BicycleGAN
 from models.common import released
 from models.common.released import State, Table
 
+FILES = ("G", "E", "D", "D2")
+"""The released files, the generator's first."""
+
 
 def load(family: BicycleGAN, states: Mapping[str, State]) -> None:
     """Fill the networks from `states` ("G", "E", "D", "D2"; some may be left out).

@@ -8,18 +8,21 @@ from models.common.released import State, Table
 from models.munit.recipe import Config
 from models.munit.training import MUNIT
 
+FILES = ("gen", "dis")
+"""The released files, the generators' first."""
 
-def load(family: MUNIT, generators: Mapping[str, State], discriminators: Mapping[str, State] | None = None) -> None:
-    """Fill the networks of the domains "a" and "b".
+
+def load(family: MUNIT, states: Mapping[str, Mapping[str, State]]) -> None:
+    """Fill the networks from `states` ("gen", "dis"; one may be left out), each with the domains "a" and "b".
 
     Raises:
         ValueError: the names or shapes are of another network.
     """
-    for domain in "ab":
-        released.load(getattr(family, f"generator_{domain}"), generators[domain], generator(family.recipe))
-        if discriminators:
-            table = discriminator(family.recipe)
-            released.load(getattr(family, f"discriminator_{domain}"), discriminators[domain], table)
+    for file, net, table in (("gen", "generator", generator), ("dis", "discriminator", discriminator)):
+        for domain in "ab" if file in states else "":
+            if domain not in states[file]:
+                raise ValueError(f"{file} has no domain {domain!r}: is it MUNIT's?")
+            released.load(getattr(family, f"{net}_{domain}"), states[file][domain], table(family.recipe))
 
 
 def generator(recipe: Config) -> Table:

@@ -6,6 +6,9 @@ from models.common import released
 from models.common.released import State
 from models.pix2pix.training import Pix2Pix
 
+FILES = ("G", "D")
+"""The released files, the generator's first."""
+
 
 def load(family: Pix2Pix, states: Mapping[str, State]) -> None:
     """Fill G and D from `states` ("G", "D"; one may be left out). The recipe is the released network's: preset

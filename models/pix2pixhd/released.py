@@ -7,6 +7,9 @@ from models.common.released import State, Table
 from models.pix2pixhd.recipe import Config
 from models.pix2pixhd.training import Pix2PixHD
 
+FILES = ("G", "E", "D")
+"""The released files, the generator's first."""
+
 
 def load(family: Pix2PixHD, states: Mapping[str, State]) -> None:
     """Fill the networks from `states` ("G", "D", "E"; some may be left out). With enhancers the global network's last

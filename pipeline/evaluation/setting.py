@@ -77,7 +77,7 @@ class Options:
     lpips_weights: str = ""
     """Folder of the LPIPS weights: torchvision's backbone files, and the linear layers as v0.1/alex.pth."""
     seed: int = 0
-    """Root of the random numbers."""
+    """Random seed."""
 
     def __post_init__(self) -> None:
         if self.protocol != "own" and (self.inputs or self.samples):
