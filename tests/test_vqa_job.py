@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import run, train
+from jobs import evaluate, run, shard, train
 from models import vqa
 from models.vqa import Config
 from pipeline.artifacts import storage
@@ -53,6 +53,28 @@ def test_every_preset_answers_about_shapes(name: str, tmp_path: Path, no_ray: No
     assert (tmp_path / "features").exists() == bool(sees)
     made = {path.stem for path in (tmp_path / "evaluation").glob("*.png")}
     assert made == ({"answers-confused", "attention"} if name == "r-dan" else {"answers-confused"})
+
+
+def test_choices_that_the_training_set_had_not(tmp_path: Path, no_ray: None) -> None:
+    """v2 has none, v1 has: the run answers, and chooses among them."""
+    whole("bow-q", tmp_path / "run", source="shapes", option={"count": "16", "held_out": "8"})
+    root = tmp_path / "v1"
+    root.mkdir()
+    asked = [
+        {"question_id": i, "image_id": i, "question": "is there a blue cross ?", "multiple_choices": ["yes", "no"]}
+        for i in range(3)
+    ]
+    said = [
+        {"question_id": i, "answers": [{"answer": "yes"}] * 10, "question_type": "is there", "answer_type": "yes/no"}
+        for i in range(3)
+    ]
+    (root / "q.json").write_text(json.dumps({"questions": asked}))
+    (root / "a.json").write_text(json.dumps({"annotations": said}))
+    option = {"val": "q.json,a.json"}
+    shard.run(shard.Config(source=f"vqa:{root}", option=option, output=str(tmp_path / "data"), workers=0))
+    given = {"data": str(tmp_path / "data"), "output": str(tmp_path / "figures"), "weights": "random"}
+    figures = evaluate.run(evaluate.Config(run=str(tmp_path / "run" / "train"), **given))
+    assert figures["vqa_multiple_choice"] in (0.0, 100.0) and figures["images"] == 3
 
 
 def test_sentences_and_images_find_each_other(tmp_path: Path, no_ray: None) -> None:

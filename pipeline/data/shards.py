@@ -261,6 +261,15 @@ def root_mean_square(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(values, dtype=np.float64).mean()))
 
 
+def made_by(data: DataSet, field: str) -> str:
+    """With what a field of `jobs.features` was computed; empty for others."""
+    origin = storage.read_json(storage.join(data.root, "request.json"))["options"]["source"]
+    if origin.get("kind") != "features" or data.fields[field].kind != "array":
+        return ""
+    how = (f"{name} {origin[name]}" for name in ("pool", "size", "preprocessing"))
+    return ", ".join([f"{origin['net']} {origin['layer']}", *how, f"weights {origin['weights'][:12]}"])
+
+
 def facts_of(data: DataSet) -> Facts:
     """What families may need to know of a training split: numbers of classes, vocabularies."""
     found: dict[str, dict[str, Any]] = {}
@@ -272,4 +281,6 @@ def facts_of(data: DataSet) -> Facts:
             some = np.stack([data.value(i, name) for i in range(min(len(data), ARRAYS))])
             # Six digits: the last ones are not the same on every processor.
             found[name] |= {"shape": list(some.shape[1:]), "rms": float(f"{root_mean_square(some):.6g}")}
+            if origin := made_by(data, name):
+                found[name]["made_by"] = origin
     return Facts(len(data), found)

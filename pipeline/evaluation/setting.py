@@ -20,6 +20,7 @@ from models.common.vgg import VGG
 from models.family import Batch, Family, PerceptualRecipe, Recipe
 from pipeline.artifacts import storage
 from pipeline.artifacts.progress import follow
+from pipeline.data import kinds
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import classification, metrics, protocol, segmentation
@@ -137,10 +138,13 @@ class Setting:
         return min(len(self.data), self.options.limit)
 
     def batches(self, size: int = protocol.BATCH) -> Iterator[Batch]:
-        """All measured samples with all their fields, centred, in key order."""
+        """All measured samples, centred, in key order, with all fields but those (words, classes) that the training set
+        had not: they could not be numbered."""
+        known, there = self.run.facts.fields, self.data.fields
+        numbered = [n for n, field in there.items() if kinds.named(field.kind).column is None or n in known]
         for start in follow(range(0, self.count, size), "held-out samples", unit="batches"):
             positions = range(start, min(start + size, self.count))
-            yield self.images.centred(positions, list(self.data.fields), self.run.frame)
+            yield self.images.centred(positions, numbered, self.run.frame)
 
     def each(self, field: str, size: int = protocol.BATCH) -> Iterator[Batch]:
         """All values of one field of the measured samples in key order: of a text each of its sentences, as a row of

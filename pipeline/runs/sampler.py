@@ -19,7 +19,7 @@ from pipeline.artifacts.progress import follow
 from pipeline.data import decode, kinds
 from pipeline.data.images import Images
 from pipeline.data.order import picks, rows_for_sheets
-from pipeline.data.shards import DataSet, require_fields
+from pipeline.data.shards import DataSet, made_by, require_fields
 from pipeline.data.sources import folder
 from pipeline.data.tensors import fit, is_blank, to_uint8
 from pipeline.runs import checkpoint
@@ -45,9 +45,15 @@ class Trained:
         """A data set as the family reads it.
 
         Raises:
-            ValueError: it lacks a field that the family's abilities want, or has one of another kind.
+            ValueError: it lacks a field that the family's abilities want, or has one of another kind, or features that
+                were computed with something else than those of the training set.
         """
         require_fields(data, {name: self.specs[name] for name in self.family.reads if name in self.specs})
+        for name in self.family.reads:
+            wanted = self.facts.fields.get(name, {}).get("made_by")
+            if wanted and (found := made_by(data, name)) != wanted:
+                other = found or "another source"
+                raise ValueError(f"{data.root}: {name} is of {other}; the run was trained on {wanted}")
         return Images.of(data, self.family.recipe, self.specs, self.facts, cache_bytes)
 
 

@@ -49,14 +49,17 @@ class FeatureOptions:
     """Whether the pictures stay beside their features, for sheets."""
 
     def __post_init__(self) -> None:
+        if self.pool < 1:
+            raise ValueError(f"--pool {self.pool}: give at least 1")
         if self.net == "squeezenet1_1":
             least = 32 * self.pool
             if self.layer not in squeezenet.LAYERS:
                 raise ValueError(f"--layer {self.layer}: squeezenet1_1 has {', '.join(squeezenet.LAYERS)}")
         else:
-            vgg.channels(self.net, self.layer)
+            if self.layer not in vgg.table(self.net):
+                raise ValueError(f"--layer {self.layer}: {self.net} has {', '.join(vgg.table(self.net))}")
             least = 2 ** (int(self.layer[4]) - 1) * self.pool
-        if self.pool < 1 or self.size < least:
+        if self.size < least:
             raise ValueError(
                 f"--size {self.size}, --pool {self.pool}: {self.layer} pooled needs {least} pixels or more"
             )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from models.family import FieldSpec
 from pipeline.data.kinds.kind import Kind
 
 PAD, UNKNOWN, FIRST = 0, 1, 2
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]", re.UNICODE)
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[^\w\s]")
 
 
 OPENINGS, OPENERS = 3, 100
@@ -25,8 +27,19 @@ OPENINGS, OPENERS = 3, 100
 
 
 def words(text: str) -> list[str]:
-    """Lower-case words, with inner apostrophes, and single punctuation marks."""
-    return _WORD.findall(text.lower())
+    """Lower-case words, with inner apostrophes, and single punctuation marks. Letters keep the marks that are combined
+    with them (Devanagari, Arabic, decomposed accents). Scripts without spaces are not cut into words."""
+    if text.isascii():
+        return _WORD.findall(text.lower())
+    return _word_of_any_script().findall(unicodedata.normalize("NFC", text.lower()))
+
+
+@cache
+def _word_of_any_script() -> re.Pattern[str]:
+    """`_WORD`, where a letter may be followed by combining marks; `re` has no class for those."""
+    marks = "".join(re.escape(chr(i)) for i in range(0x110000) if unicodedata.category(chr(i))[0] == "M")
+    letters = rf"(?:[^\W_][{marks}]*)+"
+    return re.compile(rf"{letters}(?:'{letters})*|[^\w\s]")
 
 
 class Tokens(Kind):

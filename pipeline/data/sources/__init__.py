@@ -7,7 +7,7 @@ its bytes changed since, it has a `VERSION` and an option of that name, 1 where 
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -58,8 +58,9 @@ def options(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     made = load(kind).Options
     if hasattr(load(kind), "VERSION"):
         given = {"version": load(kind).VERSION, **given}
-    if unknown := given.keys() - made.__dataclass_fields__.keys():
-        there = ", ".join(made.__dataclass_fields__) or "none"
+    names = [one.name for one in fields(made)]
+    if unknown := given.keys() - set(names):
+        there = ", ".join(names) or "none"
         raise ValueError(f"--option {min(unknown)}: source {kind} has no such option, only {there}")
     try:
         checked = TypeAdapter(made).validate_python(given)

@@ -3,15 +3,14 @@
     python -m jobs.shard --source captions:FOLDER/captions.txt --option images images splits 800,100,100 \
         --output /data/flickr8k
 
-The list has a line a sentence: `NAME,SENTENCE` below a head line `image,caption`, or `NAME#0<tab>SENTENCE`. Fields:
-image, caption (all its sentences). Images without a sentence are counted; a named image that is not there is a row with
-its reason.
+The list has a line for each sentence: `NAME,SENTENCE` below a head line `image,caption`, or `NAME#0<tab>SENTENCE`.
+Fields: image, caption (all its sentences). Images without a sentence are counted. A named image that is not there, and
+a line of another form, are rows with their reasons.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import ClassVar
@@ -51,7 +50,7 @@ class Captions:
         if not storage.exists(path):
             raise ValueError(f"--source {path}: there is no such file")
         try:
-            self.sentences = _sentences(storage.read(path).decode("utf-8"))
+            self.sentences, self.others = _sentences(storage.read(path).decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"--source {path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
         if not self.sentences:
@@ -79,6 +78,8 @@ class Captions:
             if count:
                 found[split] = [self._entry(name) for name in names[first : first + count]]
             first += count
+        problem = "neither NAME,SENTENCE nor NAME#0<tab>SENTENCE"
+        next(iter(found.values())).extend(Entry(f"line {number}", {}, problem=problem) for number in self.others)
         return found
 
     def _entry(self, name: str) -> Entry:
@@ -95,19 +96,31 @@ def _read(folder: str, path: str, member: str) -> bytes:
     return storage.read(storage.join(folder, path)) if member == "image" else path.encode()
 
 
-def _sentences(text: str) -> dict[str, list[str]]:
-    """Image -> its sentences, in the list's order."""
-    found: dict[str, list[str]] = {}
-    if "\t" in text.partition("\n")[0]:
-        rows = [line.split("\t", 1) for line in text.splitlines() if "\t" in line]
-        pairs = [(name.rpartition("#")[0] or name, sentence) for name, sentence in rows]
-    else:
-        table = [row for row in csv.reader(io.StringIO(text)) if len(row) > 1]
-        # A comma within a sentence that is not quoted belongs to it.
-        pairs = [(row[0], ",".join(row[1:])) for row in table if row[:2] != ["image", "caption"]]
-    for name, sentence in pairs:
-        found.setdefault(name.strip(), []).append(sentence.strip())
-    return found
+def _sentences(text: str) -> tuple[dict[str, list[str]], list[int]]:
+    """Image -> its sentences, in the list's order; numbers of the lines of another form."""
+    found, others = dict[str, list[str]](), list[int]()
+    lines = text.splitlines()
+    tabs = any("\t" in line for line in lines[:1])
+    for number, line in enumerate(lines, 1):
+        name, separator, sentence = line.partition("\t") if tabs else _cells(line)
+        if number == 1 and [name.strip().lower(), sentence.strip().lower()] == ["image", "caption"]:
+            continue
+        if separator:
+            name = (name.rpartition("#")[0] or name) if tabs else name
+            found.setdefault(name.strip(), []).append(sentence.strip())
+        elif line.strip():
+            others.append(number)
+    return found, others
+
+
+def _cells(line: str) -> tuple[str, str, str]:
+    """A line of CSV as `str.partition` gives it. A comma within a sentence that is not quoted belongs to it, and a
+    quotation mark that is not closed is one of its signs: no sentence goes beyond its line."""
+    try:
+        cells = next(csv.reader([line], strict=True), [])
+    except csv.Error:
+        return line.partition(",")
+    return (cells[0], ",", ",".join(cells[1:])) if len(cells) > 1 else (line, "", "")
 
 
 def _counts(text: str, images: int) -> tuple[int, int, int]:
@@ -117,6 +130,8 @@ def _counts(text: str, images: int) -> tuple[int, int, int]:
     if len(parts) != 3 or not all(part.isdigit() for part in parts):
         raise ValueError(f"--option splits {text}: wanted three numbers of images, such as 800,100,100")
     train, val, test = map(int, parts)
-    if train + val + test > images or not train:
+    if not train:
+        raise ValueError(f"--option splits {text}: train needs at least one image")
+    if train + val + test > images:
         raise ValueError(f"--option splits {text}: the list has {images} images")
     return train, val, test

@@ -5,7 +5,8 @@
 
 Fields: question, answers, question_type, answer_type; image, where a folder of them is given (an image is found by the
 number that its name ends in: COCO_train2014_000000000009.jpg is image 9); choices, where the questions have some (v1).
-A question without annotation or image, or whose id occurs twice, is a row with its reason.
+A question without annotation or image, whose id occurs twice, or that is not as the format has it, is a row with its
+reason.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -60,16 +62,16 @@ class Questions:
         self.splits = {split: _joined(root, split, files) for split, files in named.items()}
 
     @cached_property
-    def pictures(self) -> dict[int, str]:
-        """Image number -> its file below the root."""
+    def pictures(self) -> dict[int, list[str]]:
+        """Image number -> its files below the root; there should be one."""
         if not self.folder:
             return {}
         there = storage.listing(storage.join(self.root, self.folder))
-        found = {}
+        found: dict[int, list[str]] = {}
         for path in sorted(there):
             match = _NUMBER.search(path)
             if match and path.lower().endswith(decode.EXTENSIONS):
-                found[int(match[1])] = f"{self.folder}/{path}"
+                found.setdefault(int(match[1]), []).append(f"{self.folder}/{path}")
         if not found:
             raise ValueError(f"--option images {self.folder}: no image there whose name ends in a number")
         return found
@@ -78,7 +80,10 @@ class Questions:
     def types(self) -> dict[str, tuple[str, ...]]:
         """Names of the question types and answer types, sorted."""
         rows = [a for _, annotations in self.splits.values() for a in annotations.values()]
-        return {name: tuple(sorted({str(a[name]) for a in rows})) for name in ("question_type", "answer_type")}
+        return {
+            name: tuple(sorted({a[name] for a in rows if isinstance(a[name], str)}))
+            for name in ("question_type", "answer_type")
+        }
 
     @cached_property
     def chosen(self) -> bool:
@@ -89,7 +94,7 @@ class Questions:
     def left_out(self) -> list[str]:
         """Images without a question."""
         asked = {q["image_id"] for questions, _ in self.splits.values() for q in questions}
-        return [path for number, path in self.pictures.items() if number not in asked]
+        return [path for number, paths in self.pictures.items() if number not in asked for path in paths]
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -109,24 +114,41 @@ class Questions:
         }
 
     def _entry(self, question: dict[str, Any], annotation: dict[str, Any] | None, ids: Counter[int]) -> Entry:
-        number, problem = question["question_id"], ""
-        files = {"question": kinds.named("tokens").write(str(question["question"])).decode()}
-        if annotation is None:
-            problem = "no annotation of this question"
-        else:
-            given = [str(one["answer"]) for one in annotation.get("answers", [])]
-            files["answers"] = kinds.named("answers").write(given).decode()
-            for name, names in self.types.items():
-                files[name] = str(names.index(str(annotation[name])))
-        if self.folder:
-            files["image"] = self.pictures.get(question["image_id"], "")
-            if not files["image"]:
-                problem = problem or f"no image {question['image_id']}"
+        number = question["question_id"]
+        try:
+            if ids[number] > 1:
+                raise ValueError("its question id occurs more than once")
+            if annotation is None:
+                raise ValueError("no annotation of this question")
+            return Entry(f"question {number}", self._files(question, annotation))
+        except ValueError as error:
+            return Entry(f"question {number}", {}, problem=str(error))
+
+    def _files(self, question: dict[str, Any], annotation: dict[str, Any]) -> dict[str, str]:
+        """What each field is read from. Raises ValueError: the reason why the question is a bad row."""
+        if not isinstance(question["question"], str):
+            raise ValueError("its question is no text")
+        texts = {"question": ("tokens", question["question"]), "answers": ("answers", _answers(annotation))}
         if self.chosen:
-            files["choices"] = kinds.named("answers").write(question.get("multiple_choices", [])).decode()
-        if ids[number] > 1:
-            problem = "its question id occurs more than once"
-        return Entry(f"question {number}", files, problem=problem)
+            choices = question.get("multiple_choices")
+            if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+                raise ValueError("its multiple_choices are no list of texts")
+            texts["choices"] = "answers", choices
+        try:
+            files = {name: kinds.named(kind).write(value).decode() for name, (kind, value) in texts.items()}
+        except UnicodeEncodeError as error:
+            raise ValueError(f"a text of it is no valid Unicode ({error.reason})") from error
+        for name, names in self.types.items():
+            if annotation[name] not in names:
+                raise ValueError(f"its {name} is no text")
+            files[name] = str(names.index(annotation[name]))
+        if self.folder:
+            there = self.pictures.get(question["image_id"], [])
+            if len(there) != 1:
+                several = f": {', '.join(there[:3])} end in that number" if there else ""
+                raise ValueError(f"no image {question['image_id']}{several}")
+            [files["image"]] = there
+        return files
 
     @property
     def reader(self) -> Reader:
@@ -137,6 +159,20 @@ def _read(root: str, path: str, member: str) -> bytes:
     return storage.read(storage.join(root, path)) if member == "image" else path.encode()
 
 
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str)
+
+
+def _answers(annotation: dict[str, Any]) -> list[str]:
+    """What people said."""
+    given = annotation["answers"]
+    if isinstance(given, str):
+        raise ValueError(f"it has {given}")
+    if not isinstance(given, list) or not all(isinstance(one, dict) and "answer" in one for one in given):
+        raise ValueError("its answers are no list of objects with an answer")
+    return [str(one["answer"]) for one in given]
+
+
 def _joined(root: str, split: str, files: str) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:
     """The questions, and question id -> annotation."""
     names = [part.strip() for part in files.split(",")]
@@ -145,6 +181,9 @@ def _joined(root: str, split: str, files: str) -> tuple[list[dict[str, Any]], di
     questions = _rows(root, names[0], "questions", ("question_id", "image_id", "question"))
     rows = _rows(root, names[1], "annotations", ("question_id", "answers", "question_type", "answer_type"))
     annotations = {row["question_id"]: row for row in rows}
+    counts = Counter(row["question_id"] for row in rows)
+    for number in (number for number, count in counts.items() if count > 1):
+        annotations[number] = {**annotations[number], "answers": f"{counts[number]} annotations"}
     ids = {q["question_id"] for q in questions}
     if strangers := [number for number in annotations if number not in ids]:
         raise ValueError(
@@ -162,8 +201,11 @@ def _rows(root: str, name: str, key: str, wanted: tuple[str, ...]) -> list[dict[
     try:
         rows = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)[key]
         missing = {column for row in rows for column in wanted if column not in row}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        odd = {column for row in rows for column in wanted if column.endswith("_id") and not _is_id(row.get(column))}
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error, RecursionError) as error:
         raise ValueError(f"--source {path}: not VQA's JSON with a list {key!r} ({error})") from error
+    if odd - missing:
+        raise ValueError(f"--source {path}: {key} with a {min(odd - missing)} that is neither a number nor a text")
     if missing or not rows:
         raise ValueError(f"--source {path}: {key} without {min(missing) if missing else 'any row'}")
     found: list[dict[str, Any]] = rows

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from models.abilities import Answers, Attends, Embeds
+from pipeline.data import shards
 from pipeline.data.shards import DataSet
 from pipeline.evaluation import answers, looks, retrieval, vqa
 from pipeline.evaluation.measures.measure import Found
@@ -33,8 +34,9 @@ class Answering:
             for i in range(setting.count)
         ]
         said = {"run": [family.answers[int(best)] for best in scores.argmax(1)]}
-        if "question" in data.fields:
-            training = DataSet(data.root, str(setting.run.described["inputs"]["split"]))
+        inputs = setting.run.described["inputs"]
+        if "question" in data.fields and inputs["split"] in shards.load(data.root)["splits"]:
+            training = DataSet(data.root, inputs["split"])
             said |= answers.baselines(training, data, setting.count, setting.options.seed)
         reports = {name: vqa.report(dict(enumerate(given)), truths) for name, given in said.items()}
         found = Found({"vqa_overall": reports["run"].overall})

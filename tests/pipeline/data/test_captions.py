@@ -35,5 +35,19 @@ def test_captions_are_split_in_the_lists_order(tmp_path: Path) -> None:
     assert [found[s][0].source for s in ("train", "val", "test")] == ["0.jpg", "1.jpg", "2.jpg"]
     with pytest.raises(ValueError, match="the list has 3 images"):
         captions.Captions(path, captions.Options(splits="2,1,1"))
+    with pytest.raises(ValueError, match="train needs at least one image"):
+        captions.Captions(path, captions.Options(splits="0,1,1"))
     with pytest.raises(ValueError, match="wanted three numbers"):
         captions.Captions(path, captions.Options(splits="half"))
+
+
+def test_a_sentence_ends_with_its_line(tmp_path: Path) -> None:
+    """A stray quotation mark swallows no lines; a line of another form is a row; a byte order mark is no name."""
+    text = '\ufeffImage, caption\n0.jpg,"an unclosed quote\n1.jpg,"says ""hi"", twice"\n\nno separator\n2.jpg,a "cat\n'
+    source = captions.Captions(_list(tmp_path, text), captions.Options())
+    assert source.sentences == {"0.jpg": ['"an unclosed quote'], "1.jpg": ['says "hi", twice'], "2.jpg": ['a "cat']}
+    assert [entry.problem for entry in source.samples()["train"]] == [
+        *("", "", ""),
+        "neither NAME,SENTENCE nor NAME#0<tab>SENTENCE",
+    ]
+    assert source.samples()["train"][3].source == "line 5" and not source.left_out

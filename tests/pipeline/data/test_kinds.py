@@ -101,6 +101,9 @@ def test_one_of_several_texts_is_taken_by_the_samples_number() -> None:
 def test_words_of_any_language() -> None:
     assert words("Où est l'été? 42_x") == ["où", "est", "l'été", "?", "42", "x"]
     assert words("什么 颜色") == ["什么", "颜色"]
+    assert words("क्या यह कुत्ता है?") == ["क्या", "यह", "कुत्ता", "है", "?"]
+    assert words("مُحَمَّد") == ["مُحَمَّد"]
+    assert words("Cafe\u0301 l'e\u0301te\u0301") == words("Café l'été") == ["café", "l'été"]
     for wrong in (b"", b"   ", b"\xff\xfe", b'["", "a"]', b"[]"):
         with pytest.raises(ValueError, match="text"):
             kinds.named("tokens").read(wrong)

@@ -103,6 +103,63 @@ def test_texts_of_any_script_become_words(tmp_path: Path, no_ray: None) -> None:
     assert facts.fields["answers"]["answers"] == ["sí"]
 
 
+def test_what_is_not_as_the_format_has_it_is_a_row(tmp_path: Path) -> None:
+    """One question of each kind of fault beside a good one; nothing is turned into words that nobody wrote."""
+    texts: list[Any] = ["is it?", None, 17, "\ud83d", "is it?", "is it?", "is it?", "is it?", "is it?", "is it?"]
+    questions = [_question(i, text, multiple_choices=["yes"]) for i, text in enumerate(texts)]
+    annotations = [_annotation(i) for i in range(len(texts))]
+    annotations[4]["answers"] = ["yes"] * 10
+    annotations[5]["answers"] = [{"answer_id": 1}]
+    annotations[6]["answers"] = None
+    annotations[7]["question_type"] = None
+    questions[8]["multiple_choices"] = None
+    options = _write(tmp_path, questions, [*annotations, _annotation(9, "cat")])
+    source = vqa.Questions(str(tmp_path), options)
+    entries = source.samples()["train"]
+    objects = "its answers are no list of objects with an answer"
+    assert [entry.problem for entry in entries] == [
+        "",
+        "its question is no text",
+        "its question is no text",
+        "a text of it is no valid Unicode (surrogates not allowed)",
+        objects,
+        objects,
+        objects,
+        "its question_type is no text",
+        "its multiple_choices are no list of texts",
+        "it has 2 annotations",
+    ]
+    assert source.types["question_type"] == ("is it",)
+    assert not any(entry.files for entry in entries if entry.problem)
+
+
+def test_two_images_of_one_number(tmp_path: Path) -> None:
+    _write(tmp_path, [_question(1, image=9), _question(2, image=10)], [_annotation(1), _annotation(2)])
+    (tmp_path / "pictures").mkdir()
+    for name in ("a_9", "b_00009", "a_10"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "pictures" / f"{name}.png")
+    source = vqa.Questions(str(tmp_path), vqa.Options(train="q.json,a.json.gz", images="pictures"))
+    told = "no image 9: pictures/a_9.png, pictures/b_00009.png end in that number"
+    assert [entry.problem for entry in source.samples()["train"]] == [told, ""]
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    options = _write(tmp_path, [_question(1)], [_annotation(1)])
+    whole = (tmp_path / "a.json.gz").read_bytes()
+    middle = len(whole) // 2
+    for damaged in (whole[:-20], whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :], whole[:12]):
+        (tmp_path / "a.json.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.json\.gz: not VQA's JSON"):
+            vqa.Questions(str(tmp_path), options)
+    (tmp_path / "a.json.gz").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"a\.json\.gz: not VQA's JSON"):
+        vqa.Questions(str(tmp_path), options)
+    for number in ([1], None, 1.5):
+        options = _write(tmp_path, [{**_question(1), "question_id": number}], [_annotation(1)])
+        with pytest.raises(ValueError, match=r"q\.json: questions with a question_id that is neither"):
+            vqa.Questions(str(tmp_path), options)
+
+
 def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     options = _write(tmp_path, [_question(1)], [_annotation(7)])
     with pytest.raises(ValueError, match=r"1 of 1 annotations in a\.json\.gz are of questions that q\.json has not"):

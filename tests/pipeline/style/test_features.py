@@ -64,6 +64,10 @@ def test_the_same_command_writes_nothing_and_other_weights_are_refused(made: tup
 def test_what_cannot_be_computed_is_refused(made: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="--size 16, --pool 2: relu5_4 pooled needs 32 pixels or more"):
         FeatureOptions(size=16)
+    with pytest.raises(ValueError, match="--layer relu9_9: vgg19 has relu1_1"):
+        FeatureOptions(layer="relu9_9")
+    with pytest.raises(ValueError, match="--pool 0: give at least 1"):
+        FeatureOptions(pool=0)
     with pytest.raises(ValueError, match="squeezenet1_1 has fire2"):
         FeatureOptions(net="squeezenet1_1", layer="relu5_4")
     net = VGG("vgg19", ("relu2_1",)).random(0)
@@ -84,6 +88,14 @@ def test_a_run_on_them_is_trained_and_evaluated(made: tuple[str, str], tmp_path:
         assert list((tmp_path / "run" / "pictures").rglob("*.png"))  # attention on the images
     found = evaluate.run(evaluate.Config(run=job.output, data=made[1], output=str(tmp_path / "figures")))
     assert 0 <= float(found["vqa_overall"]) <= 100 and "vqa_yes/no" in found
+    if preset == "tiny":
+        other = FeatureOptions(net="vgg19", layer="relu2_2", pool=2, size=32)  # as wide
+        given = {"data": made[0], "output": str(tmp_path / "other"), "weights": "random", "features": other}
+        features.run(features.Config(**given, workers=0))
+        told = r"other: grid is of vgg19 relu2_2, .*; the run was trained on vgg19 relu2_1, pool 2, size 32"
+        with pytest.raises(ValueError, match=told):
+            config = evaluate.Config(run=job.output, data=given["output"], output=str(tmp_path / "f"), weights="random")
+            evaluate.run(config)
 
 
 def test_squeezenet_has_the_checkpoint_s_names_and_sizes(real_data: Path) -> None:
