@@ -46,7 +46,14 @@ def test_every_preset_answers_about_shapes(name: str, tmp_path: Path, no_ray: No
     figures = whole(name, tmp_path, source="shapes", option={"count": "16", "held_out": "8"})
     assert 0 <= figures["vqa_overall"] <= 100 and figures["images"] == 8
     assert {"vqa_baseline_prior", "vqa_baseline_prior_per_type", "vqa_baseline_nearest"} <= set(figures)
-    assert len(storage.read_json(str(tmp_path / "samples" / "answers.json"))) >= 4
+    answers = storage.read_json(str(tmp_path / "samples" / "answers.json"))
+    asked = DataSet(str(tmp_path / ("features" if (tmp_path / "features").exists() else "data")), "val")
+    assert len(answers) >= 4
+    for one in answers:
+        text = (
+            asked.sample(asked.keys.index(one["key"]))["question"][0] if vqa.fields(small(name)).get("question") else ""
+        )
+        assert one["row"] == f"{one['key']} {text}".strip()
     rows = list(csv.reader(io.StringIO((tmp_path / "evaluation" / "accuracies.csv").read_text())))
     assert rows[0][:4] == ["kind", "group", "questions", "run"] and rows[1][3] == str(figures["vqa_overall"])
     sees = vqa.fields(small(name)).keys() & {"grid", "vector"}

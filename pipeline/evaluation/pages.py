@@ -91,12 +91,12 @@ def styles(
 
 @torch.no_grad()
 def answers(family: Answers, rows: Sequence[Row], count: int) -> list[dict[str, object]]:
-    """Of each row its name and the `count` best answers with their scores."""
+    """Of each row its key in the data set, its name and the `count` best answers with their scores."""
     found: list[dict[str, object]] = []
     for row in follow(rows, "answer", unit="questions"):
         scores, places = family.answer(row.given)[0].float().sort(descending=True, stable=True)
         best = [(family.answers[int(p)], float(s)) for s, p in zip(scores[:count], places[:count], strict=True)]
-        found.append({"row": row.name, "answers": [{"answer": a, "score": s} for a, s in best]})
+        found.append({"key": row.key, "row": row.name, "answers": [{"answer": a, "score": s} for a, s in best]})
     return found
 
 

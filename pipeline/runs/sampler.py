@@ -156,7 +156,11 @@ def rows_of_data(run: Trained, data: DataSet, positions: Sequence[int]) -> list[
         for name in fields:
             kind = kinds.named(data.fields[name].kind)
             value = kind.shown(batch[name][0], dict(run.facts.fields.get(name, {})))
-            if isinstance(value, str):
+            if kind.name == "tokens":
+                texts.append(images(p, name)[0])  # as it was written, with words that the run does not know
+            elif kind.name == "array":
+                continue  # its shape tells nothing
+            elif isinstance(value, str):
                 texts.append(value)
             else:
                 shown.append(images.cut(p, name, run.frame))
