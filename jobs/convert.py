@@ -10,11 +10,8 @@ jobs.export and jobs.edit. Only files that hold tensors alone are read.
 from __future__ import annotations
 
 import importlib
-import io
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 import models
 from jobs import command
@@ -39,10 +36,12 @@ def convert(family: str, config: Any) -> str:
     """Returns the path of the run's weights.
 
     Raises:
-        ValueError: a family without released weights, a file that is missing, damaged or of another network.
+        ValueError: a family without released weights, a file that is damaged or of another network.
+        FileNotFoundError: there is none.
     """
+    module = models.load(family)
     try:
-        released = importlib.import_module(f"models.{family}.released")
+        released = importlib.import_module(f"{module.__name__}.released")
     except ModuleNotFoundError as error:
         raise ValueError(f"{family}: no released weights are known for this family") from error
     if not set(released.FILES) >= config.files.keys() >= {released.FILES[0]}:
@@ -51,23 +50,15 @@ def convert(family: str, config: Any) -> str:
     output, recipe = storage.output(config.output), config.recipe
     if storage.exists(storage.join(output, "recipe.json")):
         raise ValueError(f"--output {config.output} holds a run: name another folder")
-    module = models.load(family)
     module.check(recipe, None)
     net = module.build(recipe, Group(alone=True), None, Facts())
-    released.load(net, {name: _read(name, path) for name, path in config.files.items()})
+    files = {name: storage.absolute(path, f"--files {name}") for name, path in config.files.items()}
+    released.load(net, {name: checkpoint.read(path) for name, path in files.items()})
     inputs = {"weights": "released", "split": "train"}
     checkpoint.claim(output, family, recipe, inputs, Facts())
     facts = {"family": family, "recipe": checkpoint.recipe_json(recipe), "inputs": inputs}
     checkpoint.publish(storage.join(output, "weights"), {"family": net.state_dict()}, facts)
     return storage.join(output, "weights.pt")
-
-
-def _read(name: str, path: str) -> Any:
-    data = storage.read(storage.absolute(path, f"--files {name}"))
-    try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no pickle raises a dozen different types
-        raise ValueError(f"--files {name} {path} is no file of torch.save that holds tensors alone") from error
 
 
 if __name__ == "__main__":

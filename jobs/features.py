@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from jobs import command
+from jobs.shard import tell_bad
 from pipeline.artifacts import storage
 from pipeline.data import shards
-from pipeline.data.sharding import ShardOptions, bad_samples, shard
+from pipeline.data.sharding import ShardOptions, shard
 from pipeline.style.features import FeatureOptions, Features, network
 
 if TYPE_CHECKING:
     from pipeline.tracking.journal import Tracker
-
-
-NAMED = 5
-"""Bad samples that are named; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +67,7 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     samples = sum(split["samples"] for split in described["splits"].values())
     seconds = time.perf_counter() - began
     for split, part in described["splits"].items():
-        for place, reason in islice(bad_samples(folder, split, part["shards"]), NAMED):
-            print(f"{split}: {part['bad']} bad, such as {place}: {reason}")
+        tell_bad(folder, split, part)
     print(f"{samples} samples with features by {origin}, {written} shards written in {seconds:.1f} s: {folder}")
     if tracker is not None:
         tracker.dataset("features", described["fingerprint"], folder, "training")

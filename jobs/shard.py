@@ -10,7 +10,7 @@ same bytes for any number of workers; the same command again resumes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
@@ -109,15 +109,20 @@ def run(config: Config, tracker: Tracker | None = None) -> dict[str, Any]:
     return described
 
 
+def tell_bad(root: str, split: str, part: Mapping[str, Any]) -> None:
+    """Say how many samples of a split are bad, and why some of them are; `part`: the split in dataset.json."""
+    if part["bad"]:
+        print(f"  {part['bad']} bad samples: the rows with a reason in {root}/{split}/*.parquet, column error")
+        for source, reason in islice(bad_samples(root, split, part["shards"]), NAMED):
+            print(f"    {source}: {reason}")
+
+
 def _tell(
     root: str, described: dict[str, Any], written: int, others: Sequence[str], seconds: float, tracker: Tracker | None
 ) -> None:
     for split, d in described["splits"].items():
         print(f"{split}: {d['samples']} samples in {d['shards']} shards, {d['bad']} bad, {d['bytes'] / 1e6:.1f} MB")
-        if d["bad"]:
-            print(f"  {d['bad']} bad samples: the rows with a reason in {root}/{split}/*.parquet, column error")
-            for source, reason in islice(bad_samples(root, split, d["shards"]), NAMED):
-                print(f"    {source}: {reason}")
+        tell_bad(root, split, d)
         if "off_palette" in d:
             print(f"  {d['off_palette']:.2%} of the label pixels are far from every colour of the palette")
     if others:

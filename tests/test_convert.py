@@ -16,13 +16,7 @@ from models.family import Family
 from models.group import Group
 from models.munit import released as munit_released
 from pipeline.runs.sampler import open_run
-
-
-def written(net: torch.nn.Module, table: released.Table) -> dict[str, torch.Tensor]:
-    """A network's weights under their released names."""
-    return {
-        f"{table[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in net.state_dict().items()
-    }
+from tests.models.test_released import written
 
 
 def ready(family: str, seed: int = 7) -> Family:
@@ -85,8 +79,10 @@ def test_what_does_not_fit(generator: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the released weights lack"):
         call("bicyclegan", {"G": generator}, tmp_path / "run")
     (tmp_path / "text.pth").write_text("404")
-    with pytest.raises(ValueError, match=r"--files G .*text\.pth is no file of torch\.save"):
+    with pytest.raises(ValueError, match=r"text\.pth is no file of torch\.save"):
         call("pix2pix", {"G": tmp_path / "text.pth"}, tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match="gone"):
+        call("pix2pix", {"G": tmp_path / "gone.pth"}, tmp_path / "run")
     assert not (tmp_path / "run").exists()  # nothing is left of a failed one
     call("pix2pix", {"G": generator}, tmp_path / "run")
     with pytest.raises(ValueError, match="holds a run: name another folder"):

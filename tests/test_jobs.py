@@ -98,7 +98,7 @@ def test_the_six_commands_for_one_s_own_images_and_the_library(
     assert [shlex.split(line)[2].removeprefix("jobs.") for line in lines] == [
         *("shard", "describe", "neighbours", "train", "sample", "evaluate")
     ]
-    # On Ray where each job's own test is not: `jobs.shard` and `jobs.train`.
+    # On Ray: shard and train. The others are in tests of their own.
     extra = {"jobs.train": SMALL, "jobs.describe": "--workers 0", "jobs.neighbours": "--workers 0"}
     run_lines(lines, tmp_path, extra, monkeypatch, capsys, pictures=16)
     assert (tmp_path / "data" / "samples" / "samples-mapper.png").exists()

@@ -16,7 +16,7 @@ from pipeline.data.tensors import to_tensor, to_uint8
 from pipeline.runs.sampler import Row, chosen_rows, sample
 from pipeline.tracking import sheets
 
-VERSION = 1
+VERSION = 2
 """Raised when a page changes: pages of before are then made anew."""
 WALK = 9
 """Pictures of a walk between two latents."""

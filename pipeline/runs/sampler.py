@@ -158,13 +158,13 @@ def rows_of_data(run: Trained, data: DataSet, positions: Sequence[int]) -> list[
             value = kind.shown(batch[name][0], dict(run.facts.fields.get(name, {})))
             if kind.name == "tokens":
                 texts.append(images(p, name)[0])  # as it was written, with words that the run does not know
-            elif kind.name == "array":
-                continue  # its shape tells nothing
             elif isinstance(value, str):
                 texts.append(value)
             else:
                 shown.append(images.cut(p, name, run.frame))
-        found.append(Row(" ".join([data.keys[p], *texts]), batch, tuple(shown), data.keys[p], data.labels[p]))
+        found.append(
+            Row(" ".join([data.keys[p], *filter(None, texts)]), batch, tuple(shown), data.keys[p], data.labels[p])
+        )
     return found
 
 

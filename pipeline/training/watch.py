@@ -128,7 +128,7 @@ class Watch:
             kind = kinds.named(field.kind)
             if not kind.pixels:
                 found.append(str(kind.shown(batch[name][row], dict(self.facts.fields.get(name, {})))))
-        return " ".join(found)
+        return " ".join(filter(None, found))
 
 
 class Window:

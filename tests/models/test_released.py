@@ -25,6 +25,13 @@ def drawn(net: nn.Module, seed: int = 0) -> nn.Module:
     return net.eval()
 
 
+def written(net: nn.Module, table: released.Table) -> dict[str, Tensor]:
+    """A network's weights under their released names."""
+    return {
+        f"{table[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}": value for name, value in net.state_dict().items()
+    }
+
+
 def picture(channels: int, side: int = 32, rows: int = 1) -> Tensor:
     return torch.rand(rows, channels, side, side, generator=seeded("picture")) * 2 - 1
 
@@ -308,8 +315,7 @@ def test_munit_round_trip_leaves_aside_the_dummy_statistics() -> None:
     table = munit_released.generator(recipe)
     states = {}
     for domain in "ab":
-        named = getattr(source, f"generator_{domain}").state_dict()
-        states[domain] = {f"{table[n.rpartition('.')[0]]}.{n.rpartition('.')[2]}": v for n, v in named.items()}
+        states[domain] = written(getattr(source, f"generator_{domain}"), table)
         states[domain]["dec.model.0.model.0.model.0.norm.running_mean"] = torch.zeros(8)
     munit_released.load(own, {"gen": states})
     for domain in "ab":

@@ -99,7 +99,7 @@ def _read(folder: str, path: str, member: str) -> bytes:
 def _sentences(text: str) -> tuple[dict[str, list[str]], list[int]]:
     """Image -> its sentences, in the list's order; numbers of the lines of another form."""
     found, others = dict[str, list[str]](), list[int]()
-    lines = text.splitlines()
+    lines = text.replace("\r\n", "\n").split("\n")  # splitlines() would also cut at U+2028 within a sentence
     tabs = any("\t" in line for line in lines[:1])
     for number, line in enumerate(lines, 1):
         name, separator, sentence = line.partition("\t") if tabs else _cells(line)

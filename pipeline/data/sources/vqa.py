@@ -59,7 +59,10 @@ class Questions:
         named = {split: getattr(options, split) for split in ("train", "val", "test") if getattr(options, split)}
         if not named:
             raise ValueError("--option train: name the questions' and the annotations' file, separated by a comma")
-        self.splits = {split: _joined(root, split, files) for split, files in named.items()}
+        joined = {split: _joined(root, split, files) for split, files in named.items()}
+        self.splits = {split: (questions, annotations) for split, (questions, annotations, _) in joined.items()}
+        self.repeated = {number for *_, several in joined.values() for number in several}
+        """Questions with several annotations."""
 
     @cached_property
     def pictures(self) -> dict[int, list[str]]:
@@ -118,6 +121,8 @@ class Questions:
         try:
             if ids[number] > 1:
                 raise ValueError("its question id occurs more than once")
+            if number in self.repeated:
+                raise ValueError("it has more than one annotation")
             if annotation is None:
                 raise ValueError("no annotation of this question")
             return Entry(f"question {number}", self._files(question, annotation))
@@ -166,31 +171,27 @@ def _is_id(value: object) -> bool:
 def _answers(annotation: dict[str, Any]) -> list[str]:
     """What people said."""
     given = annotation["answers"]
-    if isinstance(given, str):
-        raise ValueError(f"it has {given}")
     if not isinstance(given, list) or not all(isinstance(one, dict) and "answer" in one for one in given):
         raise ValueError("its answers are no list of objects with an answer")
     return [str(one["answer"]) for one in given]
 
 
-def _joined(root: str, split: str, files: str) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]]]:
-    """The questions, and question id -> annotation."""
+def _joined(root: str, split: str, files: str) -> tuple[list[dict[str, Any]], dict[int, dict[str, Any]], set[int]]:
+    """The questions, question id -> annotation, and the ids that have several."""
     names = [part.strip() for part in files.split(",")]
     if len(names) != 2 or not all(names):
         raise ValueError(f"--option {split} {files}: wanted QUESTIONS,ANNOTATIONS")
     questions = _rows(root, names[0], "questions", ("question_id", "image_id", "question"))
     rows = _rows(root, names[1], "annotations", ("question_id", "answers", "question_type", "answer_type"))
     annotations = {row["question_id"]: row for row in rows}
-    counts = Counter(row["question_id"] for row in rows)
-    for number in (number for number, count in counts.items() if count > 1):
-        annotations[number] = {**annotations[number], "answers": f"{counts[number]} annotations"}
+    several = {number for number, count in Counter(row["question_id"] for row in rows).items() if count > 1}
     ids = {q["question_id"] for q in questions}
     if strangers := [number for number in annotations if number not in ids]:
         raise ValueError(
             f"--option {split}: {len(strangers)} of {len(annotations)} annotations in {names[1]} are of questions that "
             f"{names[0]} has not, such as {strangers[0]}: are they of another split?"
         )
-    return questions, annotations
+    return questions, annotations, several
 
 
 def _rows(root: str, name: str, key: str, wanted: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -43,9 +43,14 @@ def test_captions_are_split_in_the_lists_order(tmp_path: Path) -> None:
 
 def test_a_sentence_ends_with_its_line(tmp_path: Path) -> None:
     """A stray quotation mark swallows no lines; a line of another form is a row; a byte order mark is no name."""
-    text = '\ufeffImage, caption\n0.jpg,"an unclosed quote\n1.jpg,"says ""hi"", twice"\n\nno separator\n2.jpg,a "cat\n'
+    text = '\ufeffImage, caption\n0.jpg,"an unclosed quote\n1.jpg,"says ""hi"", twice"\n'
+    text += '\nno separator\n2.jpg,a\u2028"cat\n'
     source = captions.Captions(_list(tmp_path, text), captions.Options())
-    assert source.sentences == {"0.jpg": ['"an unclosed quote'], "1.jpg": ['says "hi", twice'], "2.jpg": ['a "cat']}
+    assert source.sentences == {
+        "0.jpg": ['"an unclosed quote'],
+        "1.jpg": ['says "hi", twice'],
+        "2.jpg": ['a\u2028"cat'],
+    }
     assert [entry.problem for entry in source.samples()["train"]] == [
         *("", "", ""),
         "neither NAME,SENTENCE nor NAME#0<tab>SENTENCE",

@@ -1,11 +1,13 @@
 """Features as fields of a data set: equal to the network's own, resumable, and what trains and answers from them."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from jobs import evaluate, features, shard
 from models import vqa
@@ -75,6 +77,27 @@ def test_what_cannot_be_computed_is_refused(made: tuple[str, str]) -> None:
         Features(made[0], ["train"], FeatureOptions(field="photo", layer="relu2_1"), net)
     with pytest.raises(ValueError, match="has a field grid already"):
         Features(made[1], ["train"], OPTIONS, net)
+
+
+def test_pictures_that_cannot_be_decoded_are_told(
+    tmp_path: Path, no_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """jobs.shard looks at headers alone."""
+    (tmp_path / "in").mkdir()
+    for i in range(4):
+        sink = io.BytesIO()
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)).save(sink, "PNG")
+        content = bytearray(sink.getvalue())
+        if i == 0:
+            content[len(content) // 2] ^= 255
+        (tmp_path / "in" / f"{i}.png").write_bytes(content)
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    shard.run(shard.Config(source=str(tmp_path / "in"), output=data, workers=0))
+    capsys.readouterr()
+    options = FeatureOptions(field="target", layer="relu2_1", size=32)
+    features.run(features.Config(data=data, output=out, weights="random", features=options, max_bad_share=0.5))
+    told = capsys.readouterr().out
+    assert "1 bad samples: the rows with a reason" in told and "3 samples with features" in told
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny-bow-q"])
