@@ -98,12 +98,12 @@ def tiny_work(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> di
 
     root = tmp_path_factory.mktemp("tiny")
     work = {name: str(root / name) for name in ("data", "descriptors", "neighbours", "other")}
-    shard.run(shard.Config(source="demo", output=work["data"], size=16, crops=2, workers=1))
-    shard.run(shard.Config(source="demo", output=work["other"], size=16, crops=2, seed=1, workers=1))
+    shard.run(shard.Config(source="demo", output=work["data"], size=16, crops=2, workers=0))
+    shard.run(shard.Config(source="demo", output=work["other"], size=16, crops=2, seed=1, workers=0))
     options = DescribeOptions(net="vgg19", layers=("relu1_2",))
-    made = {"data": work["data"], "describe": options, "weights": "random", "workers": 1}
+    made = {"data": work["data"], "describe": options, "weights": "random", "workers": 0}
     describe.run(describe.Config(output=work["descriptors"], **made))
-    search = Exact(workers=1)
+    search = Exact(workers=0)
     neighbours.run(
         neighbours.Config(data=work["data"], descriptors=work["descriptors"], output=work["neighbours"], search=search)
     )

@@ -133,7 +133,9 @@ def test_the_commands_of_conditional_imle(
 ) -> None:
     lines = lines_of(IMLE, "Usage")
     assert len(lines) == 5
-    extra = {"jobs.train": f"{SMALL_IMLE} --run.workers 0"} | {f"jobs.{n}": "--workers 0" for n in ("shard", "rarity")}
+    extra = {"jobs.train": f"{SMALL_IMLE} --run.workers 0"} | {
+        f"jobs.{n}": "--workers 0" for n in ("shard", "rarity", "match")
+    }
     run_lines(lines, tmp_path, extra, monkeypatch, capsys)
     assert (tmp_path / "data" / "matches" / "card.json").exists()
     assert list((tmp_path / "data" / "imle" / "pictures").glob("settle-preview-*.png"))  # label maps are shown too
@@ -144,7 +146,7 @@ def test_the_commands_for_many_images(
 ) -> None:
     lines = lines_of(MANY, "Many images")
     assert len(lines) == 7
-    extra = {"jobs.neighbours": "--near 2 --far 3 --workers 1", "jobs.describe": "--workers 0"}
+    extra = {"jobs.neighbours": "--near 2 --far 3 --workers 0", "jobs.describe": "--workers 0"}
     run_lines(lines, tmp_path, extra, monkeypatch, capsys, pictures=24)
     said = capsys.readouterr().out
     assert said.count("plan: index search of 24 images") == 2 and "a pca for 24 images" in said

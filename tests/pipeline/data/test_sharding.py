@@ -200,13 +200,13 @@ def test_the_job_on_s3(s3: str, tmp_path: Path) -> None:
     assert len(DataSet(f"{s3}/job")) == 6 and not [n for n in storage.names(f"{s3}/job") if n.startswith(".lease")]
 
 
-def test_a_cut_tar_is_written_again(tmp_path: Path, ray_cluster: None) -> None:
+def test_a_cut_tar_is_written_again(tmp_path: Path) -> None:
     write(tmp_path / "s", *(f"{i}.png" for i in range(6)))
-    shard.run(config(tmp_path / "s", tmp_path / "out", shard_size=3))
+    shard.run(config(tmp_path / "s", tmp_path / "out", shard_size=3, workers=0))
     before = tree(tmp_path / "out")
     tar = tmp_path / "out" / "train" / "00001.tar"
     tar.write_bytes(tar.read_bytes()[:-3000])
-    shard.run(config(tmp_path / "s", tmp_path / "out", shard_size=3))
+    shard.run(config(tmp_path / "s", tmp_path / "out", shard_size=3, workers=0))
     assert tree(tmp_path / "out") == before
 
 

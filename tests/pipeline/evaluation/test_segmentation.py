@@ -31,7 +31,7 @@ def toy(folder: Path, shuffled: bool = False, seed: int = 0, count: int = 24) ->
             photograph = COLOURS[maps[i - 1] if shuffled else ids] + random.integers(0, 30, (16, 16, 3), dtype=np.uint8)
             (folder / "source" / split / "labels" / f"{i:02d}.png").write_bytes(decode.to_png(ids))
             (folder / "source" / split / "target" / f"{i:02d}.png").write_bytes(decode.to_png(photograph))
-    shard.run(shard.Config(source=str(folder / "source"), output=str(folder / "data"), workers=1))
+    shard.run(shard.Config(source=str(folder / "source"), output=str(folder / "data"), workers=0))
     return str(folder / "data")
 
 

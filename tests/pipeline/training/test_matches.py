@@ -38,7 +38,7 @@ def job(work: dict[str, str], output: Path, **changes: Any) -> Job:
 def work(tiny_work: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The tiny data set in three shards."""
     data = str(tmp_path_factory.mktemp("data"))
-    shard.run(shard.Config(source="demo", output=data, size=16, crops=2, shard_size=12, workers=1))
+    shard.run(shard.Config(source="demo", output=data, size=16, crops=2, shard_size=12, workers=0))
     return {"data": data, "other": tiny_work["other"]}
 
 

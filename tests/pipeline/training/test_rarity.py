@@ -87,7 +87,7 @@ def make_data(folder: Path, count: int = 9) -> str:
         image = random.integers(0, 256, (8, 8, 3), dtype=np.uint8)
         (folder / "source" / "labels" / f"{i}.png").write_bytes(decode.to_png(ids))
         (folder / "source" / "target" / f"{i}.png").write_bytes(decode.to_png(image))
-    shard.run(shard.Config(source=str(folder / "source"), output=str(folder / "data"), shard_size=4, workers=1))
+    shard.run(shard.Config(source=str(folder / "source"), output=str(folder / "data"), shard_size=4, workers=0))
     return str(folder / "data")
 
 
