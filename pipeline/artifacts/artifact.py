@@ -24,6 +24,10 @@ import pyarrow.parquet as pq
 from pipeline.artifacts import storage
 
 Card = dict[str, Any]
+SHOWN = 4
+"""Differences of two requests that an error names."""
+LONGEST = 70
+"""Characters of a value in it."""
 
 
 def digest(value: Any) -> str:
@@ -75,11 +79,16 @@ def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
         return {k: v for key, inner in value.items() for k, v in flat(inner, f"{name}.{key}".lstrip(".")).items()}
 
     a, b = flat(there), flat(wanted)
-    return "; ".join(
-        f"{k} is {a.get(k, 'absent')!r} there, {b.get(k, 'absent')!r} wanted"
-        for k in sorted(a.keys() | b.keys())
-        if a.get(k, "absent") != b.get(k, "absent")
-    )
+    differ = [k for k in a.keys() | b.keys() if a.get(k, "absent") != b.get(k, "absent")]
+    differ.sort(key=lambda k: (k not in a or k not in b, k))  # what both name says most
+    told = [f"{k} is {_short(a.get(k, 'absent'))} there, {_short(b.get(k, 'absent'))} wanted" for k in differ[:SHOWN]]
+    rest = len(differ) - len(told)
+    return "; ".join(told) + (f"; and {rest} more" if rest else "")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def part_name(number: int) -> str:

@@ -80,14 +80,15 @@ def found(setting: Setting, queries: Side, pool: Side) -> Image.Image | None:
     for position in setting.images.rows_for_sheets(setting.options.sheet, setting.run.frame):
         if position >= setting.count:
             continue
-        query = int(np.searchsorted(queries.owner, position))
-        best = np.argsort(-(pool.vectors @ queries.vectors[query]), kind="stable")[:FOUND]
+        first = int(np.searchsorted(queries.owner, position))
+        best = np.argsort(-(pool.vectors @ queries.vectors[first]), kind="stable")[:FOUND]
         cells = [drawn.framed(_cell(setting, pool, i), bool(pool.owner[i] == position)) for i in best.tolist()]
-        rows.append([_cell(setting, queries, query), *cells])
+        rows.append([_cell(setting, queries, first), *cells])
     if not rows:
         return None
-    columns = [f"query: {queries.field}", *(str(place) for place in range(1, len(rows[0])))]
-    return sheets.sheet(rows, [], columns, f"Retrieval: {pool.field} for {queries.field}", setting.note, CELL)
+    query, wanted = (_shown(setting, side.field) for side in (queries, pool))
+    columns = [f"query: {query}", *(str(place) for place in range(1, len(rows[0])))]
+    return sheets.sheet(rows, [], columns, f"Retrieval: {wanted} for {query}", setting.note, CELL)
 
 
 def _pictures(setting: Setting) -> list[str]:
@@ -99,9 +100,14 @@ def _drawable(setting: Setting, field: str) -> bool:
     return there is not None and (there.kind == "tokens" or bool(_pictures(setting)))
 
 
+def _shown(setting: Setting, field: str) -> str:
+    """The field that a cell shows: of features, the picture that they are of."""
+    return field if setting.data.fields[field].kind == "tokens" else _pictures(setting)[0]
+
+
 def _cell(setting: Setting, side: Side, place: int) -> np.ndarray:
     position = int(side.owner[place])
     if setting.data.fields[side.field].kind == "tokens":
         sentence = setting.data.column(side.field)[position][place - int(np.searchsorted(side.owner, position))]
         return drawn.text(sentence.split(), CELL)
-    return setting.images.cut(position, _pictures(setting)[0], setting.run.frame)
+    return setting.images.cut(position, _shown(setting, side.field), setting.run.frame)

@@ -17,7 +17,7 @@ from pipeline.data import decode
 from pipeline.data.shards import DataSet
 from pipeline.data.tensors import pictures_to_tensor
 from pipeline.runs import checkpoint
-from pipeline.style.features import FeatureOptions, Features
+from pipeline.style.features import FeatureOptions, FeatureReader, Features
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
 
@@ -132,3 +132,21 @@ def test_squeezenet_has_the_checkpoint_s_names_and_sizes(real_data: Path) -> Non
     assert out.shape == (1, 512, 13, 13) and 0.1 < float(out.mean()) < 10
     with pytest.raises(ValueError, match="is missing in the checkpoint"):
         net.load({})
+
+
+def test_a_picture_that_comes_again_is_computed_once(made: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+
+    def counted(net: Any, pool: int, pictures: torch.Tensor) -> torch.Tensor:
+        computed.append(1)
+        return torch.zeros(1, 1, 1, 1)
+
+    monkeypatch.setattr("pipeline.style.features.grid", counted)
+    monkeypatch.setattr("pipeline.style.features.KEPT", 2)
+    reader = FeatureReader(made[0], OPTIONS, VGG("vgg19", ("relu2_1",)).random(0), {"image": "image.png"})
+    pictures = {"train/0": b"a", "train/1": b"b", "train/2": b"c"}
+    monkeypatch.setattr(DataSet, "member", lambda _, position, __: pictures[f"train/{position}"])
+    monkeypatch.setattr(DataSet, "image", lambda *_: np.zeros((32, 32, 3), np.uint8))
+    for path, so_far in (("0", 1), ("0", 1), ("1", 2), ("0", 2), ("2", 3), ("0", 3), ("1", 4)):
+        reader(f"train/{path}", "grid")
+        assert len(computed) == so_far
