@@ -124,7 +124,7 @@ def test_what_cannot_be_measured_says_why(sets: dict[str, str], done: Path, tmp_
     assert cells["pix2pix"]["reconstruction_psnr"] == "" and cells["munit"]["reconstruction_psnr"] != ""
     assert all(one["segmentation_miou"] and one["modes"] and one["best_psnr"] for one in cells.values())
     page = (done / "report" / "index.html").read_text()
-    assert "the family is none that reconstructs a target from its own code<small>pix2pix, labels: recon" in page
+    assert "needs a family that reconstructs a target from its own code<small>pix2pix, labels: recon" in page
     plain = str(tmp_path / "plain")
     shard.run(shard.Config(source="demo", output=plain, size=16, crops=2, workers=0))
     compare.run(config({"image": plain, "labels": ""}, tmp_path / "out", families=FAMILIES[:1], seeds=(0,)))

@@ -146,12 +146,10 @@ def _points(
     config: Config, layout: str, objective: str, seed: int, data: str, root: str, tracker: Tracker
 ) -> np.ndarray:
     """`SAMPLES` points of one trained run."""
-    recipe, output = (
-        recipe_of(layout, objective, config.steps, seed),
-        storage.join(root, f"{layout}-{objective}-{seed}"),
-    )
+    recipe, name = recipe_of(layout, objective, config.steps, seed), f"{layout}-{objective}-{seed}"
+    output = storage.join(root, name)
     watched = Run(workers=0, threads=1, checkpoint_every=2000, evaluate_every=1000, log_every=100, evaluate_images=500)
-    fit(Job("gans", recipe, data, output, run=watched, tracking=config.tracking, parent=tracker.as_parent, name=output))
+    fit(Job("gans", recipe, data, output, run=watched, tracking=config.tracking, parent=tracker.as_parent, name=name))
     family = checkpoint.restore(output)[0]
     assert isinstance(family, models.gans.GANs)
     drawn: np.ndarray = family.draws(SAMPLES, seeded(seed, "modes")).double().numpy()

@@ -1,16 +1,13 @@
 """The data-parallel group by itself: two processes with known numbers."""
 
-import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from models.group import Group
+from tests.ranks import on_two_ranks
 
 
 def weights(group: Group, x: Tensor) -> Tensor:
@@ -39,15 +36,13 @@ def shared(group: Group) -> dict[str, Tensor]:
     return net.state_dict()
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def worker(rank: int) -> dict[str, Any]:
     group = Group()
     x = (torch.arange(6.0).view(3, 2) + 100 * rank).requires_grad_()
     gathered = group.gather(x.t().contiguous().t())  # not contiguous in memory
     (gathered * weights(group, x)).sum().backward()
     names = ("b", "a") if rank else ("a", "b")  # the order in which a rank happens to name them
-    found = {
+    return {
         "gathered": gathered.detach(),
         "grad": x.grad,
         "averaged": averaged(group),
@@ -55,19 +50,11 @@ def worker(rank: int, port: int, folder: str) -> None:
         "shared": shared(group),
         "mean": group.mean({name: float(ord(name) + rank) for name in names}),
     }
-    torch.save(found, Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("group")
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (port, str(folder)), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return on_two_ranks(tmp_path_factory.mktemp("group"), worker)
 
 
 def test_gathered_rows_are_in_the_order_of_ranks_and_get_the_gradients_of_all_losses(found: Any) -> None:

@@ -1,14 +1,11 @@
 """Conditional IMLE's distance and search against loops, its steps, its workers."""
 
 import dataclasses
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from models import imle
@@ -18,6 +15,7 @@ from models.family import Batch, Table
 from models.group import Group
 from models.imle import IMLE, noise_seed
 from models.imle.distance import MaskedDistance
+from tests.ranks import on_two_ranks
 
 TINY = imle.PRESETS["tiny"]
 LAYERS = ("relu1_2", "relu2_1")
@@ -544,22 +542,13 @@ def train(group: Group) -> dict[str, Any]:
     return {"table": data.tables["imle"], "losses": losses, "weights": grads}
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save(train(Group()), Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def worker(_: int) -> dict[str, Any]:
+    return train(Group())
 
 
 def test_two_workers_find_the_same_matches_and_take_the_same_steps(tmp_path: Path) -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (port, str(tmp_path)), nprocs=2)
     one = train(Group())
-    for rank in (0, 1):
-        two = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+    for two in on_two_ranks(tmp_path, worker):
         for name, column in one["table"].items():
             torch.testing.assert_close(two["table"][name], column, rtol=1e-9, atol=0)
         assert two["losses"] == pytest.approx(one["losses"], rel=1e-9)

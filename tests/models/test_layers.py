@@ -1,7 +1,6 @@
 """Weights and masks come from generators that are passed in; norms and dropout against naive versions."""
 
 import math
-import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,14 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from models.common.layers import Conv, Dropout, Linear, Live, Transposed, initialise, kaiming, normal, xavier
 from models.common.norms import BatchNorm, PlainInstanceNorm, norm_layer
 from models.common.seeds import seeded
 from models.group import Group
+from tests.ranks import on_two_ranks
 
 
 def net() -> nn.Sequential:
@@ -147,23 +145,15 @@ def batch_norm_step(x: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor, Te
     return y.detach(), first.grad, layer.weight.grad, layer.running_var
 
 
-def _worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def _worker(rank: int) -> Any:
     x = torch.randn(4, 4, 5, 6, generator=seeded(0), dtype=torch.float64)
-    torch.save(batch_norm_step(x.chunk(2)[rank], Group()), Path(folder) / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return batch_norm_step(x.chunk(2)[rank], Group())
 
 
 def test_batch_norm_spans_the_workers(tmp_path: Path) -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(_worker, (port, str(tmp_path)), nprocs=2)
     x = torch.randn(4, 4, 5, 6, generator=seeded(0), dtype=torch.float64)
     y, *rest = batch_norm_step(x, Group())
-    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    parts = on_two_ranks(tmp_path, _worker)
     torch.testing.assert_close(torch.cat([part[0] for part in parts]), y, rtol=1e-10, atol=1e-12)
     for part in parts:
         for mine, whole in zip(part[1:], rest, strict=True):

@@ -1,14 +1,11 @@
 """Two workers with half the batch each take the step of one worker with all of it, in every stage."""
 
 import dataclasses
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from models import step
@@ -16,6 +13,7 @@ from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.family import Batch
 from models.group import Group
+from tests.ranks import on_two_ranks
 
 STEPS, BATCH, ROWS = 5, 4, 16
 # Four channels are too few here: PixelNorm divides by the size of a pixel's features, and where the few are nearly zero
@@ -83,22 +81,12 @@ def train(group: Group) -> dict[str, Any]:
     return found
 
 
-def worker(rank: int, port: int, folder: str, right: bool) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found = train(Group() if right else LocalStatistics())
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.barrier()  # one that leaves while the other still works makes gloo abort now and then
-    dist.destroy_process_group()
+def worker(_: int, right: bool) -> dict[str, Any]:
+    return train(Group() if right else LocalStatistics())
 
 
 def two_workers(folder: Path, right: bool) -> dict[str, Any]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (port, str(folder), right), nprocs=2)
-    found: dict[str, Any] = torch.load(folder / "found.pt", weights_only=True)
+    found: dict[str, Any] = on_two_ranks(folder, worker, right)[0]
     return found
 
 

@@ -1,13 +1,10 @@
 """What the tests of the translation families share: batches by number, five steps with all gradients, resuming."""
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 import models
@@ -15,6 +12,7 @@ from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.family import Batch, Family, PerceptualRecipe, Recipe
 from models.group import Group
+from tests.ranks import on_two_ranks
 
 STEPS = 4
 
@@ -98,23 +96,13 @@ def train(name: str, recipe: Recipe, group: Group) -> Steps:
     return found
 
 
-def _worker(rank: int, port: int, folder: str, cases: dict[str, Recipe], make: Callable[[], Group]) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found = {name: train(name.split("/")[0], recipe, make()) for name, recipe in cases.items()}
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.barrier()  # one that leaves while the other still works makes gloo abort now and then
-    dist.destroy_process_group()
+def _worker(_: int, cases: dict[str, Recipe], make: Callable[[], Group]) -> dict[str, Steps]:
+    return {name: train(name.split("/")[0], recipe, make()) for name, recipe in cases.items()}
 
 
 def two_workers(cases: dict[str, Recipe], folder: Path, make: Callable[[], Group] = Group) -> dict[str, Steps]:
     """`cases`: family, or family/variant -> recipe."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(_worker, (port, str(folder), cases, make), nprocs=2)
-    found: dict[str, Steps] = torch.load(folder / "found.pt", weights_only=True)
+    found: dict[str, Steps] = on_two_ranks(folder, _worker, cases, make)[0]
     return found
 
 

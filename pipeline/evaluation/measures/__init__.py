@@ -36,7 +36,7 @@ def fitting(setting: Setting) -> tuple[list[Measure], dict[str, str]]:
         there = {name: f.kind for name, f in setting.data.fields.items()}
         missing = [f"{name} ({kind})" for name, kind in measure.fields.items() if there.get(name) != kind]
         if not isinstance(setting.family, measure.ability):
-            why[measure.name] = f"the family is none that {described(measure.ability)}"
+            why[measure.name] = f"needs a family that {described(measure.ability)}"
         elif missing:
             why[measure.name] = f"the data set has no field {', '.join(missing)}"
         else:

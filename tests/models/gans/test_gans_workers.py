@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from models import gans
 from models.common.seeds import seeded
 from models.family import Batch, Facts
 from models.group import Group
+from tests.ranks import on_two_ranks
 
 STEPS, BATCH = 3, 8
 TINY = dataclasses.replace(
@@ -85,22 +83,12 @@ def train(group: Group) -> dict[str, Any]:
     return found
 
 
-def worker(rank: int, port: int, folder: str, right: bool) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found = train(Group() if right else LocalStatistics())
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def worker(_: int, right: bool) -> dict[str, Any]:
+    return train(Group() if right else LocalStatistics())
 
 
 def two_workers(folder: Path, right: bool) -> dict[str, Any]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (port, str(folder), right), nprocs=2)
-    found: dict[str, Any] = torch.load(folder / "found.pt", weights_only=True)
+    found: dict[str, Any] = on_two_ranks(folder, worker, right)[0]
     return found
 
 

@@ -1,21 +1,19 @@
 """The family: recipes, conditions, training, workers, resume, abilities."""
 
 import math
-import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from models import abilities, pixelcnn
 from models.common.seeds import seeded
 from models.family import Batch, Facts, Family
 from models.group import Group
+from tests.ranks import on_two_ranks
 
 FACTS = Facts(16, {"class": {"kind": "class", "classes": 3}, "code": {"kind": "array", "shape": [5]}})
 TINY = pixelcnn.PRESETS["tiny"]
@@ -107,22 +105,12 @@ def gradients(group: Group) -> dict[str, Any]:
     return found
 
 
-def worker(rank: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    found = gradients(Group())
-    if rank == 0:
-        torch.save(found, Path(folder) / "found.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def worker(_: int) -> dict[str, Any]:
+    return gradients(Group())
 
 
 def test_two_workers_take_the_steps_of_one(tmp_path: Path) -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    mp.spawn(worker, (port, str(tmp_path)), nprocs=2)
-    two = torch.load(tmp_path / "found.pt", weights_only=True)
+    two = on_two_ranks(tmp_path, worker)[0]
     for name, one in gradients(Group()).items():
         assert len(one) == 5
         for a, b in zip(one, two[name], strict=True):

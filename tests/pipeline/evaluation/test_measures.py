@@ -111,16 +111,16 @@ def test_what_fits_is_taken_and_the_rest_says_why() -> None:
     fit, why = fitting(setting(Several(), target="image", answers="answers"))
     assert {type(one) for one in fit} == {Likelihood, Answering, Retrieval, WholeSet}
     assert why == {
-        "reconstruction": "the family is none that reconstructs a target from its own code",
-        "samples": "the family is none that draws samples",
-        "attention": "the family is none that shows what it attends to",
-        "classifier": "the family is none that draws samples",
-        "truths": "the family is none that draws samples",
-        "modes": "the family is none that draws points",
+        "reconstruction": "needs a family that reconstructs a target from its own code",
+        "samples": "needs a family that draws samples",
+        "attention": "needs a family that shows what it attends to",
+        "classifier": "needs a family that draws samples",
+        "truths": "needs a family that draws samples",
+        "modes": "needs a family that draws points",
     }
     _, why = fitting(setting(Several(), target="labels"))
     assert why["likelihood"] == "the data set has no field target (image)"
-    with pytest.raises(ValueError, match="nothing to measure: reconstruction: the family is none"):
+    with pytest.raises(ValueError, match="nothing to measure: reconstruction: needs a family that"):
         measure(setting(Nothing(), target="image"))
 
 

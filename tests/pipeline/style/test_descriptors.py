@@ -122,15 +122,15 @@ def part_bytes(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.glob("*.parquet"))]
 
 
-def test_parts_are_the_same_for_any_number_of_workers_and_after_a_resume(
+def test_parts_are_the_same_in_this_process_on_two_workers_and_after_a_resume(
     dataset: Path, tmp_path: Path, ray_cluster: None, inline: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cards = [describe.run(config(dataset, tmp_path / str(n), workers=n)) for n in (2, 3)]
+    cards = [describe.run(config(dataset, tmp_path / "2", workers=2))]
     monkeypatch.setattr(pool, "each", inline)
     cards.append(describe.run(config(dataset, tmp_path / "1")))
-    parts = [part_bytes(tmp_path / str(n)) for n in (1, 2, 3)]
-    assert len(parts[0]) == 3 and parts[0] == parts[1] == parts[2]
-    assert cards[0] == cards[1] == cards[2]
+    parts = [part_bytes(tmp_path / name) for name in "12"]
+    assert len(parts[0]) == 3 and parts[0] == parts[1]
+    assert cards[0] == cards[1]
     folder = tmp_path / "1"
     for name in ("card.json", "00001.json", "00001.parquet"):
         (folder / name).unlink()
