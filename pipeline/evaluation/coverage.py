@@ -16,8 +16,9 @@ BLOCK = 1024
 def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, float]:
     """Density and coverage (Naeem et al. 2020, eqs. 3 and 4) of features `N D` and `M D`.
 
-    Around each real sample lies a ball as wide as its k-th nearest other real. Density: balls that hold a fake, mean of
-    the fakes, divided by k (1 for equal distributions; may be more). Coverage: share of the balls with a fake in them.
+    Around each real sample lies a ball as wide as its k-th nearest other real; what lies on its surface is outside.
+    Density: balls that hold a fake, mean of the fakes, divided by k (1 for equal distributions; may be more). Coverage:
+    share of the balls with a fake in them.
     Distances are float64 and computed directly.
 
     Raises:

@@ -21,6 +21,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 BLOCK = 1024
 """Rows of a distance matrix that are held at once."""
+SSIM_WINDOW = 11
+"""Side of SSIM's window, pixels."""
 
 
 def as_bytes(images: Tensor) -> Tensor:
@@ -55,13 +57,20 @@ def psnr_each(images: Tensor, targets: Tensor) -> Tensor:
 
 
 def ssim(images: Tensor, targets: Tensor) -> float:
-    """Structural similarity on 8-bit values: Gaussian window 11, sigma 1.5, k 0.01 and 0.03, each channel by itself
-    (Wang et al. 2004); averaged over the images."""
+    """Structural similarity on 8-bit values: Gaussian window 11, sigma 1.5, k 0.01 and 0.03, each channel by itself;
+    averaged over all windows that lie within the image (Wang et al. 2004), and over the images.
+
+    Raises:
+        ValueError: a side is smaller than the window.
+    """
     _same(images, targets)
-    each = structural_similarity_index_measure(
-        as_bytes(images), as_bytes(targets), data_range=255.0, reduction="none", gaussian_kernel=True, sigma=1.5
+    if min(images.shape[2:]) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {tuple(images.shape[2:])}")
+    _, each = structural_similarity_index_measure(
+        as_bytes(images), as_bytes(targets), data_range=255.0, reduction="none", sigma=1.5, return_full_image=True
     )
-    return float(each.double().mean())
+    edge = SSIM_WINDOW // 2  # torchmetrics pads by reflection, and averages the edges too
+    return float(each[..., edge:-edge, edge:-edge].double().mean())
 
 
 def pixel_distance(images: Tensor, targets: Tensor) -> Tensor:
@@ -226,7 +235,8 @@ def own_code_share(distances: Tensor) -> float:
 
 
 def code_recovery(codes: Tensor, recovered: Tensor) -> float:
-    """Share of the codes `B K D` that are nearest to their own recovery E(G(x, z)), among the K of their input.
+    """Share of the recoveries E(G(x, z)) `B K D` whose nearest code, among the K of their input, is the one they were
+    made with.
 
     Chance: 1 / K. A code that ties with another does not count, so equal codes cannot score.
     """

@@ -12,7 +12,7 @@ from pipeline.evaluation.measures.sets import Likelihood, PointModes, WholeSet
 from pipeline.evaluation.measures.texts import Answering, Attention, Retrieval
 from pipeline.evaluation.setting import Setting
 
-VERSION = 2
+VERSION = 3
 """Raised when a measure changes: figures of before are then made anew."""
 
 MEASURES: tuple[Measure, ...] = (

@@ -38,9 +38,12 @@ def test_psnr_is_the_mean_of_each_images_own() -> None:
     assert metrics.psnr(whole, whole + 0.003) == math.inf, "what 8 bits cannot show does not count"
 
 
-def test_ssim_equals_scikit_image() -> None:
-    x = _images(2, 0, 32)
-    y = (x + 0.3 * _images(2, 1, 32)).clamp(-1, 1)
+@pytest.mark.parametrize("size", [11, 32])
+def test_ssim_equals_scikit_image(size: int) -> None:
+    """The second image differs most near its edge, so windows that reach beyond it would show; 11: a single window."""
+    x, noise = _images(2, 0, size), _images(2, 1, size)
+    noise[..., 2:-2, 2:-2] *= 0.1
+    y = (x + noise).clamp(-1, 1)
     a, b = (metrics.as_bytes(v).permute(0, 2, 3, 1).numpy() for v in (x, y))
     each = []
     for i in range(2):
@@ -48,10 +51,15 @@ def test_ssim_equals_scikit_image() -> None:
             a[i], b[i], data_range=255, channel_axis=2, gaussian_weights=True, sigma=1.5,
             use_sample_covariance=False, full=True,
         )  # fmt: skip
-        each.append(full[5:-5, 5:-5].mean())  # torchmetrics leaves out the window's half at the edge
-    assert metrics.ssim(x, y) == pytest.approx(np.mean(each), rel=2e-3)
+        each.append(full[5 : size - 5, 5 : size - 5].mean())
+    assert metrics.ssim(x, y) == pytest.approx(np.mean(each), rel=1e-5)
     assert metrics.ssim(x, x) == pytest.approx(1.0)
     assert metrics.ssim(x, -x) < 0
+
+
+def test_ssim_of_less_than_a_window_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"at least 11 x 11 pixels, not \(10, 16\)"):
+        metrics.ssim(torch.zeros(1, 3, 10, 16), torch.zeros(1, 3, 10, 16))
 
 
 def test_perceptual_distance_equals_the_loop_and_has_its_own_name() -> None:
