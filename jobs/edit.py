@@ -12,6 +12,7 @@ edits.png shows some edits of a few pictures.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -109,6 +110,9 @@ def run(config: Config, tracker: Tracker | None = None) -> list[str]:
     files: dict[str, bytes] = {}
     if config.edited:
         [picture] = pictures
+        added = [one[0] for one in config.add] + [one[0] for one in config.add_mask]
+        for line in edits.untrained(family, [kind for _, kind in config.change] + added):
+            print(line, file=sys.stderr)
         done = edits.applied(family, picture.start, _edits(config, picture, len(family.styles())), config.seed)
         last = done[-1][0] if done else picture.start
         for one in config.show_styles:

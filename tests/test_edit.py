@@ -132,6 +132,18 @@ def test_edits_are_applied_one_upon_the_other(run: str, data: str, tmp_path: Pat
     np.testing.assert_array_equal(read(again), wanted)
 
 
+def test_a_class_that_training_never_saw_is_told(
+    run: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit.run(config(run, data, tmp_path / "seen", change=((300, 3),), add=((1, 12, 10, 3, 4),)))
+    assert "training saw no object" not in capsys.readouterr().err
+    edit.run(config(run, data, tmp_path / "unseen", change=((300, 2),), add=((2, 12, 10, 3, 4),)))
+    assert capsys.readouterr().err.count("class 2: training saw no object of it") == 1
+    plain = trained(tmp_path / "plain", features=0)
+    edit.run(config(plain, data, tmp_path / "without", change=((300, 2),)))
+    assert "training saw no object" not in capsys.readouterr().err  # without styles it is not known
+
+
 def test_without_an_edit_a_sheet_shows_some_of_each(run: str, data: str, tmp_path: Path) -> None:
     with Tracker(str(tmp_path / "log"), None, "edit", "edit") as tracker:
         [path] = edit.run(config(run, data, tmp_path / "out", key="", limit=2, count=3), tracker)

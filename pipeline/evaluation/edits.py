@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -260,6 +260,13 @@ def proposed_sheet(family: EditsObjects, pictures: Sequence[Picture], count: int
     truth = ["photograph"] * any(picture.truth is not None for picture in pictures)
     columns = [*truth, "unedited", "class changed", "removed", *(f"style {i}" for i in range(count))]
     return sheets.sheet(cells, names, columns, "Edits of objects", note, CELL)
+
+
+def untrained(family: EditsObjects, kinds: Iterable[int]) -> list[str]:
+    """A warning for each class of which training saw no object. A run without styles does not know."""
+    counts = family.styles()
+    unseen = sorted({kind for kind in kinds if kind < len(counts) and not counts[kind]}) if any(counts) else []
+    return [f"class {kind}: training saw no object of it, so what is drawn for it is arbitrary" for kind in unseen]
 
 
 def table(family: EditsObjects, state: State) -> str:
