@@ -166,6 +166,18 @@ def test_budgets_are_kept_and_printed(done: Path) -> None:
     assert logged["train"][0] == 16 and logged["train"][1] > 0
 
 
+def journal(folder: Path, name: str, entries: list[tuple[int, float]]) -> str:
+    lines = [json.dumps({"step": n, "values": {f"{name}/cpu_seconds_per_step": each}}) for n, each in entries]
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    return str(folder)
+
+
+def test_a_slow_beginning_is_paid_but_not_typical(tmp_path: Path) -> None:
+    folder = journal(tmp_path, "train", [(20, 1.1), (40, 0.5), (50, 0.6)])
+    assert cost.stage_seconds(folder) == {"train": (50, pytest.approx((20 * 1.1 + 20 * 0.5 + 10 * 0.6) / 50))}
+    assert cost.typical_seconds(folder) == {"train": (50, 0.6)}
+
+
 def given_of(number: int, labels: bool) -> Batch:
     """An input by the source's definition, not by the pipeline's."""
     ids = layout(HELD_OUT + number, 16)
@@ -250,7 +262,10 @@ def test_rows_are_presets_changed_and_stretched() -> None:
 def test_seconds_become_updates() -> None:
     """StEP's mapper takes what it takes; the other stages share the rest in proportion."""
     step = entry("step:tiny", 16)
-    measured = {"encoder": (4, 1.0), "generator": (8, 2.0), "finetune": (8, 3.0), "mapper": (200, 0.05)}
+    stages: Any = models.load("step").build(step.recipe, Group(alone=True)).stages
+    [batch] = [stage.batch for stage in stages if stage.name == "mapper"]
+    assert batch > 1
+    measured = {"encoder": (4, 1.0), "generator": (8, 2.0), "finetune": (8, 3.0), "mapper": (200 * batch, 0.05)}
     stretched: Any = _by_seconds(step, 74.0, measured).recipe  # 4 steps of each stage: 4 + 8 + 12; the mapper: 10
     assert stretched.generator_images == round(16 * 64 / 24) and stretched.encoder_images == round(16 * 64 / 24)
     with pytest.raises(ValueError, match="--seconds 9: step takes 10 for what does not grow"):

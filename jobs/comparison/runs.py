@@ -133,7 +133,7 @@ def _trial(row: Entry) -> int:
 def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
     def work(plan: Planned) -> None:
         fit(plan.job(weights, threads))
-        seconds = cost.stage_seconds(storage.join(plan.folder, "train"))
+        seconds = cost.typical_seconds(storage.join(plan.folder, "train"))
         storage.publish_json(storage.join(plan.folder, "length.json"), seconds)
 
     return work
@@ -144,7 +144,8 @@ def _by_seconds(row: Entry, seconds: float, measured: Mapping[str, tuple[int, fl
     what they took."""
     stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
     once = {s.name: s.images / s.batch * measured[s.name][1] for s in stages if s.images}
-    fixed = sum(images * each for name, (images, each) in measured.items() if name not in once)
+    batches = {stage.name: stage.batch for stage in stages}
+    fixed = sum(images / batches[name] * each for name, (images, each) in measured.items() if name not in once)
     if fixed >= seconds:
         raise ValueError(f"--seconds {seconds:g}: {row.name} takes {fixed:.0f} for what does not grow; give more")
     return replace(row, recipe=row.recipe.stretched((seconds - fixed) / sum(once.values())))

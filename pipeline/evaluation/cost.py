@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +41,25 @@ def length(family: Family) -> Length:
 
 
 def stage_seconds(folder: str) -> dict[str, tuple[int, float]]:
-    """Stage -> (pictures seen, CPU-seconds a picture) of the run in `folder`, from its journal: of the steps alone,
+    """Stage -> (pictures seen, CPU-seconds a step) of the run in `folder`, from its journal: of the steps alone,
     without evaluations, sheets and checkpoints. Steps that were taken again after a kill count once."""
+    seconds = {}
+    for stage, logged in _logged(folder).items():
+        widths = [images - before for (images, _), before in zip(logged, [0, *(i for i, _ in logged)], strict=False)]
+        mean = sum(w * s for w, (_, s) in zip(widths, logged, strict=True)) / logged[-1][0]
+        seconds[stage] = logged[-1][0], mean
+    return seconds
+
+
+def typical_seconds(folder: str) -> dict[str, tuple[int, float]]:
+    """As `stage_seconds`, with the median in place of the mean: what a step costs once a stage's first ones, which
+    cost more, are over."""
+    logged = _logged(folder)
+    return {stage: (found[-1][0], statistics.median(each for _, each in found)) for stage, found in logged.items()}
+
+
+def _logged(folder: str) -> dict[str, list[tuple[int, float]]]:
+    """Stage -> (pictures seen, CPU-seconds a step since the entry before), by pictures."""
     found: dict[str, list[tuple[int, float]]] = {}
     for line in storage.read(storage.join(folder, "metrics.jsonl")).splitlines():
         record: dict[str, Any] = json.loads(line)
@@ -49,13 +67,7 @@ def stage_seconds(folder: str) -> dict[str, tuple[int, float]]:
             stage, _, figure = name.partition("/")
             if figure == "cpu_seconds_per_step":
                 found.setdefault(stage, []).append((record["step"], float(value)))
-    seconds = {}
-    for stage, logged in found.items():
-        logged.sort()
-        widths = [images - before for (images, _), before in zip(logged, [0, *(i for i, _ in logged)], strict=False)]
-        mean = sum(w * s for w, (_, s) in zip(widths, logged, strict=True)) / logged[-1][0]
-        seconds[stage] = logged[-1][0], mean
-    return seconds
+    return {stage: sorted(logged) for stage, logged in found.items()}
 
 
 def training_seconds(folder: str, family: Family) -> float:
