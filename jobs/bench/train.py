@@ -25,6 +25,7 @@ from jobs.train import preset
 from models.group import Group
 from pipeline.data.shards import DataSet
 from pipeline.tracking.journal import Tracker
+from pipeline.training import memory
 from pipeline.training.job import Job, Run
 from pipeline.training.trainer import Trainer
 from pipeline.training.triplets import Triplets
@@ -65,6 +66,7 @@ def families_step(config: Config) -> dict[str, Any]:
     if config.family not in PASSES:
         raise ValueError(f"--family {config.family}: choose one of {', '.join(PASSES)}")
     torch.set_num_threads(config.threads)
+    memory.keep_freed()  # as in training
     recipe = preset(config.family, config.preset)
     if config.size:
         recipe = replace(recipe, size=config.size)

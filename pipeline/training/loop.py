@@ -27,6 +27,7 @@ from pipeline.artifacts.scratch import Scratch
 from pipeline.data.shards import DataSet, facts_of
 from pipeline.runs import checkpoint
 from pipeline.tracking.journal import Tracker
+from pipeline.training import memory
 from pipeline.training.inputs import inputs, perceptual
 from pipeline.training.job import Job
 from pipeline.training.trainer import Stopped, Trainer
@@ -209,6 +210,8 @@ def work(job: Job) -> None:
     """Train on this worker; every worker of the group runs the same lines."""
     if job.run.threads:
         torch.set_num_threads(job.run.threads)
+    if not job.run.gpu:
+        memory.keep_freed()
     group = Group(accumulate=job.run.accumulate)
     device = torch.device("cuda", torch.cuda.current_device()) if job.run.gpu else torch.device("cpu")
     tracker = None
