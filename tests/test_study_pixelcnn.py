@@ -57,7 +57,7 @@ def test_all_of_it(small: None, sets: dict[str, str], tmp_path: Path, no_ray: No
     # Noise of 256 levels costs 8 bits, of two levels ln 2 nats a pixel; without the class at most log2 10 / 784 more.
     assert found["grey_bits_per_dim"] == pytest.approx(8, abs=0.3)
     assert found["binary_nats"] == pytest.approx(784 * np.log(2), rel=0.1)
-    assert abs(found["grey_bits_per_dim_without_class"] - found["grey_bits_per_dim"]) < 0.02
+    assert -0.02 < found["grey_class_gain"] <= 0.0043  # at most log2(10) bits an image
     pictures = {p.stem.rpartition("-")[0] for p in (tmp_path / "study" / "pictures").iterdir()}
     assert pictures == {"digits-by-class", "digits-between", "digits-decodings", "shoes-by-style"}
     spent = json.loads((tmp_path / "study" / "digits-class-seconds.json").read_text())

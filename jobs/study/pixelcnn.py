@@ -54,7 +54,7 @@ class Config:
 
 FIGURES = (
     "grey_bits_per_dim",
-    "grey_bits_per_dim_without_class",
+    "grey_class_gain",
     "class_samples_right",
     "judge_accuracy",
     "binary_nats",

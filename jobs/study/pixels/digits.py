@@ -42,7 +42,7 @@ def grey(place: Place, source: str, data: str, images: int, judge_images: int) -
     found: dict[str, Any] = {f"grey_{name}": value for name, value in cost.items()}
     found["grey_bits_per_dim"] = round(card["bits_per_dimension"], 4)
     given = batches(run, data, "test", 500)
-    found["grey_bits_per_dim_without_class"] = round(float(torch.cat([_mixed(family, b) for b in given]).mean()), 4)
+    found["grey_class_gain"] = round(float(torch.cat([_class_gain(family, b) for b in given]).mean()), 4)
     judge = Judge(source, judge_images)
     drawn = family.draw_pictures(
         torch.eye(CLASSES).repeat_interleave(EACH, 0), uniforms(family.net.model, CLASSES * EACH, seeded("samples"))
@@ -77,11 +77,14 @@ def _likelihood(place: Place, name: str, data: str) -> dict[str, Any]:
     return notes
 
 
-def _mixed(family: PixelCNN, batch: Batch) -> Tensor:
-    """Bits per dimension without the class: p(x) is the mean of p(x | c) over the classes."""
+def _class_gain(family: PixelCNN, batch: Batch) -> Tensor:
+    """Bits per dimension that the class saves, beside p(x), the mean of p(x | c) over the classes. At most the class's
+    own bits, log2(10), over the dimensions."""
     rows = len(batch["index"])
-    nats = [family.log_prob({**batch, "class": torch.full((rows,), c)}) for c in range(CLASSES)]
-    found: Tensor = family.net.model.bits(torch.logsumexp(torch.stack(nats), 0) - math.log(CLASSES))
+    nats = torch.stack([family.log_prob({**batch, "class": torch.full((rows,), c)}) for c in range(CLASSES)])
+    own = nats[batch["class"], torch.arange(rows)]
+    bits = family.net.model.bits
+    found: Tensor = bits(torch.logsumexp(nats, 0) - math.log(CLASSES)) - bits(own)
     return found
 
 
