@@ -24,7 +24,7 @@ def numbered(ids: Int[Tensor, "b h w"]) -> tuple[Int[Tensor, "b h w"], int]:
 
 def objects(
     labels: Int[Tensor, "b h w"], ids: Int[Tensor, "b h w"]
-) -> tuple[Int[Tensor, "n"], Float[Tensor, "n"], Int[Tensor, "n"]]:
+) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"], Int[Tensor, " n"]]:
     """(class, share of the picture, picture) of each instance, in the rows' order of `instance_means`. The class is
     that of the instance's middle pixel in row-major order, where the released code reads the features."""
     place, count = numbered(ids)

@@ -68,7 +68,7 @@ class VelocityNet(nn.Module):
             zero(layer)
 
     def forward(
-        self, x: Float[Tensor, "b o h w"], t: Float[Tensor, "b"], given: Float[Tensor, "b c h w"] | None = None
+        self, x: Float[Tensor, "b o h w"], t: Float[Tensor, " b"], given: Float[Tensor, "b c h w"] | None = None
     ) -> Float[Tensor, "b o h w"]:
         if any(side % self.multiple for side in x.shape[2:]):
             raise ValueError(f"{x.shape[2]} x {x.shape[3]} pixels: the sides must be multiples of {self.multiple}")
@@ -88,7 +88,7 @@ class VelocityNet(nn.Module):
         return velocity.to(self.head.weight.dtype)  # the loss in full precision under autocast
 
 
-def waves(t: Float[Tensor, "b"], width: int) -> Float[Tensor, "b w"]:
+def waves(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b w"]:
     """sin and cos of 1000 t at frequencies from 1 down to 1 / 10000 (Vaswani et al. 2017, section 3.5)."""
     powers = torch.arange(width // 2, dtype=t.dtype, device=t.device) / (width // 2)
     angles = 1000 * t[:, None] * 10000.0**-powers

@@ -11,14 +11,14 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 """`velocity(x, t)`: x `b ...`, t `b` in [0, 1], the same shape as x."""
 
 
-def between(noise: Tensor, data: Tensor, t: Float[Tensor, "b"]) -> tuple[Tensor, Tensor]:
+def between(noise: Tensor, data: Tensor, t: Float[Tensor, " b"]) -> tuple[Tensor, Tensor]:
     """(x_t, its velocity) on the straight path: x_t = (1 - t) x_0 + t x_1 and x_1 - x_0 (Liu et al., section 2.1;
     Lipman et al., equation 22 with sigma_min = 0)."""
     time = t.view(-1, *[1] * (data.ndim - 1))
     return (1 - time) * noise + time * data, data - noise
 
 
-def matching_loss(velocity: Velocity, noise: Tensor, data: Tensor, t: Float[Tensor, "b"]) -> Float[Tensor, ""]:
+def matching_loss(velocity: Velocity, noise: Tensor, data: Tensor, t: Float[Tensor, " b"]) -> Float[Tensor, ""]:
     """mean((v(x_t, t) - (x_1 - x_0))^2): conditional flow matching (Lipman et al., equation 9)."""
     x, wanted = between(noise, data, t)
     return (velocity(x, t) - wanted).square().mean()
@@ -55,5 +55,5 @@ def straightness(velocity: Velocity, noise: Tensor, steps: int) -> Float[Tensor,
     return torch.stack([(x - noise - v).square().mean() for v in seen]).mean()
 
 
-def _time(x: Tensor, value: float) -> Float[Tensor, "b"]:
+def _time(x: Tensor, value: float) -> Float[Tensor, " b"]:
     return torch.full((len(x),), value, dtype=x.dtype, device=x.device)
