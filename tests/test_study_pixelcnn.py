@@ -66,7 +66,7 @@ def test_all_of_it(small: None, sets: dict[str, str], tmp_path: Path, no_ray: No
     assert spent["cpu_seconds"] == found["grey_cpu_seconds"] > 0
 
 
-def test_the_mean_over_the_classes() -> None:
+def test_what_the_class_saves_beside_the_mean_over_the_classes() -> None:
     recipe = replace(pixelcnn.PRESETS["tiny-class"], levels=256)
     facts = {"class": {"kind": "class", "classes": 10}}
     family = pixelcnn.build(recipe, Group(), None, Facts(30, facts))
@@ -77,8 +77,9 @@ def test_the_mean_over_the_classes() -> None:
         "index": torch.arange(3),
     }
     each = torch.stack([family.log_prob({**batch, "class": torch.full((3,), c)}).exp() for c in range(10)])
-    wanted = -each.mean(0).log2() / 64
-    assert torch.allclose(digits._mixed(family, batch), wanted, rtol=1e-9)
+    own = each[batch["class"], torch.arange(3)]
+    wanted = (own.log2() - each.mean(0).log2()) / 64
+    assert torch.allclose(digits._class_gain(family, batch), wanted, rtol=1e-9, atol=1e-15)
 
 
 def test_the_judge_learns(tmp_path: Path) -> None:
