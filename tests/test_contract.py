@@ -119,7 +119,7 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_undisturbed_one(
     assert (tmp_path / "weights.pt").read_bytes() == (trained[name] / "weights.pt").read_bytes()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
 def test_two_workers_take_the_steps_of_one(
     name: str, data: dict[str, str], trained: dict[str, Path], tmp_path: Path, ray_cluster: None
 ) -> None:
