@@ -10,8 +10,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 # Ranks are forked from a process that has imported these: a fresh interpreter takes seconds to import torch.
-FAMILIES = [f"models.{name}" for name in ("step", "imle", "gans", "pixelcnn")]
-mp.set_forkserver_preload(["pytest", "torch.distributed", "torch._dynamo", *FAMILIES])
+IMPORTED = [f"models.{name}" for name in ("step", "imle", "gans", "pixelcnn")]
+mp.set_forkserver_preload(["pytest", "torch.distributed", "torch._dynamo", "pipeline.training.loop", *IMPORTED])
 
 
 def on_two_ranks(folder: Path, work: Callable[..., Any], *arguments: Any) -> list[Any]:

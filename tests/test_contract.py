@@ -19,9 +19,11 @@ from pipeline.artifacts import storage
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet, facts_of
 from pipeline.runs import checkpoint, package
+from pipeline.training import loop
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
 from pipeline.training.trainer import Stopped
+from tests.training_ranks import fit_on_two_ranks
 
 HERE = Path(__file__).parent / "families"
 NAMES = ("tiny_classes", "tiny_text", "tiny_domains")
@@ -119,10 +121,20 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_undisturbed_one(
     assert (tmp_path / "weights.pt").read_bytes() == (trained[name] / "weights.pt").read_bytes()
 
 
-@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
+@pytest.mark.parametrize("name", NAMES)
 def test_two_workers_take_the_steps_of_one(
-    name: str, data: dict[str, str], trained: dict[str, Path], tmp_path: Path, ray_cluster: None
+    name: str,
+    data: dict[str, str],
+    trained: dict[str, Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The first family on Ray Train, whose part is the same for all and takes ten seconds; the others without it."""
+    if name == NAMES[0]:
+        request.getfixturevalue("ray_cluster")
+    else:
+        monkeypatch.setattr(loop, "_fit_on_ray", fit_on_two_ranks)
     fit(job(name, data, tmp_path, run=replace(QUIET, workers=2)))
     one, two = (checkpoint.load(str(f / "weights.pt"))["family"] for f in (trained[name], tmp_path))
     for key, value in one.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -146,6 +147,7 @@ def test_the_modes_study_runs_and_trains_no_run_twice(tmp_path: Path, no_ray: No
     assert 0 <= first["ring/lsgan/captured"] <= 8 and (tmp_path / "ring.png").exists()
     with pytest.raises(ValueError, match="--objectives nosuch: choose among minimax"):
         gans.run(dataclasses.replace(config, objectives=("nosuch",)))
+    assert json.loads((tmp_path / "ring-lsgan-0" / "run.json").read_text())["name"] == "ring-lsgan-0"
 
 
 def test_every_run_of_the_table_is_a_recipe_that_fits() -> None:

@@ -18,6 +18,7 @@ from models.vqa import Config
 from pipeline.artifacts import storage
 from pipeline.data.shards import DataSet
 from pipeline.style.features import FeatureOptions
+from pipeline.tracking import sheets
 from pipeline.training.job import Run
 
 QUIET = Run(workers=0, threads=1, checkpoint_every=4, log_every=4, evaluate_every=4, evaluate_images=8)
@@ -84,7 +85,14 @@ def test_choices_that_the_training_set_had_not(tmp_path: Path, no_ray: None) -> 
     assert figures["vqa_multiple_choice"] in (0.0, 100.0) and figures["images"] == 3
 
 
-def test_sentences_and_images_find_each_other(tmp_path: Path, no_ray: None) -> None:
+def test_sentences_and_images_find_each_other(tmp_path: Path, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles, draw = [], sheets.sheet
+
+    def seen(rows: Any, names: Any, columns: Any, title: str, *rest: Any) -> Any:
+        titles.append((title, columns[0]))
+        return draw(rows, names, columns, title, *rest)
+
+    monkeypatch.setattr("pipeline.evaluation.looks.sheets.sheet", seen)
     source = tmp_path / "source"
     (source / "images").mkdir(parents=True)
     lines = ["image,caption"]
@@ -99,6 +107,8 @@ def test_sentences_and_images_find_each_other(tmp_path: Path, no_ray: None) -> N
     assert 1 <= figures["median_rank_caption"] <= 7  # eight sentences, two of each image
     made = {path.stem for path in (tmp_path / "out" / "evaluation").glob("*.png")}
     assert made == {"attention", "retrieval-caption", "retrieval-grid"}
+    assert ("Retrieval: image for caption", "query: caption") in titles  # not of the features that stand for it
+    assert ("Retrieval: caption for image", "query: image") in titles
 
 
 def test_a_source_without_pictures_has_no_features(tmp_path: Path, no_ray: None) -> None:

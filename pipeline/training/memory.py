@@ -17,7 +17,7 @@ def keep_freed() -> bool:
 
     Of the free memory at the end of its heap, glibc keeps at most 64 MB and hands the rest back to the system. A step
     frees more than that, and the system clears the same pages again for each step. Blocks above 32 MB are not affected.
-    What is kept is at most what the largest step needed.
+    The process stays about as large as its largest step made it, after training too.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

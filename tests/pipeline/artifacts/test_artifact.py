@@ -52,6 +52,20 @@ def test_a_damaged_part_is_made_again(
     assert make(str(tmp_path)) is None
 
 
+def test_another_request_is_refused_by_a_few_short_differences(tmp_path: Path) -> None:
+    """What both have comes first; long values are cut, and what is left is counted."""
+    artifact.begin(str(tmp_path), "things", 1, {"of": "x"}, {"same": 1, "long": "a" * 200, "old": 1})
+    wanted = {"same": 1, "long": "b" * 200, "new": 1, "newer": 1, "newest": 1}
+    with pytest.raises(ValueError, match="holds another things") as error:
+        artifact.begin(str(tmp_path), "things", 1, {"of": "y"}, wanted)
+    told = str(error.value).partition("things: ")[2].partition(". Nothing")[0].split("; ")
+    assert [one.partition(" is ")[0] for one in told] == [
+        *("inputs.of", "options.long", "options.new", "options.newer", "and 2 more")
+    ]
+    assert told[0] == "inputs.of is 'x' there, 'y' wanted"
+    assert told[1] == f"options.long is '{'a' * 66}... there, '{'b' * 66}... wanted"
+
+
 def test_the_content_hash_depends_on_the_order_of_the_parts(tmp_path: Path) -> None:
     tables = [pa.table({"value": [k]}) for k in range(2)]
     found = []
