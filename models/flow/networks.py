@@ -28,20 +28,19 @@ class Block(nn.Module):
         scale, shift = self.time(t)[:, :, None, None].chunk(2, 1)
         y = self.first(F.silu(self.norms[0](x)))
         y = self.second(F.silu(self.norms[1](y) * (1 + scale) + shift))
-        out: Tensor = self.short(x) + y
-        return out
+        return torch.add(self.short(x), y)
 
 
 class VelocityNet(nn.Module):
-    """v(x, t, input): state, time in [0, 1] and the input (of `channels`, 0 for none) -> velocity. `widths` at full
-    size, half, a quarter, ...; sides are multiples of the last one's share."""
+    """v(x, t, input): state, time in [0, 1] and the input (of `channels`, 0 for none) -> velocity. A pixel of the U-Net
+    is a square of `patch` by `patch` pixels; `widths` at its size, half, a quarter, ..."""
 
-    def __init__(self, channels: int, outputs: int, widths: Sequence[int], blocks: int = 1) -> None:
+    def __init__(self, channels: int, outputs: int, widths: Sequence[int], blocks: int = 1, patch: int = 1) -> None:
         super().__init__()
-        time = 4 * widths[0]
-        self.multiple = 1 << (len(widths) - 1)
+        time, area, self.patch = 4 * widths[0], patch**2, patch
+        self.multiple = patch << (len(widths) - 1)
         self.times = nn.ModuleList([Linear(widths[0], time), Linear(time, time)])
-        self.first = Conv(channels + outputs, widths[0], 3, padding=1)
+        self.first = Conv((channels + outputs) * area, widths[0], 3, padding=1)
         self.downs, self.ups, stack, width = nn.ModuleList(), nn.ModuleList(), [widths[0]], widths[0]
         for i, wide in enumerate(widths):
             for _ in range(blocks):
@@ -59,7 +58,7 @@ class VelocityNet(nn.Module):
             if i:
                 self.ups.append(Conv(width, width, 3, padding=1))
         self.norm = nn.GroupNorm(math.gcd(GROUPS, width), width)
-        self.head = Conv(width, outputs, 3, padding=1)
+        self.head = Conv(width, outputs * area, 3, padding=1)
 
     def draw(self, generator: torch.Generator) -> None:
         """First weights: N(0, 1 / fan in), so that the deep path does not drown the skips; 0 at each branch's end."""
@@ -73,7 +72,7 @@ class VelocityNet(nn.Module):
         if any(side % self.multiple for side in x.shape[2:]):
             raise ValueError(f"{x.shape[2]} x {x.shape[3]} pixels: the sides must be multiples of {self.multiple}")
         embedded = self.times[1](F.silu(self.times[0](waves(t, self.head.in_channels))))
-        x = self.first(x if given is None else torch.cat([x, given], 1))
+        x = self.first(F.pixel_unshuffle(x if given is None else torch.cat([x, given], 1), self.patch))
         stack = [x]
         for layer in self.downs:
             x = layer(x, embedded) if isinstance(layer, Block) else layer(x)
@@ -84,8 +83,7 @@ class VelocityNet(nn.Module):
                 x = layer(torch.cat([x, stack.pop()], 1), embedded)
             else:
                 x = layer(F.interpolate(x, scale_factor=2, mode="nearest"))
-        velocity: Tensor = self.head(F.silu(self.norm(x)))
-        return velocity.to(self.head.weight.dtype)  # the loss in full precision under autocast
+        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch).to(self.head.weight.dtype)  # not bf16
 
 
 def waves(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b w"]:

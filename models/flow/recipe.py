@@ -13,7 +13,9 @@ class Config(Recipe):
     LENGTHS: ClassVar[tuple[str, ...]] = ("images",)
 
     widths: tuple[int, ...] = (64, 128, 256, 256)
-    """Channels of the U-Net at full size, half, a quarter, ... Ours."""
+    """Channels of the U-Net at its full size, half, a quarter, ... Ours."""
+    patch: int = 1
+    """Side of the squares of pixels that the U-Net sees as one: 2 makes a step four times cheaper. Ours."""
     blocks: int = 2
     """Residual blocks a size. Source: Ho et al. 2020."""
     steps: int = 20

@@ -20,8 +20,7 @@ from models.flow.paths import SOLVERS, matching_loss, straightness
 from models.flow.recipe import Config
 from models.group import Group
 
-SHOWN, MEASURED = 3, 8
-"""Samples of each input on a sheet; steps at which `evaluate` measures straightness."""
+SHOWN, MEASURED = 3, 8  # samples of each input on a sheet; steps at which `evaluate` measures straightness
 
 
 class Flow(Stepwise):
@@ -34,7 +33,7 @@ class Flow(Stepwise):
         super().__init__()
         check(recipe)
         self.recipe, self.group, r = recipe, group, recipe
-        self.generator = VelocityNet(3, 3, r.widths, r.blocks)
+        self.generator = VelocityNet(3, 3, r.widths, r.blocks, r.patch)
         self.generator.draw(seeded(r.seed, "generator"))
         self.average = Average(self.generator, r.average_decay, warm_up=True)
         group.share(self)
@@ -107,8 +106,9 @@ class Flow(Stepwise):
 
 def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
     """Raises ValueError where sizes do not fit together, before anything is built."""
-    multiple = 1 << (len(recipe.widths) - 1)
+    for name in ("patch", "steps"):
+        if getattr(recipe, name) < 1:
+            raise ValueError(f"--{name} {getattr(recipe, name)}: give at least 1")
+    multiple = recipe.patch << (len(recipe.widths) - 1)
     if recipe.size % multiple:
-        raise ValueError(f"--size {recipe.size}: must be a multiple of {multiple}, or give fewer --widths")
-    if recipe.steps < 1:
-        raise ValueError(f"--steps {recipe.steps}: give at least 1")
+        raise ValueError(f"--size {recipe.size}: must be a multiple of {multiple} (--patch, --widths)")

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-import scipy.stats
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -48,6 +46,8 @@ def psnr(images: Tensor, targets: Tensor) -> float:
 
 def psnr_each(images: Tensor, targets: Tensor) -> Tensor:
     """float64 `B`: PSNR of each image, as `psnr`."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # slow to import, as below
+
     _same(images, targets)
     # reduction "elementwise_mean" would average too, but hides that it is per image only by dim
     each: Tensor = peak_signal_noise_ratio(
@@ -63,6 +63,8 @@ def ssim(images: Tensor, targets: Tensor) -> float:
     Raises:
         ValueError: a side is smaller than the window.
     """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     _same(images, targets)
     if min(images.shape[2:]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, not {tuple(images.shape[2:])}")
@@ -263,12 +265,14 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     Raises:
         ValueError: different lengths, fewer than two, or a list of equal values, which has no ranks.
     """
+    from scipy.stats import spearmanr
+
     x, y = (np.asarray(v.detach().double().cpu()).reshape(-1) for v in (a, b))
     if len(x) != len(y) or len(x) < 2:
         raise ValueError(f"wanted two lists of one length, 2 or more, got {len(x)} and {len(y)}")
     if x.min() == x.max() or y.min() == y.max():
         raise ValueError("rank correlation of a list whose values are all equal")
-    return float(scipy.stats.spearmanr(x, y).statistic)
+    return float(spearmanr(x, y).statistic)
 
 
 def own_label_share(vectors: Tensor, labels: Sequence[str], k: int = 5) -> tuple[float, float]:

@@ -22,7 +22,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import ray
 import torch
 from pydantic import ByteSize
 
@@ -118,6 +117,8 @@ def estimate(
         at_once = min(active * threads, os.cpu_count() or 1)
         began = time.perf_counter()
         rates = measure(plan, rows, at_once, "scan" in counted) if operations > SMALL else TYPICAL
+        import ray
+
         start = (WORKERS_START if ray.is_initialized() else STARTS) * LOADING
         rates = replace(rates, start=start + time.perf_counter() - began)
     seconds = rates.start

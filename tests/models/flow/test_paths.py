@@ -104,3 +104,22 @@ def test_network() -> None:
         net(x[:, :, :10], t, given[:, :, :10])
     assert waves(t, 8).shape == (2, 8)
     torch.testing.assert_close(waves(t, 8)[:, 0], (1000 * t).sin())
+
+
+def test_a_patch_is_a_pixel_of_the_network() -> None:
+    """Squares of 2 by 2 pixels become channels, colour by colour, row by row; the same network sees them."""
+    net, plain = VelocityNet(3, 3, (8, 16), patch=2), VelocityNet(12, 12, (8, 16))
+    initialise(net, seeded(3), kaiming())
+    plain.load_state_dict(net.state_dict())
+    x, given = torch.randn(2, 2, 3, 8, 12, generator=seeded(1))
+    t = torch.tensor([0.1, 0.9])
+
+    def squares(image: Tensor) -> Tensor:
+        return torch.stack([image[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], 1)
+
+    out, wanted = net(x, t, given), plain(squares(x), t, squares(given))
+    assert out.shape == x.shape
+    torch.testing.assert_close(squares(out), wanted)
+    assert net.multiple == 4
+    with pytest.raises(ValueError, match="10 x 12 pixels: the sides must be multiples of 4"):
+        net(x[:, :, :2].repeat(1, 1, 5, 1), t, given)

@@ -91,8 +91,11 @@ def test_learns_both_answers() -> None:
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="--size 15: must be a multiple of 2"):
         family(size=15)
-    with pytest.raises(ValueError, match="--steps 0: give at least 1"):
-        family(steps=0)
+    with pytest.raises(ValueError, match="--size 18: must be a multiple of 4"):
+        family(size=18, patch=2)
+    for option in ("steps", "patch"):
+        with pytest.raises(ValueError, match=f"--{option} 0: give at least 1"):
+            family(**{option: 0})
 
 
 def test_it_is_short() -> None:
