@@ -28,7 +28,7 @@ def euler(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     """x <- x + v(x, t) / steps, from t = 0 to 1: error O(1 / steps), one evaluation a step."""
     x = noise
     for i in range(steps):
-        x = x + velocity(x, _time(x, i / steps)) / steps
+        x = x + velocity(x, x.new_full((len(x),), i / steps)) / steps
     return x
 
 
@@ -36,8 +36,8 @@ def heun(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     """Euler's step, corrected by the mean of the velocities at its ends: error O(1 / steps^2), two evaluations."""
     x = noise
     for i in range(steps):
-        first = velocity(x, _time(x, i / steps))
-        second = velocity(x + first / steps, _time(x, (i + 1) / steps))
+        first = velocity(x, x.new_full((len(x),), i / steps))
+        second = velocity(x + first / steps, x.new_full((len(x),), (i + 1) / steps))
         x = x + (first + second) / (2 * steps)
     return x
 
@@ -50,10 +50,6 @@ def straightness(velocity: Velocity, noise: Tensor, steps: int) -> Float[Tensor,
     one step is as good as many (Liu et al., section 2.2)."""
     x, seen = noise, []
     for i in range(steps):
-        seen.append(velocity(x, _time(x, i / steps)))
+        seen.append(velocity(x, x.new_full((len(x),), i / steps)))
         x = x + seen[-1] / steps
     return torch.stack([(x - noise - v).square().mean() for v in seen]).mean()
-
-
-def _time(x: Tensor, value: float) -> Float[Tensor, " b"]:
-    return torch.full((len(x),), value, dtype=x.dtype, device=x.device)

@@ -39,7 +39,7 @@ PAPER = Config()
 PRESETS: dict[str, Config] = {
     "paper": PAPER,
     "small": replace(
-        PAPER, size=128, fit="stretch", widths=(16, 32, 64, 96), blocks=1, batch=2, rate=1e-3, images=5600
+        PAPER, size=128, fit="stretch", widths=(64, 88, 112), patch=4, blocks=1, batch=4, rate=1e-3, images=12000
     ),
     "tiny": replace(PAPER, size=16, widths=(8, 16), blocks=1, batch=4, images=32, steps=4, augment=(18 / 16,)),
 }

@@ -79,8 +79,8 @@ class Flow(Stepwise):
         grown = pad(x, self.generator.multiple)
         noise = torch.randn(len(x), count, 3, *grown.shape[2:], generator=generator).to(x)
         velocity, each = partial(self.average.net, given=grown), int(steps or self.recipe.steps)
-        drawn = [SOLVERS[name](velocity, noise[:, k], each) for k in range(count)]
-        return torch.stack(drawn, 1)[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
+        drawn = torch.stack([SOLVERS[name](velocity, noise[:, k], each) for k in range(count)], 1)
+        return drawn[..., : x.shape[2], : x.shape[3]].clamp(-1, 1)
 
     def graph(self, given: Batch, generator: torch.Generator) -> Graph:
         """The velocity network. Euler's step is `state += velocity / steps`."""
@@ -111,4 +111,4 @@ def check(recipe: Config, perceptual: nn.Module | None = None) -> None:
             raise ValueError(f"--{name} {getattr(recipe, name)}: give at least 1")
     multiple = recipe.patch << (len(recipe.widths) - 1)
     if recipe.size % multiple:
-        raise ValueError(f"--size {recipe.size}: must be a multiple of {multiple} (--patch, --widths)")
+        raise ValueError(f"--size {recipe.size}: must be a multiple of {multiple}, by --widths and --patch")
