@@ -6,8 +6,8 @@ Liu, Gong, Liu, "Flow Straight and Fast". https://arxiv.org/abs/2209.03003 (both
 A network learns the velocity of straight paths from Gaussian noise to the target, seeing the input beside the picture;
 a solver follows it. One squared loss, no discriminator, no encoder.
 
-Different from both: a small U-Net that also sees the input, scaled as Karras et al. (NeurIPS 2022) scale theirs; no
-second round of straightening (Liu et al.'s reflow); the noise is full (Lipman et al.'s sigma_min is 0).
+Different from both: a small U-Net that also sees the input; it guesses the target, at times near a third (Li and He,
+https://arxiv.org/abs/2511.13720); no second straightening (Liu et al.'s reflow); Lipman et al.'s sigma_min is 0.
 """
 
 from torch import nn

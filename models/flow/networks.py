@@ -33,14 +33,14 @@ class Block(nn.Module):
 
 class VelocityNet(nn.Module):
     """v(x, t, input): state, time in [0, 1] and the input (of `channels`, 0 for none) -> velocity. The U-Net sees a
-    square of `patch` x `patch` pixels as one, and corrects the velocity that holds for targets N(0, deviation^2); both
-    are scaled to deviation 1 (Karras et al. 2022, section 5). `widths`: at its full size, half, a quarter, ..."""
+    square of `patch` x `patch` pixels as one. It guesses the target y; v = (y - x) / (1 - t): a picture is easier to
+    guess than noise (Li and He 2025). `widths`: at its full size, half, a quarter, ..."""
 
     def __init__(self, channels: int, outputs: int, widths: Sequence[int], blocks: int = 1, patch: int = 1) -> None:
         super().__init__()
         time, area, self.patch = 4 * widths[0], patch**2, patch
         self.multiple = patch << (len(widths) - 1)
-        self.deviation = nn.Buffer(torch.tensor(0.5))  # of pictures; as Karras et al.
+        self.least = nn.Buffer(torch.tensor(0.05))  # 1 - t is taken to be at least this; as Li and He
         self.times = nn.ModuleList([Linear(widths[0], time), Linear(time, time)])
         self.first = Conv((channels + outputs) * area, widths[0], 3, padding=1)
         self.downs, self.ups, stack, width = nn.ModuleList(), nn.ModuleList(), [widths[0]], widths[0]
@@ -74,10 +74,7 @@ class VelocityNet(nn.Module):
         if any(side % self.multiple for side in x.shape[2:]):
             raise ValueError(f"{x.shape[2]} x {x.shape[3]} pixels: the sides must be multiples of {self.multiple}")
         embedded = self.times[1](F.silu(self.times[0](waves(t, self.head.in_channels))))
-        time, own = t.view(-1, 1, 1, 1), self.deviation**2
-        spread = ((1 - time).square() + own * time.square()).sqrt()  # the state's deviation
-        seen = x / spread if given is None else torch.cat([x / spread, given], 1)
-        stack = [self.first(F.pixel_unshuffle(seen, self.patch))]
+        stack = [self.first(F.pixel_unshuffle(x if given is None else torch.cat([x, given], 1), self.patch))]
         for layer in self.downs:
             stack.append(layer(stack[-1], embedded) if isinstance(layer, Block) else layer(stack[-1]))
         y = self.middle(stack[-1], embedded)
@@ -87,7 +84,7 @@ class VelocityNet(nn.Module):
             else:
                 y = layer(F.interpolate(y, scale_factor=2, mode="nearest"))
         y = F.pixel_shuffle(self.head(F.silu(self.norm(y))), self.patch)
-        return (own * time + time - 1) / spread.square() * x + self.deviation / spread * y.to(x)
+        return torch.sub(y.to(x), x) / (1 - t).clamp(min=self.least).view(-1, 1, 1, 1)
 
 
 def waves(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b w"]:

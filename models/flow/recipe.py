@@ -18,6 +18,8 @@ class Config(Recipe):
     """Side of the squares of pixels that the U-Net sees as one: 2 makes a step four times cheaper. Ours."""
     blocks: int = 2
     """Residual blocks a size. Source: Ho et al. 2020."""
+    times: tuple[float, float] = (0.8, 0.8)
+    """Mean and deviation of the logit of 1 - t, for the times t that are trained on. Source: Li and He 2025."""
     steps: int = 20
     """Steps of the solver when pictures are drawn. Ours."""
 

@@ -59,7 +59,8 @@ class Flow(Stepwise):
         r, batch = self.recipe, draw("pairs")
         target = batch["target"]
         live = Live(seeded(r.seed, "noise", images), self.group)
-        noise, t = live.rows(target.shape).to(target), live.rows(target.shape[:1], torch.rand).to(target)
+        noise, logits = live.rows(target.shape).to(target), live.rows(target.shape[:1]).to(target)
+        t = torch.sigmoid(-r.times[0] - r.times[1] * logits)
         loss = matching_loss(partial(self.generator, given=batch["input"]), noise, target, t)
         yield [Move("generator", torch.autograd.grad(loss, parameters(self.generator)), r.rate)]
         return scalars(rate=r.rate, loss=loss)
