@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import models.gans
-from jobs.study import gans, gans_exact, gans_labels, gans_mnist
+from jobs.study import gans, gans_exact, gans_labels, gans_mnist, gans_random
 from jobs.study.games import circles, equilibria, lines, mixture
 from jobs.study.games import digits as digits_of
 from jobs.study.games.masses import point_masses
@@ -21,6 +21,7 @@ from models.gans.objectives.divergences import DIVERGENCES
 from models.gans.rules import OBJECTIVES
 from models.gans.terms import Random
 from models.group import Group
+from pipeline.evaluation.coverage import ModeFigures
 from pipeline.runs import checkpoint
 
 
@@ -204,3 +205,31 @@ def test_every_recipe_of_digits_fits() -> None:
     for table in (digits_of.SETTINGS, digits_of.LABELS):
         for name, (steps, changes) in table.items():
             check(digits_of.recipe_of(name, steps, changes, 0))
+
+
+def test_random_architectures_are_counted_at_each_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run counts from its number of modes down, and not at all below half of high quality."""
+    found = {
+        ("nonsaturating", 0): ModeFigures(8, 0.5, 0.0),
+        ("wgan-gp", 0): ModeFigures(4, 0.9, 0.0),
+        ("nonsaturating", 1): ModeFigures(8, 0.49, 0.0),
+        ("wgan-gp", 1): ModeFigures(6, 0.6, 0.0),
+    }
+    monkeypatch.setattr(gans_random, "trained", lambda objective, _, layout, number, steps: found[objective, number])
+    figures = gans_random.run(gans_random.Config(architectures=2, steps=1))
+    names = ("gan", "wgan_gp", "both", "neither")
+    counts = {bar: [figures[f"{bar}/{name}"] for name in names] for bar in (2, 4, 6, 8)}
+    assert counts == {2: [0, 1, 1, 0], 4: [0, 1, 1, 0], 6: [1, 1, 0, 0], 8: [1, 0, 0, 1]}
+
+
+def test_a_random_architecture_is_trained_with_each_objectives_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    build = models.gans.build
+    monkeypatch.setattr(models.gans, "build", lambda recipe, group: built.append(recipe) or build(recipe, group))
+    for objective in gans_random.OBJECTIVES:
+        gans_random.trained(objective, gans_random.architecture(3), "ring", 3, 2)
+    assert gans_random.architecture(3) == gans_random.architecture(3) != gans_random.architecture(4)
+    for recipe in built:
+        assert all(getattr(recipe, name) == value for name, value in gans_random.architecture(3).items())
+    assert [recipe.critic_steps for recipe in built] == [1, 5]
+    assert [recipe.objective for recipe in built] == list(gans_random.OBJECTIVES)
