@@ -1,4 +1,7 @@
-"""Commands, one a file: python -m jobs.NAME. While a command's modules load, Ctrl-C ends it with one line."""
+"""Commands, one a file: python -m jobs.NAME. While a command's modules load, Ctrl-C ends it with one line.
+
+Imported before PyTorch, this package sets OMP_WAIT_POLICY=passive, unless it is set.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,10 @@ def _commands(words: list[str]) -> bool:
         return words[words.index("-m") + 1].partition(".")[0] == "jobs"
     return len(words) > 1 and Path(words[1]).name == "variegate"
 
+
+# Threads that wait for each other sleep, rather than spin: where other work shares the cores, a spinning thread keeps
+# the one it waits for from running. OpenMP reads this once, when PyTorch loads it; Ray's workers inherit it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # An ignored SIGINT (nohup, a shell's background job) stays ignored.
 if _commands(sys.orig_argv) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -9,6 +9,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process more for each training
 # Ray's workers give way to everything else (nice 15): beside other test processes they would hardly run.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as commands set it
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault(
         "OMP_NUM_THREADS", "1"

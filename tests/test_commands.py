@@ -162,6 +162,39 @@ def test_signals_are_left_alone_by_a_library(line: str, wanted: bool) -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+ONE_CORE = """
+import os, time
+import torch
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # two threads on one core, as beside other work
+torch.set_num_threads(2)
+x = torch.ones(2, 64, 1000)
+x.exp()
+began = time.process_time()
+for _ in range(50):
+    x.exp()
+print(time.process_time() - began)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_threads_of_commands_do_not_spin_while_they_wait() -> None:
+    """Spinning takes milliseconds an operation: a hundred times as long."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP_")}
+    seconds = [
+        float(subprocess.check_output([sys.executable, "-c", first + ONE_CORE], cwd=REPOSITORY, env=environment))
+        for first in ("", "import jobs")
+    ]
+    assert seconds[1] < seconds[0] / 5
+
+
+def test_the_users_own_policy_of_waiting_is_kept() -> None:
+    for given, wanted in (({"OMP_WAIT_POLICY": "active"}, "active"), ({}, "passive")):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | given
+        line = "import jobs, os; print(os.environ['OMP_WAIT_POLICY'])"
+        found = subprocess.check_output([sys.executable, "-c", line], cwd=REPOSITORY, env=environment, text=True)
+        assert found.strip() == wanted
+
+
 def test_ctrl_c_after_loading_is_for_the_work(capsys: pytest.CaptureFixture[str]) -> None:
     @dataclasses.dataclass(frozen=True)
     class Config:
