@@ -208,7 +208,7 @@ def test_every_recipe_of_digits_fits() -> None:
 
 
 def test_random_architectures_are_counted_at_each_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run counts from its number of modes down, and not at all below half of high quality."""
+    """A run counts from its number of modes and its quality down."""
     found = {
         ("nonsaturating", 0): ModeFigures(8, 0.5, 0.0),
         ("wgan-gp", 0): ModeFigures(4, 0.9, 0.0),
@@ -218,8 +218,9 @@ def test_random_architectures_are_counted_at_each_bar(monkeypatch: pytest.Monkey
     monkeypatch.setattr(gans_random, "trained", lambda objective, _, layout, number, steps: found[objective, number])
     figures = gans_random.run(gans_random.Config(architectures=2, steps=1))
     names = ("gan", "wgan_gp", "both", "neither")
-    counts = {bar: [figures[f"{bar}/{name}"] for name in names] for bar in (2, 4, 6, 8)}
+    counts = {bar: [figures[f"{bar}/0.5/{name}"] for name in names] for bar in (2, 4, 6, 8)}
     assert counts == {2: [0, 1, 1, 0], 4: [0, 1, 1, 0], 6: [1, 1, 0, 0], 8: [1, 0, 0, 1]}
+    assert [figures[f"8/0.1/{name}"] for name in names] == [2, 0, 0, 0]
 
 
 def test_a_random_architecture_is_trained_with_each_objectives_own_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,14 @@
 
 On the ring of 8 Gaussians, as Gulrajani et al. 2017 (section 5.1) do on 32 x 32 pictures with 200 architectures: both
 objectives get the same networks, and each its own setting of `jobs.study gans`. Depths, widths, activations and batch
-norm are drawn by number. Counts at several bars: modes captured by PacGAN's rule, with at least half of the 2,500
-samples of high quality.
+norm are drawn by number. Counts at several bars: modes captured by PacGAN's rule, and the share of the 2,500 samples
+that is of high quality.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +24,6 @@ from pipeline.data.sources.points import modes
 from pipeline.evaluation.coverage import ModeFigures, mode_figures
 
 OBJECTIVES = ("nonsaturating", "wgan-gp")
-GOOD = 0.5
-"""Share of high quality that a run needs to count at any bar."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,12 @@ class Config:
     """Generator steps of each run."""
     bars: tuple[int, ...] = (2, 4, 6, 8)
     """Modes."""
+    qualities: tuple[float, ...] = (0.1, 0.25, 0.5)
+    """Shares of high quality."""
 
 
 def run(config: Config) -> dict[str, Any]:
-    """For each bar how many architectures reach it with the GAN alone, WGAN-GP alone, both, neither."""
+    """For each bar and quality how many architectures reach both with the GAN alone, WGAN-GP alone, both, neither."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -48,15 +49,15 @@ def run(config: Config) -> dict[str, Any]:
     finally:
         torch.set_num_threads(threads)
     figures: dict[str, Any] = {"architectures": config.architectures, "layout": config.layout, "steps": config.steps}
-    for bar in config.bars:
-        reached = [tuple(one.captured >= bar and one.high_quality >= GOOD for one in pair) for pair in found]
+    for bar, good in product(config.bars, config.qualities):
+        reached = [tuple(one.captured >= bar and one.high_quality >= good for one in pair) for pair in found]
         for name, pattern in (
             ("gan", (True, False)),
             ("wgan_gp", (False, True)),
             ("both", (True, True)),
             ("neither", (False, False)),
         ):
-            figures[f"{bar}/{name}"] = reached.count(pattern)
+            figures[f"{bar}/{good:g}/{name}"] = reached.count(pattern)
     return figures
 
 
