@@ -173,11 +173,17 @@ def digits(tmp_path: Path) -> str:
 @pytest.mark.long
 def test_the_study_of_digits_runs(digits: str, tmp_path: Path, no_ray: None) -> None:
     config = gans_mnist.Config(
-        digits, ("infogan", "ebgan"), ("salimans",), share=0.002, classifier_steps=5, folder=str(tmp_path / "out")
+        digits,
+        ("infogan", "ebgan", "catgan"),
+        ("salimans",),
+        share=0.002,
+        classifier_steps=5,
+        folder=str(tmp_path / "out"),
     )
     found = gans_mnist.run(config)
     assert 0 <= found["salimans/error_100_labels"] <= 1 and found["infogan/frechet"] > 0
     assert "infogan/asked" not in found  # its codes have no names
+    assert 0 <= found["catgan/error_without_labels"] <= 1
     assert (tmp_path / "out" / "mnist.png").exists()
     weights = tmp_path / "out" / "ebgan-0" / "weights.pt"
     made = weights.stat().st_mtime_ns

@@ -1,8 +1,9 @@
 """Every GAN objective on MNIST: what its samples look like after minutes, and what 100 labels teach.
 
 Samples: one sheet, a row an objective; beside it Frechet distance, precision, recall, Inception score and classes by a
-classifier trained here (its accuracy is a figure too). Labels: error on the 10,000 test digits after training with ten
-labels of each class. Finished runs of `--folder` are not trained again; each is tracked below the study's own.
+classifier trained here (its accuracy is a figure too), and catGAN's error without labels. Labels: error on the 10,000
+test digits after training with ten labels of each class. Finished runs of `--folder` are not trained again; each is
+tracked below the study's own.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def _samples(config: Config, root: str, tracker: Tracker) -> dict[str, Any]:
         found = classification.figures(reader, held_out["target"][:JUDGED], fakes, asked)
         found = {k.partition("_")[2]: v for k, v in found.items()}
         figures |= {f"{objective}/{k}": v for k, v in found.items()} | {f"{objective}/seconds": seconds}
+        if family.rules.logits and family.rules.labels == "none":
+            found["error_without_labels"] = figures[f"{objective}/error_without_labels"] = error_of(family, data)
         print(f"{objective}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()), flush=True)
         rows.append([to_uint8(x) for x in _drawn(family, COLUMNS, config.seed)[0]])
     sheet = sheets.sheet(rows, config.objectives, (), "MNIST: samples of each objective", "", 56)
