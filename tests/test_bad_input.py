@@ -289,14 +289,15 @@ def test_micro_batches_that_do_not_divide_the_batch(tmp_path: Path) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_micro_batches_and_precision_through_the_loop(precision: Any, tmp_path: Path) -> None:
     folder = data(put(tmp_path / "s", input=colour(), target=colour()))
-    found = {}
+    # At times near 0: near 1 the loss divides by (1 - t)^2, the rounding too.
+    found, own = {}, recipe("flow", images=16, times=(3.0, 0.1))
     for count in (1, 2):
         output = str(tmp_path / str(count))
         run = replace(RUN, precision=precision, accumulate=count)
-        fit(Job("flow", recipe("flow", images=16), folder, output, run=run))
+        fit(Job("flow", own, folder, output, run=run))
         found[count] = checkpoint.load(f"{output}/weights.pt")["family"]
     for key, value in found[1].items():
-        torch.testing.assert_close(value, found[2][key], rtol=0, atol=1e-5 if precision == "fp32" else 2e-3)
+        torch.testing.assert_close(value, found[2][key], rtol=0, atol=1e-6 if precision == "fp32" else 2e-3)
 
 
 def test_the_loop_runs_bfloat16_without_autocasts_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

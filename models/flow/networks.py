@@ -40,7 +40,7 @@ class VelocityNet(nn.Module):
         super().__init__()
         time, area, self.patch = 4 * widths[0], patch**2, patch
         self.multiple = patch << (len(widths) - 1)
-        self.least = nn.Buffer(torch.tensor(0.05))  # 1 - t is taken to be at least this; as Li and He
+        self.least = nn.Buffer(torch.tensor(0.05))  # of 1 - t, as Li and He; weights of a net for v itself lack it
         self.times = nn.ModuleList([Linear(widths[0], time), Linear(time, time)])
         self.first = Conv((channels + outputs) * area, widths[0], 3, padding=1)
         self.downs, self.ups, stack, width = nn.ModuleList(), nn.ModuleList(), [widths[0]], widths[0]
@@ -84,7 +84,7 @@ class VelocityNet(nn.Module):
             else:
                 y = layer(F.interpolate(y, scale_factor=2, mode="nearest"))
         y = F.pixel_shuffle(self.head(F.silu(self.norm(y))), self.patch)
-        return torch.sub(y.to(x), x) / (1 - t).clamp(min=self.least).view(-1, 1, 1, 1)
+        return (y.to(x) - x) / (1 - t).clamp(min=self.least).view(-1, 1, 1, 1)
 
 
 def waves(t: Float[Tensor, " b"], width: int) -> Float[Tensor, "b w"]:

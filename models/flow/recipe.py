@@ -15,7 +15,7 @@ class Config(Recipe):
     widths: tuple[int, ...] = (64, 128, 256, 256)
     """Channels of the U-Net at its full size, half, a quarter, ... Ours."""
     patch: int = 1
-    """Side of the squares of pixels that the U-Net sees as one: 2 makes a step four times cheaper. Ours."""
+    """Side of the squares of pixels that the U-Net sees as one: 2 leaves it a quarter of them. Ours."""
     blocks: int = 2
     """Residual blocks a size. Source: Ho et al. 2020."""
     times: tuple[float, float] = (0.8, 0.8)

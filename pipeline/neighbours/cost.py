@@ -114,11 +114,11 @@ def estimate(
     operations = sum(value * {"scan": 3, "pairs": 3}.get(name, 1) for name, value in counted.items() if name != "rows")
     active = max(1, min(workers, cores // threads))
     if rates is None:
+        import ray  # slow: only where a search is planned
+
         at_once = min(active * threads, os.cpu_count() or 1)
         began = time.perf_counter()
         rates = measure(plan, rows, at_once, "scan" in counted) if operations > SMALL else TYPICAL
-        import ray
-
         start = (WORKERS_START if ray.is_initialized() else STARTS) * LOADING
         rates = replace(rates, start=start + time.perf_counter() - began)
     seconds = rates.start

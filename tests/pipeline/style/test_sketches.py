@@ -193,11 +193,10 @@ def test_codes_of_the_job_are_those_of_the_vectors(made: Path, tmp_path: Path, n
     assert codes.codec == fitted_sketch.codec and codes.bytes == 48 and (~valid).sum() == 1
     found, good = codes.rows(0, 40)
     np.testing.assert_array_equal(good, valid)
-    direct = fitted_sketch.codec.decode(fitted_sketch(x[valid]))
-    # A product of other rows beside it may round one number to the other side of a step. The last column, the norm of
-    # what is left out, is a small difference of large numbers.
-    assert (found[valid, :-1] == direct[:, :-1]).mean() > 0.99
-    np.testing.assert_allclose(found[valid, -1], direct[:, -1], rtol=0, atol=5e-5)
+    # Part by part, as the job: a product of other rows beside it may round one number to the other side of a step.
+    for part in np.split(np.arange(40), 5):
+        there = part[valid[part]]
+        np.testing.assert_array_equal(found[there], fitted_sketch.codec.decode(fitted_sketch(x[there])))
     assert not found[~valid].any() and not codes.private[~valid].any() and codes.private[valid].min() > 0
     assert card["notes"]["fitted"] + card["notes"]["held_out"] == 39
     assert 0.5 < card["notes"]["variance_kept_held_out"] <= 1
