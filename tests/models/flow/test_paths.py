@@ -130,5 +130,5 @@ def test_a_patch_is_a_pixel_of_the_network() -> None:
 def test_weights_of_a_network_that_gave_the_velocity_itself_are_refused() -> None:
     net = VelocityNet(3, 3, (8, 16))
     earlier = {name: value for name, value in net.state_dict().items() if name != "least"}
-    with pytest.raises(RuntimeError, match='Missing key.*"least"'):
+    with pytest.raises(RuntimeError, match=r'Missing key.*"least"'):
         net.load_state_dict(earlier)
