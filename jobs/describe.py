@@ -48,12 +48,16 @@ class Config:
     """Ray actors, each with its own network; does not change a byte."""
     threads: int = 1
     """CPU threads an actor; may change last bits."""
+    gpus: float = 0
+    """GPUs an actor, which run the network; less than 1: actors share one, each decoding. Changes last bits."""
     max_bad_share: float = 0.01
     """The job fails, after finishing its count, when more of the images cannot be described."""
 
     def __post_init__(self) -> None:
         if self.workers < 0 or self.threads < 1:
             raise ValueError(f"--workers {self.workers}, --threads {self.threads}: give at least 0, 1")
+        if self.gpus < 0:
+            raise ValueError(f"--gpus {self.gpus}: give 0 or more")
 
 
 def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
@@ -88,9 +92,10 @@ def run(config: Config, tracker: Tracker | None = None) -> artifact.Card:
         Parts(
             data.shards,
             descriptors.shard_describer,
-            [root, config.split, folder, options, net, sketch],
+            [root, config.split, folder, options, net, sketch, "cuda" if config.gpus else "cpu"],
             config.workers,
             config.threads,
+            config.gpus,
         ),
     )
     seconds = time.perf_counter() - began

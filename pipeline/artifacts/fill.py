@@ -30,6 +30,8 @@ class Parts(NamedTuple):
     workers: int
     threads: int = 1
     """CPUs of a worker."""
+    gpus: float = 0
+    """GPUs of a worker."""
 
 
 class Filled(NamedTuple):
@@ -58,7 +60,7 @@ def fill(
                 done = artifact.done_parts(folder)
                 todo = [number for number in parts.numbers if number not in done]
             if parts is not None and todo:  # without anything to do Ray is not started
-                work = todo, parts.workers, parts.threads
+                work = todo, parts.workers, parts.threads, parts.gpus
                 for _, counts in pool.each(parts.make, parts.arguments, *work, what=job, unit="parts"):
                     artifact.record(folder, job=job, **counts)
             card = finish()

@@ -5,30 +5,36 @@ by an associative merge, so that tiles may be done in any order, on any worker, 
 the database once more and recomputes its finalists exactly (pipeline.search says why that is enough).
 
 Memory of a worker: `Plan.worker_bytes`: two blocks of vectors, their products; not of the number of images but for 40
-bytes each.
+bytes each. On a GPU the same beside the blocks that stay there (`blocks.SHARE`).
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
-import faiss
 import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.artifacts import storage
 from pipeline.neighbours import units
+from pipeline.neighbours.blocks import Blocks, OfDevice, OfHost
 from pipeline.neighbours.units import Item, Units, Work, load_arrays, save_arrays
-from pipeline.search import best, bounds
+from pipeline.search import bounds
 from pipeline.search.best import Candidates
-from pipeline.search.bounds import Array
+from pipeline.search.bounds import Array, Kind
 from pipeline.style.vectors import Vectors
 
 BLOCK = 4096
 """Rows of a block at most."""
+DEVICE_BLOCK = 16_384
+"""The same on a GPU: 1 GB of products; smaller ones leave it waiting for the next."""
+
+Distances = Callable[[Array, Array], Array]
+"""Query rows, rows of a block -> squared distances."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +47,12 @@ class Plan(units.Plan):
     spans: int
     """Runs of database blocks that a query block's tiles are spread over."""
     device: str = "cpu"
-    """Where products are taken and the best are kept: `cuda` within an actor that has a GPU. Not FAISS's own search on
-    a GPU: it has no furthest, and one product would not serve both lists."""
+    """Where blocks stay, products are taken and distances computed: `cuda` within an actor that has a GPU. Not FAISS's
+    own search on a GPU: it has no furthest, and one product would not serve both lists."""
+    products: Kind = "fp32"
+    """Numbers that products are taken of, on a device; the bounds are as wide as they need."""
+    share: float = 1.0
+    """Of the device that each actor has."""
 
     ahead: int = 1
     """Query blocks whose tiles are given out before the lists of one: with fewer than there are workers, one with lists
@@ -92,85 +102,60 @@ def plan(
     spans: int = 0,
     margin: int = 16,
     device: str = "cpu",
+    products: Kind = "fp32",
+    share: float = 1.0,
 ) -> Plan:
     """block, spans: 0: chosen. workers: who share the blocks."""
     rows = len(vectors)
-    block = block or max(1, min(BLOCK, (1 << 31) // (8 * vectors.dimension), -(-rows // workers)))
+    most, room = (BLOCK, 1 << 31) if device == "cpu" else (DEVICE_BLOCK, 1 << 34)
+    block = block or max(1, min(most, room // (8 * vectors.dimension), -(-rows // workers)))
     blocks = -(-rows // block)
     spans = min(blocks, spans or max(1, -(-2 * workers // blocks)))
     scratch = storage.join(folder, f"tiles-{block}-{spans}-{margin}")
-    return Plan(vectors.folder, scratch, near, far, rows, block, margin, spans, device, ahead=1 + workers // spans)
+    where = device, products, share
+    return Plan(vectors.folder, scratch, near, far, rows, block, margin, spans, *where, ahead=1 + workers // spans)
 
 
 class Worker(units.Worker):
-    """One actor's state: the vectors, their mean, and the query block in hand."""
+    """One actor's state: the vectors' blocks."""
 
     plan: Plan
 
     def __init__(self, plan: Plan, mean: Array) -> None:
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        self.device = torch.device(plan.device)
-        self.plan, self.mean = plan, torch.from_numpy(mean)
-        self.vectors = Vectors(plan.descriptors)
-        self.kappa, self.least = bounds.kappa(self.vectors.dimension), bounds.least(self.vectors.dimension)
-        size = (min(plan.block, plan.rows), self.vectors.dimension)
-        self._room = np.empty(size, np.float32), np.empty(size, np.float32)
-        self._query: tuple[tuple[int, int], bool] | None = None
-        self._valid = np.empty(0, bool)
-        self._norms: dict[int, Array] = {}  # of the blocks seen, by first row: 8 bytes an image
-
-    def _block(self, at: tuple[int, int], room: Array, centred: bool) -> tuple[Array, Array]:
-        x, valid = self.vectors.rows(*at, out=room)
-        if centred:
-            torch.from_numpy(x).sub_(self.mean)
-            x[~valid] = 0
-        return x, valid
-
-    def _queries(self, at: tuple[int, int], centred: bool) -> tuple[Array, Array]:
-        if self._query != (at, centred):
-            _, self._valid = self._block(at, self._room[0], centred)
-            self._query = (at, centred)
-        return self._room[0][: at[1] - at[0]], self._valid
-
-    def _others(self, at: tuple[int, int], queries: tuple[int, int], centred: bool) -> tuple[Array, Array]:
-        """A database block; the query block in hand is not read again."""
-        return self._queries(at, centred) if at == queries else self._block(at, self._room[1], centred)
-
-    def _squares(self, x: Array, start: int) -> Array:
-        """float64 n: squared norms of the centred block from row `start` on, with what each row has to itself."""
-        if start not in self._norms:
-            self._norms[start] = bounds.squared_norms(x) + self.vectors.private[start : start + len(x)]
-            bounds.must_be_finite(self._norms[start], self.plan.descriptors)
-        return self._norms[start]
+        self.plan, self.vectors = plan, Vectors(plan.descriptors)
+        d, centre = self.vectors.dimension, torch.from_numpy(mean)
+        self.fine, self.kappa, self.least = bounds.kappa(d), bounds.kappa(d, kind=plan.products), bounds.least(d)
+        self.blocks: Blocks
+        if plan.device == "cpu":
+            self.blocks = OfHost(self.vectors, centre, plan.block)
+        else:
+            self.blocks = OfDevice(self.vectors, centre, torch.device(plan.device), plan.products, plan.share)
 
     def tile(self, number: int) -> None:
         """Near and far candidates of a query block within a span, from one pass over each block product; a list of
         length 0 is left out."""
         plan, (block, span) = self.plan, divmod(number, self.plan.spans)
         at = plan.blocks[block]
-        x, valid = self._queries(at, centred=True)
-        a = self._squares(x, at[0])
-        left = torch.from_numpy(x).to(self.device)
-        heaps: list[tuple[str, int, Any]] = []
+        left = self.blocks.factors(at, at)
+        a = self.blocks.squares(at)
+        tops: list[tuple[str, int, Any]] = []
         for name, k, sign in (("near", plan.near, -1), ("far", plan.far, 1)):
             if k:
-                given = len(x), k + plan.margin, sign > 0
-                on_cpu = self.device.type == "cpu"
-                heaps.append((name, sign, best.Heaps(*given) if on_cpu else best.Tops(*given, self.device)))
-        last, norms = heaps[-1][0], np.zeros(plan.rows)
-        for start, stop in plan.span(span):
-            y, good = self._others((start, stop), at, centred=True)
-            b = norms[start:stop] = self._squares(y, start)
-            p = bounds.inner(left, torch.from_numpy(y).to(self.device)).mul_(-2)
-            for name, sign, heap in heaps:
+                tops.append((name, sign, self.blocks.tops(len(left), k + plan.margin, sign > 0)))
+        last, norms = tops[-1][0], np.zeros(plan.rows)
+        for other in plan.span(span):
+            right = self.blocks.factors(other, at)
+            b = norms[slice(*other)] = self.blocks.squares(other)
+            p = bounds.inner(left, right, kind=plan.products).mul_(-2)
+            for name, sign, top in tops:
                 wide = (1 + sign * self.kappa) * b + sign * self.least
-                own = torch.from_numpy(wide.astype(np.float32)).to(self.device)
+                own = torch.from_numpy(wide.astype(np.float32)).to(p.device)
                 bound = p.add_(own) if name == last else p + own  # the last one needs no copy of the products
-                _leave_out(bound, at, start, good, sign * float("-inf"))
-                heap.add(bound, start)
-        saved = {"valid": valid}
-        for name, sign, heap in heaps:
-            values, columns = heap.result()
+                _leave_out(bound, at, other[0], self.blocks.valid(other), sign * float("-inf"))
+                top.add(bound, other[0])
+        saved = {"valid": self.blocks.valid(at)}
+        for name, sign, top in tops:
+            values, columns = top.result()
             saved[f"{name}_bounds"] = -sign * (values.astype(np.float64) + (1 + sign * self.kappa) * a[:, None])
             saved[f"{name}_widths"] = 2 * (self.kappa * (a[:, None] + norms[columns]) + self.least)
             saved[f"{name}_columns"] = columns
@@ -186,12 +171,11 @@ class Worker(units.Worker):
             parts = [Candidates(*(t[f"{name}_{what}"] for what in ("bounds", "widths", "columns"))) for t in tiles]
             sign = 1 if name == "near" else -1
             sides[name] = _Side(Candidates.merge(parts), k, sign, tiles[0]["valid"], at[0], self.vectors.private)
-        for start, stop in plan.blocks:
-            extra = {name: self._unproved(side, at, (start, stop)) for name, side in sides.items() if len(side.open)}
-            x, _ = self._queries(at, centred=False)
-            y, _ = self._others((start, stop), at, centred=False)
+        for other in plan.blocks:
+            extra = {name: self._unproved(side, at, other) for name, side in sides.items() if len(side.open)}
+            x, y = self.blocks.stored(at, at), self.blocks.stored(other, at)
             for name, side in sides.items():
-                side.take(x, y, start, stop, extra.get(name, {}))
+                side.take(partial(self.blocks.distances, x, y), *other, extra.get(name, {}))
         saved = {"valid": tiles[0]["valid"]}
         for name, side in sides.items():
             columns, saved[f"{name}_distance"] = side.lists()
@@ -201,14 +185,13 @@ class Worker(units.Worker):
 
     def _unproved(self, side: _Side, at: tuple[int, int], other: tuple[int, int]) -> dict[int, Array]:
         """Row -> columns within its reach, for the rows that the candidates do not suffice for."""
-        x, _ = self._queries(at, centred=True)
-        y, good = self._others(other, at, centred=True)
+        x, y = self.blocks.centred(at, at), self.blocks.centred(other, at)
         private = self.vectors.private
         a = bounds.squared_norms(x[side.open]) + private[at[0] + side.open]
-        b = bounds.squared_norms(y) + private[other[0] : other[1]]
-        lower = side.sign * (a[:, None] + b - 2.0 * bounds.products(x, y, side.open))
-        lower -= self.kappa * (a[:, None] + b) + self.least
-        within = (lower <= side.reach[side.open][:, None]) & good
+        b = bounds.squared_norms(y) + private[slice(*other)]
+        lower = side.sign * (a[:, None] + b - 2.0 * bounds.inner(x[side.open], y).cpu().numpy())
+        lower -= self.fine * (a[:, None] + b) + self.least
+        within = (lower <= side.reach[side.open][:, None]) & self.blocks.valid(other)
         return {int(r): np.flatnonzero(w) + other[0] for r, w in zip(side.open, within, strict=True)}
 
 
@@ -231,29 +214,22 @@ class _Side:
         self.exact = np.full(self.finalists.shape, sign * np.inf)
         self.rest = {int(row): (np.empty(0), np.empty(0, np.int64)) for row in self.open}  # distances, columns
 
-    def take(self, x: Array, y: Array, start: int, stop: int, extra: dict[int, Array]) -> None:
-        """Exact distances to this block's finalists (rows start to stop of the database are `y`)."""
+    def take(self, distances: Distances, start: int, stop: int, extra: dict[int, Array]) -> None:
+        """Exact distances to this block's finalists, rows start to stop of the database."""
         c = self.candidates.columns
         rows, places = np.nonzero(self.finalists & (c >= start) & (c < stop))
-
-        def some(pairs: Array) -> None:
-            at = rows[pairs], places[pairs]
-            self.exact[at] = self._distances(x, y, rows[pairs], c[at], start)
-
-        count = torch.get_num_threads()
-        with ThreadPoolExecutor(count) as threads:  # numpy lets other threads run meanwhile
-            list(threads.map(some, np.array_split(np.arange(len(rows)), count)))
+        self.exact[rows, places] = self._distances(distances, rows, c[rows, places], start)
         for row, columns in extra.items():
             columns = columns[columns != row + self.first]
-            found = self._distances(x, y, np.full(len(columns), row), columns, start)
+            found = self._distances(distances, np.full(len(columns), row), columns, start)
             known, there = self.rest[row]
             found, columns = np.concatenate([known, found]), np.concatenate([there, columns])
             best = np.lexsort((columns, self.sign * found))[: self.k]
             self.rest[row] = found[best], columns[best]
 
-    def _distances(self, x: Array, y: Array, rows: Array, columns: Array, start: int) -> Array:
-        """`y`: the database from row `start` on."""
-        found = bounds.exact(x, y, rows, columns - start)
+    def _distances(self, distances: Distances, rows: Array, columns: Array, start: int) -> Array:
+        """`distances`: to the database from row `start` on."""
+        found = distances(rows, columns - start)
         found += self.private[self.first + rows] + self.private[columns]
         return found
 

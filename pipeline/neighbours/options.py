@@ -9,6 +9,7 @@ from pydantic import ByteSize
 
 from pipeline.artifacts import storage
 from pipeline.neighbours import certified, cost, exact, index
+from pipeline.search.bounds import Kind  # tyro reads it
 
 if TYPE_CHECKING:
     from pipeline.artifacts import artifact
@@ -93,7 +94,10 @@ class Exact(Options):
     threads: int = 1
     """CPU threads an actor; does not change a byte."""
     gpus: float = 0
-    """GPUs an actor; its products are taken there. Does not change a byte."""
+    """GPUs an actor; blocks stay there, products and distances are computed there. Does not change a byte."""
+    products: Kind = "tf32"
+    """Numbers that a GPU takes products of: shorter ones are faster and leave more rows to compute exactly. Does not
+    change a byte."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,9 +111,8 @@ class Exact(Options):
         return self.threads, self.gpus
 
     def plan(self, vectors: Vectors, folder: str, described: artifact.Card) -> Plan:
-        device = "cuda" if self.gpus else "cpu"
-        asked = vectors, folder, self.near, self.far, self.block, self.at_once
-        return exact.plan(*asked, self.spans, self.margin, device)
+        asked = vectors, folder, self.near, self.far, self.block, self.at_once, self.spans, self.margin
+        return exact.plan(*asked, "cuda", self.products, self.gpus) if self.gpus else exact.plan(*asked)
 
 
 @dataclass(frozen=True, kw_only=True)

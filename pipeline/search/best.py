@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,18 +16,20 @@ class Heaps:
     """The `k` smallest (or largest) values of each row and their columns, kept by FAISS while blocks stream past."""
 
     def __init__(self, rows: int, k: int, largest: bool = False) -> None:
-        self.k, self.largest = k, largest
+        import faiss  # a search on a GPU does without
+
+        self.k, self.largest, self._pointer = k, largest, faiss.swig_ptr
         self.values = np.empty((rows, k), np.float32)
         self.columns = np.empty((rows, k), np.int64)
         self._heaps: Any = faiss.float_minheap_array_t() if largest else faiss.float_maxheap_array_t()
         self._heaps.nh, self._heaps.k = rows, k
-        self._heaps.val, self._heaps.ids = faiss.swig_ptr(self.values), faiss.swig_ptr(self.columns)
+        self._heaps.val, self._heaps.ids = self._pointer(self.values), self._pointer(self.columns)
         self._heaps.heapify()
 
     def add(self, block: Tensor, first: int) -> None:
         """float32 rows x n, contiguous; its first column is column `first`. +-infinity is never kept."""
         assert block.is_contiguous() and block.dtype == torch.float32
-        self._heaps.addn(block.shape[1], faiss.swig_ptr(block.numpy()), first, 0, block.shape[0])
+        self._heaps.addn(block.shape[1], self._pointer(block.numpy()), first, 0, block.shape[0])
 
     def result(self) -> tuple[Array, Array]:
         """(values rows k, columns int64 rows k), best first; where fewer were seen: column -1, value +-infinity."""

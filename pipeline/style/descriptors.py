@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -71,12 +72,15 @@ class DescribeOptions:
 
 
 class Describer:
-    """Images -> style vectors, with one network."""
+    """Images -> style vectors, with one network, which moves to `device`."""
 
-    def __init__(self, net: vgg.VGG, weights: tuple[float, ...] = (), precision: str = "fp32") -> None:
+    def __init__(
+        self, net: vgg.VGG, weights: tuple[float, ...] = (), precision: str = "fp32", device: str = "cpu"
+    ) -> None:
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        self.device = torch.device(device)
         # Channels last is faster on the CPU in both precisions, most of all in bfloat16.
-        self.net = net.eval()
+        self.net = net.eval().to(self.device)
         self.net.features.to(self.dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.places: list[Tensor] = []  # per layer, int64: flat positions of the upper triangle
         self.scales: list[Tensor] = []
@@ -84,24 +88,37 @@ class Describer:
             c = vgg.channels(net.name, layer)
             rows, columns = torch.triu_indices(c, c)
             scale = torch.where(rows == columns, 1.0, 2.0).double().sqrt() * weight**0.5 / c
-            self.places.append(rows * c + columns)
-            self.scales.append(scale.float())
+            self.places.append((rows * c + columns).to(self.device))
+            self.scales.append(scale.float().to(self.device))
         self.dimension = sum(len(p) for p in self.places)
         self.least = 2 ** max(int(layer[4]) - 1 for layer in net.layers)
         """Smallest side that the deepest layer can be computed of."""
 
     @torch.no_grad()
     def __call__(self, x: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
-        """RGB in [-1, 1] -> float32 vectors whose squared Euclidean distance is the style distance."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        out = torch.empty(len(x), self.dimension, device=x.device)
+        """RGB in [-1, 1] -> float32 vectors whose squared Euclidean distance is the style distance, on the device."""
+        x = x.to(self.device).contiguous(memory_format=torch.channels_last)
+        out = torch.empty(len(x), self.dimension, device=self.device)
         start = 0
-        for f, places, scales in zip(self.net(x).values(), self.places, self.scales, strict=True):
-            g = vgg.gram(f.float()).flatten(1)  # B C*C
-            stop = start + len(places)
-            torch.mul(g[:, places.to(x.device)], scales.to(x.device), out=out[:, start:stop])
-            start = stop
+        with self._full_precision():
+            for f, places, scales in zip(self.net(x).values(), self.places, self.scales, strict=True):
+                g = self._gram(f).flatten(1)  # B C*C
+                stop = start + len(places)
+                torch.mul(g[:, places], scales, out=out[:, start:stop])
+                start = stop
         return out
+
+    def _gram(self, f: Tensor) -> Tensor:
+        if f.device.type == "cpu" or f.dtype == torch.float32:
+            return vgg.gram(f.float())
+        # Products of bfloat16 numbers are exact in float32: a GPU's matrix units take them as they are.
+        flat = f.permute(0, 2, 3, 1).flatten(1, 2)  # B HW C: no copy
+        return torch.bmm(flat.transpose(1, 2), flat, out_dtype=torch.float32) / f[0].numel()
+
+    def _full_precision(self) -> AbstractContextManager[None]:
+        """float32 convolutions are not rounded to TF32, as cuDNN's usually are."""
+        on_gpu = self.device.type == "cuda"
+        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
 
 
 def prepare(image: np.ndarray, size: int, least: int) -> np.ndarray:
@@ -135,7 +152,7 @@ def _vectors(
         if not waiting:
             return
         began = time.perf_counter()
-        found = describer(pictures_to_tensor([image for _, image in waiting])).numpy()
+        found = describer(pictures_to_tensor([image for _, image in waiting])).cpu().numpy()
         seconds["computing"] += time.perf_counter() - began
         if not np.isfinite(found).all():
             raise ValueError(f"--weights: style vectors from sample {waiting[0][0]} on are not finite")
@@ -182,11 +199,17 @@ def sketched(
 
 
 def shard_describer(
-    root: str, split: str, folder: str, options: DescribeOptions, net: vgg.VGG, sketch_folder: str = ""
+    root: str,
+    split: str,
+    folder: str,
+    options: DescribeOptions,
+    net: vgg.VGG,
+    sketch_folder: str = "",
+    device: str = "cpu",
 ) -> Callable[[int], dict[str, Any]]:
     """For `pool.each`: describe one shard, publish its part, return counts and seconds."""
     data = DataSet(root, split)
-    describer = Describer(net, options.layer_weights, options.precision)
+    describer = Describer(net, options.layer_weights, options.precision, device)
     sketch = sketches.load(sketch_folder)[0] if sketch_folder else None
     form = (describer.dimension, "<f4") if sketch is None else (sketch.codec.bytes, "uint8")
 

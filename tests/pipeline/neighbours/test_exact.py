@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from PIL import Image
 
 from jobs import describe, neighbours, shard
 from models.common import vgg
 from pipeline.artifacts import artifact, pool
-from pipeline.neighbours import exact, units
-from pipeline.neighbours.exact import Plan, Worker
+from pipeline.neighbours import blocks, exact, units
+from pipeline.neighbours.exact import Plan
 from pipeline.neighbours.lists import Parts, centre, load, read_lists
 from pipeline.neighbours.options import Exact
-from pipeline.search import best
 from pipeline.search.best import Candidates
+from pipeline.search.bounds import Kind
 from pipeline.style import descriptors
 from pipeline.style.descriptors import DescribeOptions
 from pipeline.style.vectors import Vectors, schema
@@ -69,12 +68,12 @@ def store(folder: Path, x: np.ndarray, valid: np.ndarray, parts: Sequence[int]) 
 
 
 def find(
-    source: str, folder: Path, near: int, far: int, block: int, spans: int, margin: int, shuffle: int = 0
+    source: str, folder: Path, near: int, far: int, block: int, spans: int, margin: int, shuffle: int = 0, **where: Any
 ) -> Lists:
     """The job's own steps without Ray, the tiles in any order. The scratch folder is left."""
     vectors = Vectors(source)
-    blocks = -(-len(vectors) // block)
-    plan = Plan(source, str(folder / "tiles"), near, far, len(vectors), block, margin, min(spans, blocks))
+    spans = min(spans, -(-len(vectors) // block))
+    plan = Plan(source, str(folder / "tiles"), near, far, len(vectors), block, margin, spans, **where)
     parts = Parts(plan, str(folder), vectors.part_rows, list(range(len(vectors.part_rows))))
     items = plan.items(parts.blocks())
     np.random.default_rng(shuffle).shuffle(items)
@@ -137,35 +136,45 @@ def test_lists_are_given_out_when_no_worker_has_their_tiles_in_hand(tmp_path: Pa
         assert given - order.index(("tile", number)) >= 2 and given < 2 * number + 8
 
 
-def test_blocks_that_stay_on_a_device_give_the_same_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The path of a GPU, on torch's CPU."""
+@pytest.mark.parametrize("kind", ["fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("memory", [0, 3 * 7 * DIMENSION * 4, 1 << 30])  # no block stays, three do, all
+def test_a_device_gives_the_same_bytes(
+    tmp_path: Path, kind: Kind, memory: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path of a GPU, on torch's CPU by its number: whatever products are rounded to and however few blocks stay."""
     x, valid = vectors_like_grams(41), np.ones(41, bool)
     valid[[3, 40]] = False
     x[10:14] = x[9]
     source = store(tmp_path / "d", x, valid, (20, 21))
+    monkeypatch.setattr(blocks, "_free", lambda device: memory / blocks.SHARE)
+    reads: list[int] = []
+    rows = Vectors.rows
+    monkeypatch.setattr(Vectors, "rows", lambda self, a, b, out=None: (reads.append(a), rows(self, a, b, out))[1])
+    for number, (margin, where) in enumerate([(16, {}), (16, {"device": "cpu:0", "products": kind}), (1, {})]):
+        (tmp_path / str(number)).mkdir()
+        reads.clear()
+        found = find(source, tmp_path / str(number), 5, 13, 7, 2, margin, **where)
+        if where:
+            often = sum(reads.count(first) for first in (7, 14, 28))  # not those of the mean, in runs of three
+    assert often == 3 if memory == 1 << 30 else often > 3
+    same(found, naive(x, valid, 5, 13))
+    assert part_bytes(tmp_path / "0") == part_bytes(tmp_path / "1") == part_bytes(tmp_path / "2")
 
-    class Device:
-        type = "elsewhere"
 
-    tops, calls = best.Tops, []
-
-    def on_cpu(rows: int, k: int, largest: bool, device: Any) -> best.Tops:
-        calls.append(device.type)
-        return tops(rows, k, largest, torch.device("cpu"))
-
-    def start(self: Worker, *arguments: Any) -> None:
-        begin(self, *arguments)
-        self.device = Device()  # type: ignore[assignment]
-
-    begin = Worker.__init__
-    monkeypatch.setattr(Worker, "__init__", start)
-    monkeypatch.setattr(best, "Tops", on_cpu)
-    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: self)
-    for number, (block, spans, margin) in enumerate([(64, 1, 16), (7, 2, 1)]):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        same(find(source, folder, 5, 13, block, spans, margin), naive(x, valid, 5, 13))
-    assert set(calls) == {"elsewhere"}
+@pytest.mark.parametrize("kind", ["tf32", "bf16"])
+def test_rows_that_short_numbers_cannot_tell_apart_are_widened(tmp_path: Path, kind: Kind) -> None:
+    """Distances that differ by less than a product of short numbers is off by."""
+    generator = np.random.default_rng(2)
+    x = (10 * generator.normal(size=(1, DIMENSION)) * [[1.0], [-1.0]]).repeat(20, axis=0)
+    x += 0.02 * generator.normal(size=x.shape)
+    x, valid = x.astype(np.float32), np.ones(40, bool)
+    source = store(tmp_path / "d", x, valid, (40,))
+    widened = {}
+    for products in ("fp32", kind):
+        folder_counts.clear()
+        same(find(source, tmp_path / products, 3, 3, 8, 2, 1, device="cpu:0", products=products), naive(x, valid, 3, 3))
+        widened[products] = sum(c.get("near_widened", 0) for c in folder_counts)
+    assert widened[kind] == 40  # every row
 
 
 def test_near_ties_that_float32_cannot_tell_apart_are_widened(tmp_path: Path) -> None:

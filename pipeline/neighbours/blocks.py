@@ -1,0 +1,186 @@
+"""The blocks of rows that the exact search multiplies: two in the host's memory, on a GPU as many as it holds.
+
+A block is (first row, last + 1). It is had as it is stored (for exact distances), centred, and as factors: centred and
+rounded to the numbers that products are taken of. Rows without a vector are zeros in the last two.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.search import best, bounds
+from pipeline.search.bounds import Array, Kind
+from pipeline.style.vectors import Vectors
+
+SHARE = 0.7
+"""Of a GPU's free memory, for the blocks that stay there; products and selection take some of the rest."""
+
+At = tuple[int, int]
+
+
+class Blocks(Protocol):
+    """`hand`: the query block in hand, which is kept until there is another."""
+
+    def stored(self, at: At, hand: At) -> Tensor: ...
+
+    def centred(self, at: At, hand: At) -> Tensor: ...
+
+    def factors(self, at: At, hand: At) -> Tensor: ...
+
+    def valid(self, at: At) -> Array:
+        """bool n, of a block that was had."""
+        ...
+
+    def squares(self, at: At) -> Array:
+        """float64 n: squared norms of the centred rows of a block whose factors were had, with what each row has to
+        itself."""
+        ...
+
+    def tops(self, rows: int, k: int, largest: bool) -> Any:
+        """What keeps the best of scores that lie where the factors do: `best.Heaps` or `best.Tops`."""
+        ...
+
+    def distances(self, x: Tensor, y: Tensor, rows: Array, columns: Array) -> Array:
+        """float64: exact squared distances of x[rows[i]], y[columns[i]], rows of stored blocks."""
+        ...
+
+
+class OfHost:
+    """In this process's memory."""
+
+    def __init__(self, vectors: Vectors, mean: Tensor, block: int) -> None:
+        import faiss  # keeps the best here; a GPU does without
+
+        faiss.omp_set_num_threads(torch.get_num_threads())
+        self.vectors, self.mean = vectors, mean
+        size = (min(block, len(vectors)), vectors.dimension)
+        self._rooms = np.empty(size, np.float32), np.empty(size, np.float32)
+        self._hand: tuple[At, bool] | None = None
+        self._facts = _Facts(vectors)
+
+    def stored(self, at: At, hand: At) -> Tensor:
+        return self._read(at, hand, centred=False)
+
+    def centred(self, at: At, hand: At) -> Tensor:
+        return self._read(at, hand, centred=True)
+
+    def factors(self, at: At, hand: At) -> Tensor:
+        x = self.centred(at, hand)
+        self._facts.measure(at, x)
+        return x
+
+    def _read(self, at: At, hand: At, centred: bool) -> Tensor:
+        if at == hand and self._hand == (at, centred):
+            return torch.from_numpy(self._rooms[0][: at[1] - at[0]])
+        x, valid = self.vectors.rows(*at, out=self._rooms[0 if at == hand else 1])
+        self._facts.valid[at[0]] = valid
+        if centred:
+            torch.from_numpy(x).sub_(self.mean)
+            x[~valid] = 0
+        if at == hand:
+            self._hand = at, centred
+        return torch.from_numpy(x)
+
+    def valid(self, at: At) -> Array:
+        return self._facts.valid[at[0]]
+
+    def squares(self, at: At) -> Array:
+        return self._facts.squares[at[0]]
+
+    def tops(self, rows: int, k: int, largest: bool) -> best.Heaps:
+        return best.Heaps(rows, k, largest)
+
+    def distances(self, x: Tensor, y: Tensor, rows: Array, columns: Array) -> Array:
+        found, count = np.empty(len(rows)), torch.get_num_threads()
+
+        def some(pairs: Array) -> None:
+            found[pairs] = bounds.exact(x.numpy(), y.numpy(), rows[pairs], columns[pairs])
+
+        with ThreadPoolExecutor(count) as threads:  # numpy lets other threads run meanwhile
+            list(threads.map(some, np.array_split(np.arange(len(rows)), count)))
+        return found
+
+
+class OfDevice:
+    """On a GPU. Blocks beyond its memory are read again each time."""
+
+    def __init__(self, vectors: Vectors, mean: Tensor, device: torch.device, kind: Kind, share: float) -> None:
+        """share: of the device that is this process's."""
+        bounds.trusted(device, kind)
+        self.vectors, self.mean, self.device, self.kind = vectors, mean.to(device), device, kind
+        self.free = int(_free(device) * SHARE * min(1.0, share))
+        self._kept: dict[tuple[str, int], Tensor] = {}
+        self._hand: dict[str, tuple[At, Tensor]] = {}
+        self._facts = _Facts(vectors)
+
+    def stored(self, at: At, hand: At) -> Tensor:
+        return self._had("stored", at, hand)
+
+    def centred(self, at: At, hand: At) -> Tensor:
+        x = self.stored(at, hand) - self.mean
+        x[torch.from_numpy(~self.valid(at)).to(self.device)] = 0
+        return x
+
+    def factors(self, at: At, hand: At) -> Tensor:
+        return self._had("factors", at, hand)
+
+    def _had(self, what: str, at: At, hand: At) -> Tensor:
+        if (what, at[0]) in self._kept:
+            return self._kept[what, at[0]]
+        if what in self._hand and self._hand[what][0] == at:
+            return self._hand[what][1]
+        x = self._stored(at) if what == "stored" else self._factors(at, hand)
+        if x.nbytes <= self.free:
+            self.free -= x.nbytes
+            self._kept[what, at[0]] = x
+        elif at == hand:
+            self._hand[what] = at, x
+        return x
+
+    def _stored(self, at: At) -> Tensor:
+        x, valid = self.vectors.rows(*at)
+        self._facts.valid[at[0]] = valid
+        return torch.from_numpy(x).to(self.device)
+
+    def _factors(self, at: At, hand: At) -> Tensor:
+        x = self.centred(at, hand)
+        self._facts.measure(at, x)
+        return bounds.rounded(x, self.kind)
+
+    def valid(self, at: At) -> Array:
+        return self._facts.valid[at[0]]
+
+    def squares(self, at: At) -> Array:
+        return self._facts.squares[at[0]]
+
+    def tops(self, rows: int, k: int, largest: bool) -> best.Tops:
+        return best.Tops(rows, k, largest, self.device)
+
+    def distances(self, x: Tensor, y: Tensor, rows: Array, columns: Array) -> Array:
+        return bounds.exact(x, y, rows, columns)
+
+
+class _Facts:
+    """By a block's first row: 9 bytes an image."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+        self.valid: dict[int, Array] = {}
+        self.squares: dict[int, Array] = {}
+
+    def measure(self, at: At, x: Tensor) -> None:
+        """Raises ValueError where a row is not finite or too long."""
+        if at[0] not in self.squares:
+            found = bounds.squared_norms(x) + self.vectors.private[slice(*at)]
+            bounds.must_be_finite(found, self.vectors.folder)
+            self.squares[at[0]] = found
+
+
+def _free(device: torch.device) -> int:
+    """Bytes."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 1 << 30
