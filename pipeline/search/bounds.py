@@ -94,7 +94,7 @@ def inner(a: Tensor, b: Tensor, out: Tensor | None = None, kind: Kind = "fp32") 
     """The same of tensors on one device, `rounded` to `kind`: float32."""
     if kind == "bf16":
         return _inner_bf16(a, b)
-    with _rounding(kind):
+    with rounding(kind):
         total = torch.mm(a[:, :CHUNK], b[:, :CHUNK].T, out=out)
         for start in range(CHUNK, a.shape[1], CHUNK):
             total.addmm_(a[:, start : start + CHUNK], b[:, start : start + CHUNK].T)
@@ -112,7 +112,7 @@ def _inner_bf16(a: Tensor, b: Tensor) -> Tensor:
 
 
 @contextmanager
-def _rounding(kind: Kind) -> Iterator[None]:
+def rounding(kind: Kind) -> Iterator[None]:
     """Whether a GPU may round the numbers of float32 products to TF32: rows of that kind are rounded already."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")

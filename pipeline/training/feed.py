@@ -57,9 +57,11 @@ class Feed:
         counts: Mapping[str, int] | None = None,
         rank: int = 0,
         world: int = 1,
+        pinned: bool = False,
     ) -> None:
+        """pinned: batches lie in page-locked memory, from which a GPU takes them while the host goes on."""
         self.sources, self.streams, self.stage, self.frame = sources, dict(streams), stage, frame
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.pinned = rank, world, pinned
         self.counts = {name: int((counts or {}).get(name, 0)) for name in streams}
         self._words = {
             n: (seed, stage, n, sources.images.data.fingerprint, sources.sampler if s.source == "triplets" else "")
@@ -90,10 +92,14 @@ class Feed:
         number, ahead = self.counts[name], self._ahead[name]
         for n in range(number, number + PREFETCH):
             if n not in ahead:
-                ahead[n] = self._pool.submit(self.share, name, n)
+                ahead[n] = self._pool.submit(self._ready, name, n)
         batch = ahead.pop(number).result()
         self.counts[name] = number + 1
         return batch
+
+    def _ready(self, name: str, number: int) -> Batch:
+        batch = self.share(name, number)
+        return {k: v.pin_memory() if torch.is_tensor(v) else v for k, v in batch.items()} if self.pinned else batch
 
     def renew(self) -> None:
         """Forget what was prepared of tables, after one changed."""

@@ -122,6 +122,7 @@ class Trainer:
             resumed["counts"] if resumed else None,
             self.group.rank,
             self.group.world,
+            pinned=self.device.type == "cuda",
         )
         window, clock = Window(), Clock(self.folder, stage, total, done, self.group.rank)
 

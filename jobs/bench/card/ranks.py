@@ -1,0 +1,65 @@
+"""Two ranks on one device against one: the same step, to rounding."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+import models.step
+from models.common.seeds import seeded
+from models.common.vgg import VGG
+from models.family import Batch
+from models.group import Group
+
+BATCH, SIDE = 4, 32
+
+
+def measured(device: torch.device) -> dict[str, float]:
+    """Largest difference of StEP's encoder's weights after one step of its first stage, relative to how far the
+    largest of them moved."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+        s.close()
+        before, alone = _weights(device, Group(alone=True))
+        mp.start_processes(_rank, (port, folder, str(device)), nprocs=2, start_method="spawn")  # type: ignore[attr-defined,no-untyped-call]
+        both = torch.load(Path(folder) / "0.pt", weights_only=True)
+    return {"two_ranks_off": float((both - alone).abs().max() / (alone - before).abs().max())}
+
+
+def _rank(rank: int, port: int, folder: str, device: str) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    # Not NCCL: it refuses two ranks on one GPU.
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save(_weights(torch.device(device), Group())[1], Path(folder) / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def _weights(device: torch.device, group: Group) -> tuple[Tensor, Tensor]:
+    """Before and after the step, on the CPU."""
+    recipe = replace(models.step.PRESETS["tiny"], size=SIDE, encoder_batch=BATCH)
+    vgg = VGG(recipe.perceptual_net, recipe.perceptual_layers).random(0)
+    family = models.step.build(recipe, group, vgg).to(device).double()
+    family.enter("encoder")
+
+    def draw(_: str) -> Batch:
+        names = ("anchor", "positive", "negative")
+        shape = BATCH, 3, SIDE, SIDE
+        whole = {n: torch.rand(shape, generator=seeded("ranks", n), dtype=torch.float64) * 2 - 1 for n in names}
+        return {n: x.chunk(group.world)[group.rank].to(device) for n, x in whole.items()}
+
+    def flat() -> Tensor:
+        return torch.cat([p.detach().flatten().cpu() for p in family.encoder.parameters()])
+
+    before = flat()
+    family.update(draw, 0)
+    return before, flat()
