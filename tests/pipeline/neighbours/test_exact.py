@@ -161,6 +161,20 @@ def test_a_device_gives_the_same_bytes(
     assert part_bytes(tmp_path / "0") == part_bytes(tmp_path / "1") == part_bytes(tmp_path / "2")
 
 
+@pytest.mark.parametrize(("kind", "digits"), [("tf32", 11), ("bf16", 8)])
+def test_a_nearest_row_that_rounding_puts_behind_others_is_found(tmp_path: Path, kind: Kind, digits: int) -> None:
+    """Row 1 is the nearest of row 0, but all its numbers are rounded away from it, and those of rows 2 to 5 towards
+    it: with bounds of float32 it would not be among the candidates. Each row is there with the other sign too, so that
+    the mean is 0."""
+    half, little = 2.0**-digits, 2.0**-19
+    values = np.array([1, 1 + half - little, *(1 + half + little * i for i in range(1, 5))], np.float32)
+    x, valid = np.concatenate([values, -values])[:, None].repeat(DIMENSION, axis=1), np.ones(12, bool)
+    source = store(tmp_path / "d", x, valid, (12,))
+    found = find(source, tmp_path / "n", 1, 1, 12, 1, 1, device="cpu:0", products=kind)
+    same(found, naive(x, valid, 1, 1))
+    assert found["near"][[0, 6], 0].tolist() == [1, 7]
+
+
 @pytest.mark.parametrize("kind", ["tf32", "bf16"])
 def test_rows_that_short_numbers_cannot_tell_apart_are_widened(tmp_path: Path, kind: Kind) -> None:
     """Distances that differ by less than a product of short numbers is off by."""

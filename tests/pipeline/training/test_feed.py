@@ -265,3 +265,20 @@ def test_harvested_rows_come_back_in_key_order(world: int) -> None:
     assert join_rows(parts, 10, 3)["i"].tolist() == list(range(10))
     with pytest.raises(ValueError, match="one row a sample"):
         join_rows([*parts[:-1], {"i": torch.cat([parts[-1]["i"], torch.zeros(1, dtype=torch.int64)])}], 10, 3)
+
+
+def test_batches_for_a_gpu_lie_in_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    locked: list[Any] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: locked.append(self) or self)
+    for pinned in (False, True):
+        f = Feed(
+            Sources(Images(Data(), 1 << 20)),
+            {"s": Stream(batch=4, fields=("target",))},
+            "stage",
+            3,
+            (SIZE, SIZE),
+            pinned=pinned,
+        )  # type: ignore[arg-type]
+        batch = f.draw("s")
+        f.close()
+        assert all(any(one is value for one in locked) == pinned for value in batch.values() if torch.is_tensor(value))
