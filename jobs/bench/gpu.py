@@ -85,7 +85,10 @@ def run(config: Config) -> dict[str, Any]:
         "ranks": lambda: ranks.measured(device),
     }
     for name in config.only:
-        found[name] = parts[name]()
+        try:
+            found[name] = parts[name]()
+        except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:  # the other parts go on
+            found[name] = {"failed": f"{type(error).__name__}: {error}"}
         _tell({name: found[name]})
     return found
 
