@@ -24,7 +24,8 @@ def move(
 ) -> None:
     """One step: the gradients' mean over the ranks, at learning rate `rate`."""
     for p, grad in zip(params, grads, strict=True):
-        p.grad = grad.contiguous()  # fused Adam walks memory: gradient and weight must lie alike
+        # Fused Adam walks memory: gradient and weight must lie alike.
+        p.grad = grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
     group.average(params)
     for settings in optimiser.param_groups:
         settings["lr"] = rate

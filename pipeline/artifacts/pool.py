@@ -199,6 +199,8 @@ def _on_actors(
 
     if not os.environ.get("RAY_ADDRESS") and threads > (there := ray.cluster_resources().get("CPU", 0)):
         raise ValueError(f"--threads {threads}: this machine has {there:.0f} CPUs; give at most so many")
+    if not os.environ.get("RAY_ADDRESS") and gpus > (there := ray.cluster_resources().get("GPU", 0)):
+        raise ValueError(f"--gpus {gpus:g}: Ray finds {there:.0f} GPUs on this machine; give at most so many")
     # One thread is what workers of the embedded cluster begin with.
     own_environment = threads > 1 or bool(os.environ.get("RAY_ADDRESS"))
     environment = {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if own_environment else None

@@ -6,6 +6,7 @@ rounded to the numbers that products are taken of. Rows without a vector are zer
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -17,8 +18,8 @@ from pipeline.search import best, bounds
 from pipeline.search.bounds import Array, Kind
 from pipeline.style.vectors import Vectors
 
-SHARE = 0.7
-"""Of a GPU's free memory, for the blocks that stay there; products and selection take some of the rest."""
+SHARE = 0.5
+"""Of a GPU's free memory, for the blocks that stay there; the rest is for blocks in hand, products and selection."""
 
 At = tuple[int, int]
 
@@ -77,6 +78,8 @@ class OfHost:
     def _read(self, at: At, hand: At, centred: bool) -> Tensor:
         if at == hand and self._hand == (at, centred):
             return torch.from_numpy(self._rooms[0][: at[1] - at[0]])
+        if at == hand:
+            self._hand = None  # until it is read
         x, valid = self.vectors.rows(*at, out=self._rooms[0 if at == hand else 1])
         self._facts.valid[at[0]] = valid
         if centred:
@@ -112,37 +115,42 @@ class OfDevice:
     def __init__(self, vectors: Vectors, mean: Tensor, device: torch.device, kind: Kind, share: float) -> None:
         """share: of the device that is this process's."""
         bounds.trusted(device, kind)
+        bounds.trusted(device, "fp32")  # of rows that shorter numbers leave open
         self.vectors, self.mean, self.device, self.kind = vectors, mean.to(device), device, kind
         self.free = int(_free(device) * SHARE * min(1.0, share))
         self._kept: dict[tuple[str, int], Tensor] = {}
-        self._hand: dict[str, tuple[At, Tensor]] = {}
+        self._hand: tuple[str, At, Tensor] | None = None
         self._facts = _Facts(vectors)
 
     def stored(self, at: At, hand: At) -> Tensor:
-        return self._had("stored", at, hand)
+        return self._had("stored", at, hand, lambda: self._read(at))
 
     def centred(self, at: At, hand: At) -> Tensor:
-        x = self.stored(at, hand) - self.mean
+        x = self._had("stored", at, None, lambda: self._read(at))
+        held = self._kept.get(("stored", at[0])), self._hand and self._hand[2]
+        x = x - self.mean if any(x is one for one in held) else x.sub_(self.mean)
         x[torch.from_numpy(~self.valid(at)).to(self.device)] = 0
         return x
 
     def factors(self, at: At, hand: At) -> Tensor:
-        return self._had("factors", at, hand)
+        return self._had("factors", at, hand, lambda: self._factors(at, hand))
 
-    def _had(self, what: str, at: At, hand: At) -> Tensor:
+    def _had(self, what: str, at: At, hand: At | None, make: Callable[[], Tensor]) -> Tensor:
         if (what, at[0]) in self._kept:
             return self._kept[what, at[0]]
-        if what in self._hand and self._hand[what][0] == at:
-            return self._hand[what][1]
-        x = self._stored(at) if what == "stored" else self._factors(at, hand)
+        if self._hand is not None and self._hand[:2] == (what, at):
+            return self._hand[2]
+        if at == hand:
+            self._hand = None  # before another is made: one block is held in hand, and no more
+        x = make()
         if x.nbytes <= self.free:
             self.free -= x.nbytes
             self._kept[what, at[0]] = x
         elif at == hand:
-            self._hand[what] = at, x
+            self._hand = what, at, x
         return x
 
-    def _stored(self, at: At) -> Tensor:
+    def _read(self, at: At) -> Tensor:
         x, valid = self.vectors.rows(*at)
         self._facts.valid[at[0]] = valid
         return torch.from_numpy(x).to(self.device)
@@ -183,4 +191,7 @@ class _Facts:
 
 def _free(device: torch.device) -> int:
     """Bytes."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 1 << 30
+    if device.type != "cuda":
+        return 1 << 30
+    torch.cuda.empty_cache()  # what PyTorch keeps of freed memory counts as taken
+    return torch.cuda.mem_get_info(device)[0]

@@ -5,7 +5,7 @@ by an associative merge, so that tiles may be done in any order, on any worker, 
 the database once more and recomputes its finalists exactly (pipeline.search says why that is enough).
 
 Memory of a worker: `Plan.worker_bytes`: two blocks of vectors, their products; not of the number of images but for 40
-bytes each. On a GPU the same beside the blocks that stay there (`blocks.SHARE`).
+bytes each. On a GPU there are the blocks that stay (`blocks.SHARE`), a few in hand, and the products.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ from pipeline.style.vectors import Vectors
 
 BLOCK = 4096
 """Rows of a block at most."""
-DEVICE_BLOCK = 16_384
-"""The same on a GPU: 1 GB of products; smaller ones leave it waiting for the next."""
+DEVICE_BLOCK = 8192
+"""The same on a GPU: 256 MB of products; smaller ones leave it waiting for the next."""
+OPEN = 1024
+"""Rows at a time that candidates did not suffice for."""
 
 Distances = Callable[[Array, Array], Array]
 """Query rows, rows of a block -> squared distances."""
@@ -107,7 +109,7 @@ def plan(
 ) -> Plan:
     """block, spans: 0: chosen. workers: who share the blocks."""
     rows = len(vectors)
-    most, room = (BLOCK, 1 << 31) if device == "cpu" else (DEVICE_BLOCK, 1 << 34)
+    most, room = (BLOCK, 1 << 31) if device == "cpu" else (DEVICE_BLOCK, 1 << 32)
     block = block or max(1, min(most, room // (8 * vectors.dimension), -(-rows // workers)))
     blocks = -(-rows // block)
     spans = min(blocks, spans or max(1, -(-2 * workers // blocks)))
@@ -184,15 +186,19 @@ class Worker(units.Worker):
         return {f"{name}_widened": len(side.open) for name, side in sides.items()}
 
     def _unproved(self, side: _Side, at: tuple[int, int], other: tuple[int, int]) -> dict[int, Array]:
-        """Row -> columns within its reach, for the rows that the candidates do not suffice for."""
+        """Row -> other columns within its reach, for the rows that the candidates do not suffice for."""
         x, y = self.blocks.centred(at, at), self.blocks.centred(other, at)
-        private = self.vectors.private
-        a = bounds.squared_norms(x[side.open]) + private[at[0] + side.open]
+        private, good, found = self.vectors.private, self.blocks.valid(other), dict[int, Array]()
         b = bounds.squared_norms(y) + private[slice(*other)]
-        lower = side.sign * (a[:, None] + b - 2.0 * bounds.inner(x[side.open], y).cpu().numpy())
-        lower -= self.fine * (a[:, None] + b) + self.least
-        within = (lower <= side.reach[side.open][:, None]) & self.blocks.valid(other)
-        return {int(r): np.flatnonzero(w) + other[0] for r, w in zip(side.open, within, strict=True)}
+        for rows in np.split(side.open, range(OPEN, len(side.open), OPEN)):
+            some = x[rows]
+            a = bounds.squared_norms(some) + private[at[0] + rows]
+            lower = side.sign * (a[:, None] + b - 2.0 * bounds.inner(some, y).cpu().numpy())
+            lower -= self.fine * (a[:, None] + b) + self.least
+            for row, within in zip(rows.tolist(), (lower <= side.reach[rows][:, None]) & good, strict=True):
+                columns = np.flatnonzero(within) + other[0]
+                found[row] = columns[columns != at[0] + row]
+        return found
 
 
 def _leave_out(bound: Tensor, at: tuple[int, int], start: int, good: Array, value: float) -> None:
@@ -219,9 +225,12 @@ class _Side:
         c = self.candidates.columns
         rows, places = np.nonzero(self.finalists & (c >= start) & (c < stop))
         self.exact[rows, places] = self._distances(distances, rows, c[rows, places], start)
-        for row, columns in extra.items():
-            columns = columns[columns != row + self.first]
-            found = self._distances(distances, np.full(len(columns), row), columns, start)
+        if not extra:
+            return
+        counts = [len(columns) for columns in extra.values()]
+        each = np.repeat(list(extra), counts), np.concatenate(list(extra.values()))
+        parts = np.split(self._distances(distances, *each, start), np.cumsum(counts)[:-1])
+        for (row, columns), found in zip(extra.items(), parts, strict=True):
             known, there = self.rest[row]
             found, columns = np.concatenate([known, found]), np.concatenate([there, columns])
             best = np.lexsort((columns, self.sign * found))[: self.k]

@@ -123,23 +123,26 @@ def rounding(kind: Kind) -> Iterator[None]:
 
 
 def rounded(x: Tensor, kind: Kind) -> Tensor:
-    """float32, finite -> the nearest numbers of a kind, ties to even: float32, for `bf16` bfloat16."""
+    """float32, finite -> the nearest numbers of a kind, ties to even: `x` itself, changed, or for `bf16` bfloat16."""
     if kind == "bf16":
         return x.to(torch.bfloat16)
     if kind == "tf32":
-        bits = x.view(torch.int32)
-        return (bits + 0xFFF + (bits >> 13 & 1)).bitwise_and_(-0x2000).view(torch.float32)
+        for start in range(0, len(x), CHUNK):  # some rows at a time: no second block is held
+            bits = x[start : start + CHUNK].view(torch.int32)
+            bits.add_((bits >> 13).bitwise_and_(1).add_(0xFFF)).bitwise_and_(-0x2000)
     return x
 
 
 def trusted(device: torch.device, kind: Kind) -> None:
-    """See that the products of a device are within their bounds, on rows whose sums only grow.
+    """See that the products of a device are within their bounds: on rows whose sums only grow, and on rows all of whose
+    numbers would lose the most if the device rounded them to TF32 or bfloat16.
 
     Raises:
         RuntimeError: they are not.
     """
     generator = torch.Generator().manual_seed(0)
-    x, y = (rounded(1 + torch.rand(64, CHUNK, generator=generator), kind) for _ in range(2))
+    worst = torch.tensor([1 + r - 2.0**-20 for r in KINDS.values()]).repeat_interleave(8)[:, None].expand(-1, CHUNK)
+    x, y = (rounded(torch.cat([1 + torch.rand(64, CHUNK, generator=generator), worst]), kind) for _ in range(2))
     exactly = x.double() @ y.double().T
     found = inner(x.to(device), y.to(device), kind=kind).cpu().double()
     off = float(((found - exactly) / exactly).abs().max())

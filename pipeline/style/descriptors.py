@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from models.common import vgg
 from pipeline.artifacts import artifact
 from pipeline.data.shards import Damaged, DataSet
 from pipeline.data.tensors import pictures_to_tensor
+from pipeline.search.bounds import rounding
 from pipeline.style import sketches
 from pipeline.style.vectors import Vectors, bad_rows, group_rows, groups, schema
 
@@ -115,10 +116,13 @@ class Describer:
         flat = f.permute(0, 2, 3, 1).flatten(1, 2)  # B HW C: no copy
         return torch.bmm(flat.transpose(1, 2), flat, out_dtype=torch.float32) / f[0].numel()
 
-    def _full_precision(self) -> AbstractContextManager[None]:
-        """float32 convolutions are not rounded to TF32, as cuDNN's usually are."""
+    @contextmanager
+    def _full_precision(self) -> Iterator[None]:
+        """float32 convolutions are not rounded to TF32, as cuDNN's usually are; nor are products."""
         on_gpu = self.device.type == "cuda"
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+        flags = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if on_gpu else nullcontext()
+        with rounding("fp32"), flags:
+            yield
 
 
 def prepare(image: np.ndarray, size: int, least: int) -> np.ndarray:

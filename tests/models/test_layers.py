@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.common.layers import Conv, Dropout, Linear, Live, Transposed, initialise, kaiming, normal, xavier
 from models.common.norms import BatchNorm, PlainInstanceNorm, norm_layer
+from models.common.optimise import adam, move
 from models.common.seeds import seeded
 from models.group import Group
 from tests.ranks import on_two_ranks
@@ -160,3 +161,17 @@ def test_batch_norm_spans_the_workers(tmp_path: Path) -> None:
             torch.testing.assert_close(mine, whole, rtol=1e-9, atol=1e-12)
     alone = batch_norm_step(x[:2], Group())[0]
     assert float((alone - y[:2]).abs().max()) > 1e-2  # the comparison would see statistics of one rank alone
+
+
+def test_a_step_does_not_depend_on_how_weights_lie_in_memory() -> None:
+    """Fused Adam walks memory: with gradients that lie otherwise than channels-last weights it would mix them up."""
+    found = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        weight = nn.Parameter(torch.randn(4, 3, 5, 5, generator=seeded("weight")).to(memory_format=layout))
+        optimiser = adam([weight], (0.5, 0.999))
+        for step in range(3):
+            grad = torch.randn(4, 3, 5, 5, generator=seeded("grad", step))
+            given = grad if step != 1 else grad.to(memory_format=torch.channels_last)
+            move(Group(alone=True), optimiser, [weight], [given], 0.1)
+        found.append(weight.detach().contiguous())
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)

@@ -14,6 +14,7 @@ import torch
 
 import models.step
 from jobs.bench.card.rates import wait
+from jobs.bench.card.steps import PERCEPTUAL_VALUE
 from models.group import Group
 from pipeline.data import sharding, sources
 from pipeline.tracking.journal import Tracker
@@ -28,7 +29,7 @@ def measured(device: torch.device, size: int, batch: int, steps: int, crops: int
     """StEP's generator stage over a data set on disk: images/s of the loop, of the same updates over batches on the
     device, of the feed alone; loop_overhead is 1 - loop / updates, the median of the rounds."""
     recipe = models.step.PRESETS["tiny" if tiny else "paper"]
-    recipe = replace(recipe, size=size, batch=batch, generator_images=steps * batch)
+    recipe = replace(recipe, size=size, batch=batch, generator_images=steps * batch, perceptual_value=PERCEPTUAL_VALUE)
     with tempfile.TemporaryDirectory() as folder:
         options = sources.options("demo", {"size": size, "crops": crops})
         sharding.shard(f"{folder}/data", sources.open_source(options, ""), options, "", workers=0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import tempfile
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -23,8 +23,8 @@ BATCH, SIDE = 4, 32
 
 
 def measured(device: torch.device) -> dict[str, float]:
-    """Largest difference of StEP's encoder's weights after one step of its first stage, relative to how far the
-    largest of them moved."""
+    """Largest difference of the weights after one step of StEP's generator stage, relative to how far the largest of
+    them moved. Its discriminator takes a statistic over the whole batch."""
     with tempfile.TemporaryDirectory() as folder, socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -36,7 +36,7 @@ def measured(device: torch.device) -> dict[str, float]:
 
 
 def _rank(rank: int, port: int, folder: str, device: str) -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     # Not NCCL: it refuses two ranks on one GPU.
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     torch.save(_weights(torch.device(device), Group())[1], Path(folder) / f"{rank}.pt")
@@ -46,19 +46,20 @@ def _rank(rank: int, port: int, folder: str, device: str) -> None:
 
 def _weights(device: torch.device, group: Group) -> tuple[Tensor, Tensor]:
     """Before and after the step, on the CPU."""
-    recipe = replace(models.step.PRESETS["tiny"], size=SIDE, encoder_batch=BATCH)
+    recipe = replace(models.step.PRESETS["tiny"], size=SIDE, batch=BATCH)
     vgg = VGG(recipe.perceptual_net, recipe.perceptual_layers).random(0)
     family = models.step.build(recipe, group, vgg).to(device).double()
-    family.enter("encoder")
+    family.enter("generator")
+    drawn = count()
 
     def draw(_: str) -> Batch:
-        names = ("anchor", "positive", "negative")
-        shape = BATCH, 3, SIDE, SIDE
-        whole = {n: torch.rand(shape, generator=seeded("ranks", n), dtype=torch.float64) * 2 - 1 for n in names}
+        number, shape = next(drawn), (BATCH, 3, SIDE, SIDE)
+        named = ((name, seeded("ranks", name, number)) for name in ("input", "target"))
+        whole = {n: torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1 for n, generator in named}
         return {n: x.chunk(group.world)[group.rank].to(device) for n, x in whole.items()}
 
     def flat() -> Tensor:
-        return torch.cat([p.detach().flatten().cpu() for p in family.encoder.parameters()])
+        return torch.cat([p.detach().flatten().cpu() for p in family.parameters()])
 
     before = flat()
     family.update(draw, 0)

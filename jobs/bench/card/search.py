@@ -25,7 +25,7 @@ def measured(device: torch.device, n: int, d: int, rates: dict[Kind, float], fol
     already) and of the lists, and the products' share of the device's rate in the same numbers and in TF32.
 
     2 n^2 d operations are counted; symmetry is not used. `same_bytes`: whether the lists of the first block are those
-    of a search on the CPU, distances too.
+    of a search on the CPU, distances too; `same_distances`: whether some pairs' distances are those of NumPy's sums.
     """
     found: dict[str, Any] = {"n": n, "d": d}
     with tempfile.TemporaryDirectory(dir=folder) as there:
@@ -40,8 +40,16 @@ def measured(device: torch.device, n: int, d: int, rates: dict[Kind, float], fol
             products = 2.0 * n * n * d / found[kind]["tiles_seconds"]
             found[kind] |= {f"share_of_{one}": products / rates[one] for one in {kind, "tf32"} if one in rates}
             found[kind]["same_bytes"] = first == plain
+        found["same_distances"] = _same(vectors, device)
     faiss = _faiss(n, d) if device.type == "cuda" else None
     return {**found, **({"faiss": faiss} if faiss else {})}
+
+
+def _same(vectors: Vectors, device: torch.device) -> bool:
+    x = vectors.rows(0, min(1000, len(vectors)))[0]
+    i, j = np.random.default_rng(0).integers(0, len(x), (2, 1000))
+    there = torch.from_numpy(x).to(device)
+    return bool((bounds.exact(there, there, i, j) == bounds.exact(x, x, i, j)).all())
 
 
 def _lists(plan: exact.Plan, blocks: list[int], device: torch.device | None = None) -> tuple[bytes, dict[str, Any]]:
@@ -49,7 +57,7 @@ def _lists(plan: exact.Plan, blocks: list[int], device: torch.device | None = No
     device = device or torch.device("cpu")
     began = time.perf_counter()
     worker = exact.Worker(plan, lists.centre(Vectors(plan.descriptors)))
-    for at in plan.blocks:
+    for at in plan.blocks if len(blocks) == len(plan.blocks) else []:
         worker.blocks.factors(at, at)  # read, sent, rounded: as many as stay
     wait(device)
     read = time.perf_counter()

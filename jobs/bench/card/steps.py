@@ -11,6 +11,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
+from torch._functorch import config as functorch
 from torch.utils.flop_counter import FlopCounterMode
 
 import models.imle
@@ -20,9 +21,14 @@ from models.common.seeds import seeded
 from models.common.vgg import VGG
 from models.family import Batch, Family
 from models.group import Group
+from pipeline.training.feed import to_device
 
 SEARCHED = 4
 """Pairs of a search that is timed."""
+SEARCHES = 2
+"""Searches that are timed: each draws ten times as many pictures as a step."""
+PERCEPTUAL_VALUE = 150.0
+"""Of StEP's loss where its factors are calibrated."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class Work:
     family: Family
     call: Callable[[], object]
     images: int
+    compiled: tuple[tuple[Any, str], ...]
+    """(network, method) of each call that can be compiled."""
 
 
 def works(size: int, batch: int, device: torch.device, tiny: bool = False) -> Iterator[tuple[str, Callable[[], Work]]]:
@@ -63,7 +71,10 @@ def works(size: int, batch: int, device: torch.device, tiny: bool = False) -> It
     size."""
     preset = "tiny" if tiny else "paper"
     sized: dict[str, Any] = {} if tiny else {"size": size}
-    step = replace(models.step.PRESETS[preset], batch=batch, encoder_batch=batch, **sized)
+    # The papers' factors would ask for one network's weights; here all are random.
+    step = replace(
+        models.step.PRESETS[preset], batch=batch, encoder_batch=batch, perceptual_value=PERCEPTUAL_VALUE, **sized
+    )
     imle = replace(models.imle.PRESETS[preset], batch=batch, set_batch=SEARCHED, **sized)
     for stage in ("encoder", "generator", "finetune"):
         yield f"step {stage}", lambda stage=stage: _step(step, stage, device)  # type: ignore[misc]
@@ -91,7 +102,11 @@ def _step(recipe: Any, stage: str, device: torch.device) -> Work:
     names = ("anchor", "positive", "negative") if stage == "encoder" else ("input", "target")
     # Two, in turn: the perceptual factors are calibrated on pairs that differ.
     batches = cycle([_pictures(images, recipe, device, number, *names) for number in range(2)])
-    return Work(family, lambda: family.update(lambda _: next(batches), 0), images)
+    compiled = ("encoder", "moments"), ("generator", "forward"), ("discriminator", "forward")
+    nets = tuple((getattr(family, net), method) for net, method in compiled)
+    return Work(
+        family, lambda: family.update(lambda _: next(batches), 0), images, (*nets, *_forward(family.perceptual))
+    )
 
 
 def _imle(recipe: Any, device: torch.device, search: bool) -> Work:
@@ -104,10 +119,17 @@ def _imle(recipe: Any, device: torch.device, search: bool) -> Work:
         batch["input"] = ids.to(device)
     batch |= {"index": torch.arange(count), "row": torch.arange(count), "time": torch.zeros(count, dtype=torch.int64)}
     batch |= {"seed": torch.arange(count), "candidate": torch.zeros(count, family._heads, dtype=torch.int64)}
+    batch = to_device(batch, device)
     family.distance.calibrate(torch.ones(1, len(family.distance.layers), device=device), 1.0)
+    compiled = (family.generator, "pictures"), (family.encoder, "forward"), *_forward(family.distance)
     if search:
-        return Work(family, lambda: family.search(batch, list(range(count))), count)
-    return Work(family, lambda: family.update(lambda _: batch, 0), count)
+        return Work(family, lambda: family.search(batch, list(range(count))), count, compiled)
+    return Work(family, lambda: family.update(lambda _: batch, 0), count, compiled)
+
+
+def _forward(loss: Any) -> list[tuple[Any, str]]:
+    """The perceptual network's."""
+    return [(loss.vgg, "forward")] if loss.present else []
 
 
 def measured(make: Callable[[], Work], device: torch.device, steps: int, peak: float, how: How) -> dict[str, Any]:
@@ -118,6 +140,8 @@ def measured(make: Callable[[], Work], device: torch.device, steps: int, peak: f
     except Exception as error:  # an operator that cannot be compiled, too little memory: the other rows go on
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
     finally:
+        if how.compiled:
+            torch.compiler.reset()
         if device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -128,7 +152,8 @@ def _set(how: How, device: torch.device) -> Iterator[None]:
     torch.set_float32_matmul_precision(how.products)
     flags = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=how.products != "highest")
     try:
-        with flags if device.type == "cuda" else nullcontext():
+        # A compiled network's buffers are its own: StEP takes two gradients through one forward pass.
+        with flags if device.type == "cuda" else nullcontext(), functorch.patch(donated_buffer=False):
             yield
     finally:
         torch.set_float32_matmul_precision(before)
@@ -139,16 +164,15 @@ def _measured(work: Work, device: torch.device, steps: int, peak: float, how: Ho
         with torch.autocast(device.type, torch.bfloat16, enabled=how.bf16, cache_enabled=False):
             work.call()
 
+    if how.channels_last:  # before the first step, as the optimisers' moments lie like the weights
+        work.family.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     once()  # what is calibrated or matched at first is not counted
     with FlopCounterMode(display=False) as counter:
         once()
     operations = counter.get_total_flops()
-    if how.channels_last:
-        work.family.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if how.compiled:
-        for net in work.family.children():
-            if any(weight.ndim == 4 for weight in net.parameters()):
-                net.compile(mode=how.compiled)
+        for net, method in work.compiled:
+            setattr(net, method, torch.compile(getattr(net, method), mode=how.compiled))
     for _ in range(3):
         once()
     if device.type == "cuda":

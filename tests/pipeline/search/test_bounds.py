@@ -32,7 +32,7 @@ def test_rows_are_rounded_to_the_nearest_number_and_bounds_are_wide_enough(kind:
     generator = np.random.default_rng(3)
     x = (generator.normal(size=(30, 5000)) * 10 ** generator.uniform(-3, 3, (30, 5000))).astype(np.float32)
     x[0, :4] = [1 + 2.0**-digits, 1 + 3 * 2.0**-digits, -1 - 2.0**-digits, 0]  # ties, to even
-    short = bounds.rounded(torch.from_numpy(x), kind)
+    short = bounds.rounded(torch.from_numpy(x.copy()), kind)
     mantissa, exponent = np.frexp(x.astype(np.float64))
     np.testing.assert_array_equal(short.double().numpy(), np.ldexp(np.round(mantissa * 2.0**digits), exponent - digits))
     assert bounds.KINDS[kind] == 2.0**-digits
@@ -40,7 +40,7 @@ def test_rows_are_rounded_to_the_nearest_number_and_bounds_are_wide_enough(kind:
     x = np.full((2, 5000), 1 + 2.0**-digits - 2.0**-20, np.float32)
     x[1] += 1e-3 * generator.normal(size=5000).astype(np.float32)
     x[1, ::2] = x[0, ::2]
-    short = bounds.rounded(torch.from_numpy(x), kind)
+    short = bounds.rounded(torch.from_numpy(x.copy()), kind)
     norms = bounds.squared_norms(x)
     exact = x.astype(np.float64) @ x.astype(np.float64).T
     error = 2 * np.abs(bounds.inner(short, short, kind=kind).double().numpy() - exact) / (norms[:, None] + norms)
@@ -54,10 +54,17 @@ def test_a_device_that_sums_worse_than_the_bounds_allow_for_is_refused(monkeypat
     for kind in bounds.KINDS:
         bounds.trusted(torch.device("cpu"), kind)
     product = torch.mm
-    monkeypatch.setattr(torch, "mm", lambda a, b, **how: product(a.bfloat16(), b.bfloat16()).float())
-    for kind in ("fp32", "tf32"):
-        with pytest.raises(RuntimeError, match=f"cpu: products of {kind} are off by .*, more than the bounds allow"):
-            bounds.trusted(torch.device("cpu"), kind)
+
+    def worse(kind: Kind) -> None:
+        def short(a: torch.Tensor, b: torch.Tensor, **_: object) -> torch.Tensor:
+            return product(bounds.rounded(a.clone(), kind).float(), bounds.rounded(b.T.clone(), kind).float().T)
+
+        monkeypatch.setattr(torch, "mm", short)
+
+    for given, taken in (("fp32", "tf32"), ("fp32", "bf16"), ("tf32", "bf16")):
+        worse(taken)
+        with pytest.raises(RuntimeError, match=f"cpu: products of {given} are off by .*, more than the bounds allow"):
+            bounds.trusted(torch.device("cpu"), given)
 
 
 def test_distances_of_tensors_have_the_bits_of_arrays() -> None:
