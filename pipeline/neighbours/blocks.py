@@ -6,9 +6,10 @@ rounded to the numbers that products are taken of. Rows without a vector are zer
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,45 +25,59 @@ SHARE = 0.5
 At = tuple[int, int]
 
 
-class Blocks(Protocol):
+class Blocks(ABC):
     """`hand`: the query block in hand, which is kept until there is another."""
 
+    def __init__(self, vectors: Vectors, mean: Tensor) -> None:
+        self.vectors, self.mean = vectors, mean
+        self._valid: dict[int, Array] = {}  # by first row, as the next: 9 bytes an image
+        self._squares: dict[int, Array] = {}
+
+    @abstractmethod
     def stored(self, at: At, hand: At) -> Tensor: ...
 
+    @abstractmethod
     def centred(self, at: At, hand: At) -> Tensor: ...
 
-    def factors(self, at: At, hand: At) -> Tensor: ...
+    @abstractmethod
+    def factors(self, at: At, hand: At) -> Tensor:
+        """Raises ValueError where a row is not finite or too long."""
+
+    @abstractmethod
+    def tops(self, rows: int, k: int, largest: bool) -> Any:
+        """What keeps the best of scores that lie where the factors do: `best.Heaps` or `best.Tops`."""
+
+    @abstractmethod
+    def distances(self, x: Tensor, y: Tensor, rows: Array, columns: Array) -> Array:
+        """float64: exact squared distances of x[rows[i]], y[columns[i]], rows of stored blocks."""
 
     def valid(self, at: At) -> Array:
         """bool n, of a block that was had."""
-        ...
+        return self._valid[at[0]]
 
     def squares(self, at: At) -> Array:
         """float64 n: squared norms of the centred rows of a block whose factors were had, with what each row has to
         itself."""
-        ...
+        return self._squares[at[0]]
 
-    def tops(self, rows: int, k: int, largest: bool) -> Any:
-        """What keeps the best of scores that lie where the factors do: `best.Heaps` or `best.Tops`."""
-        ...
-
-    def distances(self, x: Tensor, y: Tensor, rows: Array, columns: Array) -> Array:
-        """float64: exact squared distances of x[rows[i]], y[columns[i]], rows of stored blocks."""
-        ...
+    def _measure(self, at: At, x: Tensor) -> None:
+        if at[0] not in self._squares:
+            found = bounds.squared_norms(x) + self.vectors.private[slice(*at)]
+            bounds.must_be_finite(found, self.vectors.folder)
+            self._squares[at[0]] = found
 
 
-class OfHost:
+class OfHost(Blocks):
     """In this process's memory."""
 
     def __init__(self, vectors: Vectors, mean: Tensor, block: int) -> None:
         import faiss  # keeps the best here; a GPU does without
 
+        super().__init__(vectors, mean)
         faiss.omp_set_num_threads(torch.get_num_threads())
-        self.vectors, self.mean = vectors, mean
         size = (min(block, len(vectors)), vectors.dimension)
         self._rooms = np.empty(size, np.float32), np.empty(size, np.float32)
         self._hand: tuple[At, bool] | None = None
-        self._facts = _Facts(vectors)
 
     def stored(self, at: At, hand: At) -> Tensor:
         return self._read(at, hand, centred=False)
@@ -72,7 +87,7 @@ class OfHost:
 
     def factors(self, at: At, hand: At) -> Tensor:
         x = self.centred(at, hand)
-        self._facts.measure(at, x)
+        self._measure(at, x)
         return x
 
     def _read(self, at: At, hand: At, centred: bool) -> Tensor:
@@ -81,19 +96,13 @@ class OfHost:
         if at == hand:
             self._hand = None  # until it is read
         x, valid = self.vectors.rows(*at, out=self._rooms[0 if at == hand else 1])
-        self._facts.valid[at[0]] = valid
+        self._valid[at[0]] = valid
         if centred:
             torch.from_numpy(x).sub_(self.mean)
             x[~valid] = 0
         if at == hand:
             self._hand = at, centred
         return torch.from_numpy(x)
-
-    def valid(self, at: At) -> Array:
-        return self._facts.valid[at[0]]
-
-    def squares(self, at: At) -> Array:
-        return self._facts.squares[at[0]]
 
     def tops(self, rows: int, k: int, largest: bool) -> best.Heaps:
         return best.Heaps(rows, k, largest)
@@ -109,18 +118,22 @@ class OfHost:
         return found
 
 
-class OfDevice:
+class OfDevice(Blocks):
     """On a GPU. Blocks beyond its memory are read again each time."""
 
     def __init__(self, vectors: Vectors, mean: Tensor, device: torch.device, kind: Kind, share: float) -> None:
-        """share: of the device that is this process's."""
+        """share: of the device that is this process's.
+
+        Raises:
+            RuntimeError: its products are worse than the bounds allow for.
+        """
         bounds.trusted(device, kind)
         bounds.trusted(device, "fp32")  # of rows that shorter numbers leave open
-        self.vectors, self.mean, self.device, self.kind = vectors, mean.to(device), device, kind
+        super().__init__(vectors, mean.to(device))
+        self.device, self.kind = device, kind
         self.free = int(_free(device) * SHARE * min(1.0, share))
         self._kept: dict[tuple[str, int], Tensor] = {}
         self._hand: tuple[str, At, Tensor] | None = None
-        self._facts = _Facts(vectors)
 
     def stored(self, at: At, hand: At) -> Tensor:
         return self._had("stored", at, hand, lambda: self._read(at))
@@ -152,41 +165,19 @@ class OfDevice:
 
     def _read(self, at: At) -> Tensor:
         x, valid = self.vectors.rows(*at)
-        self._facts.valid[at[0]] = valid
+        self._valid[at[0]] = valid
         return torch.from_numpy(x).to(self.device)
 
     def _factors(self, at: At, hand: At) -> Tensor:
         x = self.centred(at, hand)
-        self._facts.measure(at, x)
+        self._measure(at, x)
         return bounds.rounded(x, self.kind)
-
-    def valid(self, at: At) -> Array:
-        return self._facts.valid[at[0]]
-
-    def squares(self, at: At) -> Array:
-        return self._facts.squares[at[0]]
 
     def tops(self, rows: int, k: int, largest: bool) -> best.Tops:
         return best.Tops(rows, k, largest, self.device)
 
     def distances(self, x: Tensor, y: Tensor, rows: Array, columns: Array) -> Array:
         return bounds.exact(x, y, rows, columns)
-
-
-class _Facts:
-    """By a block's first row: 9 bytes an image."""
-
-    def __init__(self, vectors: Vectors) -> None:
-        self.vectors = vectors
-        self.valid: dict[int, Array] = {}
-        self.squares: dict[int, Array] = {}
-
-    def measure(self, at: At, x: Tensor) -> None:
-        """Raises ValueError where a row is not finite or too long."""
-        if at[0] not in self.squares:
-            found = bounds.squared_norms(x) + self.vectors.private[slice(*at)]
-            bounds.must_be_finite(found, self.vectors.folder)
-            self.squares[at[0]] = found
 
 
 def _free(device: torch.device) -> int:
