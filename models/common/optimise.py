@@ -20,13 +20,24 @@ def adam(params: Sequence[nn.Parameter], betas: tuple[float, float], weight_deca
 
 
 def move(
-    group: Group, optimiser: torch.optim.Optimizer, params: Sequence[nn.Parameter], grads: Sequence[Tensor], rate: float
+    group: Group,
+    optimiser: torch.optim.Optimizer,
+    params: Sequence[nn.Parameter],
+    grads: Sequence[Tensor],
+    rate: float,
+    clip: float = 0.0,
 ) -> None:
-    """One step: the gradients' mean over the ranks, at learning rate `rate`."""
+    """One step: the gradients' mean over the ranks, at learning rate `rate`. `clip`: largest norm of that mean over all
+    parameters together, which is shortened to it (Pascanu, Mikolov, Bengio, ICML 2013, section 3.2); 0: any."""
     for p, grad in zip(params, grads, strict=True):
         # Fused Adam walks memory: gradient and weight must lie alike.
         p.grad = grad if grad.stride() == p.stride() else torch.empty_like(p).copy_(grad)
     group.average(params)
+    if clip:  # into new tensors: autograd may hand out one twice
+        found = [p.grad for p in params if p.grad is not None]
+        shorter = torch._foreach_mul(found, (clip / nn.utils.get_total_norm(found)).clamp(max=1))
+        for p, grad in zip(params, shorter, strict=True):
+            p.grad = grad
     for settings in optimiser.param_groups:
         settings["lr"] = rate
     optimiser.step()

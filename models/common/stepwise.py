@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -28,6 +28,8 @@ class Move:
     grads: Sequence[Tensor]
     """Of this micro-batch's mean loss, one for each of its parameters, in their order."""
     rate: float
+    clip: float = 0.0
+    """Largest norm of the whole batch's gradient, which is shortened to it; 0: any."""
 
 
 Step = Generator[list[Move], None, dict[str, Tensor]]
@@ -75,7 +77,7 @@ class Stepwise(Family):
             torch._foreach_div_(list(one.grads), self.group.accumulate)
         optimiser = self.optimisers[one.optimiser]
         params = [p for settings in optimiser.param_groups for p in settings["params"]]
-        move(self.group, optimiser, params, one.grads, one.rate)
+        move(self.group, optimiser, params, one.grads, one.rate, one.clip)
 
 
 def _sum(before: list[Move], more: list[Move]) -> list[Move]:
@@ -83,8 +85,7 @@ def _sum(before: list[Move], more: list[Move]) -> list[Move]:
     if not before:
         return more
     return [
-        Move(a.optimiser, torch._foreach_add(list(a.grads), list(b.grads)), a.rate)
-        for a, b in zip(before, more, strict=True)
+        replace(a, grads=torch._foreach_add(list(a.grads), list(b.grads))) for a, b in zip(before, more, strict=True)
     ]
 
 

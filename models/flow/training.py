@@ -62,7 +62,7 @@ class Flow(Stepwise):
         noise, logits = live.rows(target.shape).to(target), live.rows(target.shape[:1]).to(target)
         t = torch.sigmoid(-r.times[0] - r.times[1] * logits)
         loss = matching_loss(partial(self.generator, given=batch["input"]), noise, target, t)
-        yield [Move("generator", torch.autograd.grad(loss, parameters(self.generator)), r.rate)]
+        yield [Move("generator", torch.autograd.grad(loss, parameters(self.generator)), r.rate, r.clip)]
         return scalars(rate=r.rate, loss=loss)
 
     def update(self, draw: Draw, images: int) -> dict[str, Tensor]:

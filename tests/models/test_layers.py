@@ -163,6 +163,17 @@ def test_batch_norm_spans_the_workers(tmp_path: Path) -> None:
     assert float((alone - y[:2]).abs().max()) > 1e-2  # the comparison would see statistics of one rank alone
 
 
+def test_a_clipped_gradient_has_the_norm_that_is_allowed() -> None:
+    """By plain gradient descent: what the weights move by is the gradient. One tensor serves both parameters."""
+    grad = torch.full((8,), 3.0)  # the norm of both together: 12
+    for clip, wanted in ((0.0, 3.0), (20.0, 3.0), (6.0, 1.5)):
+        params = [nn.Parameter(torch.zeros(8)) for _ in range(2)]
+        move(Group(alone=True), torch.optim.SGD(params, lr=0.0), params, [grad, grad], 1.0, clip)
+        for p in params:
+            torch.testing.assert_close(p.detach(), torch.full((8,), -wanted))
+    assert grad[0] == 3
+
+
 def test_a_step_does_not_depend_on_how_weights_lie_in_memory() -> None:
     """Fused Adam walks memory: with gradients that lie otherwise than channels-last weights it would mix them up."""
     found = []

@@ -54,6 +54,36 @@ def test_loss_by_hand() -> None:
     torch.testing.assert_close(own.average.net.first.weight, 0.1 * before + 0.9 * raw)
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_a_time_near_1_does_not_throw_the_weights_away(clip: float) -> None:
+    """There the loss is divided by (1 - t)^2. One such step may not undo many."""
+    own = family(clip=clip)
+    data = Data(own, "train")
+    moved = []
+    for step in range(40):
+        if step == 39:
+            object.__setattr__(own.recipe, "times", (-3.0, 0.0))  # t = 0.953
+        before = [p.detach().clone() for p in own.generator.parameters()]
+        own.update(data, step * 4)
+        apart = [(p.detach() - b).norm() for p, b in zip(own.generator.parameters(), before, strict=True)]
+        moved.append(float(torch.stack(apart).norm()))
+    usual = sorted(moved[20:39])[10]
+    assert moved[39] < 1.4 * usual if clip else moved[39] > 1.5 * usual
+
+
+def test_clipping_is_of_the_whole_batch() -> None:
+    found = []
+    for accumulate in (1, 2):
+        own = flow.build(dataclasses.replace(TINY, clip=0.05), Group(alone=True, accumulate=accumulate)).double()
+        own.enter("train")
+        data = Data(own, "train")
+        for step in range(3):
+            batch = {k: v.double() if v.is_floating_point() else v for k, v in data("pairs").items()}
+            own.update(lambda _, batch=batch: batch, step * 4)  # type: ignore[misc]
+        found.append(torch.cat([p.detach().flatten() for p in own.generator.parameters()]))
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-7)
+
+
 def test_samplers_and_their_steps() -> None:
     own = family()
     own.update(Data(own, "train"), 0)
