@@ -173,9 +173,14 @@ def journal(folder: Path, name: str, entries: list[tuple[int, float]]) -> str:
 
 
 def test_a_slow_beginning_is_paid_but_not_typical(tmp_path: Path) -> None:
+    """Nor are searches a beginning: conditional IMLE's are part of what its steps cost."""
     folder = journal(tmp_path, "train", [(20, 1.1), (40, 0.5), (50, 0.6)])
     assert cost.stage_seconds(folder) == {"train": (50, pytest.approx((20 * 1.1 + 20 * 0.5 + 10 * 0.6) / 50))}
-    assert cost.typical_seconds(folder) == {"train": (50, 0.6)}
+    plain = models.load("pix2pix").build(models.load("pix2pix").PRESETS["tiny"], Group(alone=True))
+    assert cost.typical_seconds(folder, plain) == {"train": (50, 0.6)}
+    folder = journal(tmp_path, "imle", [(20, 6.1), (40, 0.2), (60, 0.3)])
+    searching = models.load("imle").build(models.load("imle").PRESETS["tiny"], Group(alone=True))
+    assert cost.typical_seconds(folder, searching) == {"imle": (60, pytest.approx(2.2))}
 
 
 def given_of(number: int, labels: bool) -> Batch:
@@ -275,7 +280,7 @@ def test_seconds_become_updates() -> None:
 def test_a_budget_in_seconds_is_measured_once(sets: dict[str, str], tmp_path: Path) -> None:
     short = config(sets, tmp_path, families=FAMILIES[:1], seeds=(0,), updates=0, seconds=0.4)
     compare.run(short)
-    measured = tmp_path / "pix2pix" / "trial" / "length.json"
+    measured = tmp_path / "pix2pix" / "trial" / "seconds.json"
     [(images, each)] = json.loads(measured.read_text()).values()
     assert images >= 12 * 4
     [row] = rows(tmp_path, "costs")

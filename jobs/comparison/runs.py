@@ -114,7 +114,7 @@ def lengths(
         Planned(row.of(_trial(row), "updates"), 0, reads[row.name], made[row.name], f"{root}/{row.name}/trial")
         for row in rows
     ]
-    wanted = {row.name: storage.join(root, row.name, "trial", "length.json") for row in rows}
+    wanted = {row.name: storage.join(root, row.name, "trial", "seconds.json") for row in rows}
     waiting = [trial for trial in trials if not storage.exists(wanted[trial.entry.name])]
     for _ in pool.each(
         _timed, (config.weights, config.threads), waiting, config.workers, config.threads, what="time", unit="families"
@@ -133,8 +133,9 @@ def _trial(row: Entry) -> int:
 def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
     def work(plan: Planned) -> None:
         fit(plan.job(weights, threads))
-        seconds = cost.typical_seconds(storage.join(plan.folder, "train"))
-        storage.publish_json(storage.join(plan.folder, "length.json"), seconds)
+        trained = storage.join(plan.folder, "train")
+        seconds = cost.typical_seconds(trained, open_run(trained).family)
+        storage.publish_json(storage.join(plan.folder, "seconds.json"), seconds)
 
     return work
 

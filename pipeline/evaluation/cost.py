@@ -51,11 +51,14 @@ def stage_seconds(folder: str) -> dict[str, tuple[int, float]]:
     return seconds
 
 
-def typical_seconds(folder: str) -> dict[str, tuple[int, float]]:
+def typical_seconds(folder: str, family: Family) -> dict[str, tuple[int, float]]:
     """As `stage_seconds`, with the median in place of the mean: what a step costs once a stage's first ones, which
-    cost more, are over."""
-    logged = _logged(folder)
-    return {stage: (found[-1][0], statistics.median(each for _, each in found)) for stage, found in logged.items()}
+    cost more, are over. Of stages with searches between the steps it is the mean, as those belong to the cost."""
+    found, searching = stage_seconds(folder), {stage.name for stage in family.stages if stage.refresh_every}
+    for stage, logged in _logged(folder).items():
+        if stage not in searching:
+            found[stage] = logged[-1][0], statistics.median(each for _, each in logged)
+    return found
 
 
 def _logged(folder: str) -> dict[str, list[tuple[int, float]]]:
