@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from jobs.bench.card import ranks, rates, search, steps, styles
+from jobs.bench.card import ranks, rates, search, steps, styles, works
 
 PARTS = ("training", "loop", "descriptors", "search", "ranks")
 
@@ -96,12 +96,12 @@ def run(config: Config) -> dict[str, Any]:
 def _training(config: Config, device: torch.device, peak: float) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for batch in config.batches:
-        for name, make in steps.works(config.size, batch, device, bool(config.tiny)):
+        for name, make in works.works(config.size, batch, device, bool(config.tiny)):
             searches = name == "imle search"  # of so many pairs, whatever a step's batch
             if searches and batch != config.batches[0]:
                 continue
             for how in config.hows:
-                count = min(config.steps, steps.SEARCHES) if searches else config.steps
+                count = min(config.steps, works.SEARCHES) if searches else config.steps
                 one = steps.measured(make, device, count, peak, steps.HOWS[how])
                 found.setdefault(f"{name}, batch {batch}", {})[how] = one
                 _tell({f"{name}, batch {batch}, {how}": one})

@@ -14,7 +14,7 @@ import torch
 
 import models.step
 from jobs.bench.card.rates import wait
-from jobs.bench.card.steps import PERCEPTUAL_VALUE
+from jobs.bench.card.works import PERCEPTUAL_VALUE
 from models.group import Group
 from pipeline.data import sharding, sources
 from pipeline.tracking.journal import Tracker
