@@ -53,7 +53,7 @@ def test_the_loop_and_its_feed() -> None:
 def test_operations_are_counted_as_the_convolutions_have_them() -> None:
     """The search of IMLE's tiny preset: no gradients, one forward pass of G a candidate and none of a VGG."""
     device = torch.device("cpu")
-    [work] = [make() for name, make in works.works(0, 2, device, tiny=True) if name == "imle search"]
+    [work] = [make() for name, make in works.each(0, 2, device, tiny=True) if name == "imle search"]
     counted = 0
 
     def count(module: Any, _: object, out: torch.Tensor) -> None:
@@ -71,7 +71,7 @@ def test_operations_are_counted_as_the_convolutions_have_them() -> None:
 
 
 def test_every_step_is_built_at_paper_size() -> None:
-    built = {name: make() for name, make in works.works(256, 2, torch.device("cpu"))}
+    built = {name: make() for name, make in works.each(256, 2, torch.device("cpu"))}
     assert {name: work.images for name, work in built.items()} == {
         **dict.fromkeys(("step encoder", "step generator", "step finetune", "imle step"), 2),
         "imle search": works.SEARCHED,
@@ -87,7 +87,7 @@ def watched(method: Callable[..., Any], name: tuple[str, str], called: set[tuple
 
 
 def test_what_is_compiled_is_called() -> None:
-    for name, make in works.works(0, 2, torch.device("cpu"), tiny=True):
+    for name, make in works.each(0, 2, torch.device("cpu"), tiny=True):
         work, called = make(), set[tuple[str, str]]()
         for net, method in work.compiled:
             setattr(net, method, watched(getattr(net, method), (type(net).__name__, method), called))

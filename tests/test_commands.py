@@ -90,6 +90,7 @@ class Terminal(io.StringIO):
     ("line", "told"),
     [
         ("describe --data d --output o --workers -1", "error: --workers -1, --threads 1: give at least 0, 1\n"),
+        ("describe --data d --output o --gpus -1", "error: --gpus -1.0: give 0 or more\n"),
         ("describe --data d --output o --size -1", "error: --batch 16, --size -1: at least 1 and 0\n"),
         ("describe --data d --output o --workers two", "error: --workers: invalid literal"),
         ("describe --output o", "error: Missing from python -m jobs.describe:\n  --data STR\n"),

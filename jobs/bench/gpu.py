@@ -96,7 +96,7 @@ def run(config: Config) -> dict[str, Any]:
 def _training(config: Config, device: torch.device, peak: float) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for batch in config.batches:
-        for name, make in works.works(config.size, batch, device, bool(config.tiny)):
+        for name, make in works.each(config.size, batch, device, bool(config.tiny)):
             searches = name == "imle search"  # of so many pairs, whatever a step's batch
             if searches and batch != config.batches[0]:
                 continue

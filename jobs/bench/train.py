@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +18,11 @@ import torch
 
 import models.step
 from jobs import shard
+from jobs.bench.harness import loop
 from jobs.bench.updates.measure import family_step
 from jobs.bench.updates.passes import PASSES
 from jobs.train import preset
+from models.family import Batch
 from models.group import Group
 from pipeline.data.shards import DataSet
 from pipeline.tracking.journal import Tracker
@@ -86,8 +87,8 @@ def loops_share(config: Config) -> dict[str, float]:
         ours, bare = [], []
         for number in range(config.rounds):
             trainer = _trainer(config, f"{folder}/data", f"{folder}/run{number}")
-            bare.append(_bare(trainer, config.steps))
-            ours.append(_loop(trainer))
+            bare.append(loop.bare(trainer, "encoder", _batches(trainer.job.recipe), config.steps))
+            ours.append(loop.whole(trainer, "encoder"))
             print(f"round {number}: loop {ours[-1]:.1f} images/s, bare {bare[-1]:.1f}")
     ratios = [a / b for a, b in zip(ours, bare, strict=True)]
     return {"loop_overhead": 1 - statistics.median(ratios), "best": 1 - max(ratios), "worst": 1 - min(ratios)}
@@ -120,26 +121,6 @@ class _Lists:
     far: Any
 
 
-def _bare(trainer: Trainer, steps: int) -> float:
-    """The same updates over batches that lie in memory."""
-    family, recipe = trainer.family, trainer.job.recipe
-    family.enter("encoder")
-    batch = recipe.encoder_batch
-    pool = [
-        {k: torch.rand(batch, 3, recipe.size, recipe.size) * 2 - 1 for k in ("anchor", "positive", "negative")}
-        for _ in range(8)
-    ]
-    for i in range(3):
-        family.update(lambda name, i=i: pool[i], 0)  # type: ignore[misc]
-    began = time.perf_counter()
-    for i in range(steps):
-        family.update(lambda name, i=i: pool[i % 8], i * batch)  # type: ignore[misc]
-    return float(steps * batch) / (time.perf_counter() - began)
-
-
-def _loop(trainer: Trainer) -> float:
-    """The real loop over the stage: reading, decoding, logging and its last checkpoint included."""
-    stage = trainer.family.stages[0]
-    began = time.perf_counter()
-    trainer.train(stage, None)
-    return float(stage.images) / (time.perf_counter() - began)
+def _batches(recipe: models.step.Config) -> list[Batch]:
+    shape = recipe.encoder_batch, 3, recipe.size, recipe.size
+    return [{k: torch.rand(shape) * 2 - 1 for k in ("anchor", "positive", "negative")} for _ in range(8)]

@@ -152,13 +152,22 @@ def each(
     unless it takes a GPU.
 
     Raises:
-        ValueError: more threads than this machine has CPUs.
+        ValueError: more threads than this machine has CPUs, or GPUs than it has.
     """
     with Progress(what, len(items), unit) as progress:
+        if gpus and not workers:
+            _need_gpu(gpus)
         done = _on_actors(make, arguments, items, workers, threads, gpus) if workers else None
         for number, result in done or _here(make, arguments, items, threads):
             progress.advance()
             yield number, result
+
+
+def _need_gpu(gpus: float) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ValueError(f"--gpus {gpus:g}: PyTorch {torch.__version__} finds none here")
 
 
 def _here(

@@ -146,7 +146,7 @@ class OfDevice(Blocks):
         return x
 
     def factors(self, at: At, hand: At) -> Tensor:
-        return self._had("factors", at, hand, lambda: self._factors(at, hand))
+        return self._had("factors", at, hand, lambda: self._factors(at))
 
     def _had(self, what: str, at: At, hand: At | None, make: Callable[[], Tensor]) -> Tensor:
         if (what, at[0]) in self._kept:
@@ -168,8 +168,8 @@ class OfDevice(Blocks):
         self._valid[at[0]] = valid
         return torch.from_numpy(x).to(self.device)
 
-    def _factors(self, at: At, hand: At) -> Tensor:
-        x = self.centred(at, hand)
+    def _factors(self, at: At) -> Tensor:
+        x = self.centred(at, at)
         self._measure(at, x)
         return bounds.rounded(x, self.kind)
 

@@ -1,2 +1,2 @@
-"""The parts of `jobs.bench gpu`. They import neither Ray, FAISS, WebDataset nor MLflow: a machine that is lent for an
-hour has PyTorch and little else."""
+"""The parts of `jobs.bench gpu`. They import neither Ray, FAISS, WebDataset nor MLflow: a machine with a GPU may have
+PyTorch and little else."""

@@ -6,15 +6,16 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
-from itertools import cycle
 from typing import Any
 
 import numpy as np
 import torch
 
 import models.step
-from jobs.bench.card.rates import wait
 from jobs.bench.card.works import PERCEPTUAL_VALUE
+from jobs.bench.harness import loop
+from jobs.bench.harness.turns import wait
+from models.family import Batch
 from models.group import Group
 from pipeline.data import sharding, sources
 from pipeline.tracking.journal import Tracker
@@ -36,8 +37,8 @@ def measured(device: torch.device, size: int, batch: int, steps: int, crops: int
         loops, bare, overheads = [], [], []
         for number in range(ROUNDS):
             trainer = _trainer(recipe, f"{folder}/data", f"{folder}/run-{number}", device)
-            bare.append(_bare(trainer, steps, device))
-            loops.append(_loop(trainer, device))
+            bare.append(loop.bare(trainer, "generator", _batches(recipe, device), steps))
+            loops.append(loop.whole(trainer, "generator"))
             overheads.append(1 - loops[-1] / bare[-1])
         feed = _feed(trainer, steps)
     figures = {"loop": loops, "updates": bare, "feed": [feed]}
@@ -51,34 +52,13 @@ def _trainer(recipe: Any, data: str, output: str, device: torch.device) -> Train
     return Trainer(job, Group(alone=True), device, Tracker(output, None, job="train", name="bench"))
 
 
-def _bare(trainer: Trainer, steps: int, device: torch.device) -> float:
-    """The same updates over batches that lie on the device."""
-    family, recipe = trainer.family, trainer.job.recipe
-    family.enter("generator")
+def _batches(recipe: Any, device: torch.device) -> list[Batch]:
     shape, draws = (recipe.batch, 3, recipe.size, recipe.size), np.random.default_rng(0)
 
     def picture() -> torch.Tensor:
         return torch.from_numpy(draws.random(shape, np.float32) * 2 - 1).to(device)
 
-    pool = cycle([{"input": picture(), "target": picture()} for _ in range(4)])
-    began = 0.0
-    for i in range(steps + 3):
-        if i == 3:
-            wait(device)
-            began = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
-            family.update(lambda _: next(pool), 0)
-    wait(device)
-    return float(steps * recipe.batch / (time.perf_counter() - began))
-
-
-def _loop(trainer: Trainer, device: torch.device) -> float:
-    """The real loop over the stage: reading, decoding, logging and its last checkpoint included."""
-    stage = next(one for one in trainer.family.stages if one.name == "generator")
-    began = time.perf_counter()
-    trainer.train(stage, None)
-    wait(device)
-    return float(stage.images) / (time.perf_counter() - began)
+    return [{"input": picture(), "target": picture()} for _ in range(4)]
 
 
 def _feed(trainer: Trainer, steps: int) -> float:

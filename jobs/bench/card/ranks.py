@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from dataclasses import replace
 from itertools import count
@@ -25,20 +24,17 @@ BATCH, SIDE = 4, 32
 def measured(device: torch.device) -> dict[str, float]:
     """Largest difference of the weights after one step of StEP's generator stage, relative to how far the largest of
     them moved. Its discriminator takes a statistic over the whole batch."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-        s.close()
+    with tempfile.TemporaryDirectory() as folder:
         before, alone = _weights(device, Group(alone=True))
-        mp.start_processes(_rank, (port, folder, str(device)), nprocs=2, start_method="spawn")  # type: ignore[attr-defined,no-untyped-call]
+        mp.start_processes(_rank, (folder, str(device)), nprocs=2, start_method="spawn")  # type: ignore[attr-defined,no-untyped-call]
         both = torch.load(Path(folder) / "0.pt", weights_only=True)
     return {"two_ranks_off": float((both - alone).abs().max() / (alone - before).abs().max())}
 
 
-def _rank(rank: int, port: int, folder: str, device: str) -> None:
+def _rank(rank: int, folder: str, device: str) -> None:
     torch.set_num_threads(1)
     # Not NCCL: it refuses two ranks on one GPU.
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2)
     torch.save(_weights(torch.device(device), Group())[1], Path(folder) / f"{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()

@@ -8,16 +8,11 @@ from collections.abc import Callable
 
 import torch
 
+from jobs.bench.harness.turns import wait
 from pipeline.search import bounds
 from pipeline.search.bounds import Kind
 
 ROUNDS = 10
-
-
-def wait(device: torch.device) -> None:
-    """Until all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def seconds(device: torch.device, work: Callable[[], object], rounds: int = ROUNDS, warm: int = 3) -> float:
@@ -40,12 +35,9 @@ def measured(device: torch.device, side: int) -> dict[Kind, float]:
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.randn(side, side, generator=generator) for _ in range(2))
     for kind in bounds.KINDS:
-        a, b = (bounds.rounded(v.to(device), kind) for v in (x, y))
-        if kind == "bf16":
+        a, b = (bounds.rounded(v.clone().to(device), kind) for v in (x, y))
+        with bounds.rounding(kind):
             taken = seconds(device, lambda a=a, b=b: a @ b)  # type: ignore[misc]
-        else:
-            with bounds.rounding(kind):
-                taken = seconds(device, lambda a=a, b=b: a @ b)  # type: ignore[misc]
         found[kind] = 2 * side**3 / taken
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs.bench.card.rates import wait
+from jobs.bench.harness.turns import wait
 from jobs.bench.harness.vectors import low_rank
 from pipeline.neighbours import exact, lists
 from pipeline.search import bounds

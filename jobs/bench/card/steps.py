@@ -13,8 +13,8 @@ import torch
 from torch._functorch import config as functorch
 from torch.utils.flop_counter import FlopCounterMode
 
-from jobs.bench.card.rates import wait
 from jobs.bench.card.works import Work
+from jobs.bench.harness.turns import wait
 
 
 @dataclass(frozen=True)

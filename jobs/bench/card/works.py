@@ -36,7 +36,7 @@ class Work:
     """(network, method) of each call that can be compiled."""
 
 
-def works(size: int, batch: int, device: torch.device, tiny: bool = False) -> Iterator[tuple[str, Callable[[], Work]]]:
+def each(size: int, batch: int, device: torch.device, tiny: bool = False) -> Iterator[tuple[str, Callable[[], Work]]]:
     """(name, what makes it) of each: StEP's encoder, generator and finetune stages, conditional IMLE's step and search.
     tiny: presets `tiny`, at their own
     size."""

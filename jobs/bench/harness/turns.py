@@ -5,6 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+import torch
+
+
+def wait(device: torch.device) -> None:
+    """Until all that was asked of the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
 
 def turns(
     sides: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter

@@ -35,6 +35,15 @@ def test_more_threads_than_cpus_is_said(ray_cluster: None) -> None:
         list(pool.each(lambda: lambda item: item, [], [1], 1, threads=5))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_gpus_that_are_not_there_are_said(ray_cluster: None) -> None:
+    """An actor would wait for one for ever; without actors PyTorch would end with a traceback."""
+    with pytest.raises(ValueError, match="--gpus 1: Ray finds 0 GPUs on this machine"):
+        list(pool.each(lambda: lambda item: item, [], [1], 1, gpus=1))
+    with pytest.raises(ValueError, match=r"--gpus 0\.5: PyTorch .* finds none here"):
+        list(pool.each(lambda: lambda item: item, [], [1], 0, gpus=0.5))
+
+
 def make_squares() -> Callable[[int], tuple[int, int, int]]:
     return lambda item: (item * item, os.getpid(), torch.get_num_threads())
 
