@@ -32,7 +32,7 @@ class Config:
     weights: str = "torchvision"
     """VGG-19 checkpoint, to relu3_1 at least, of the shoes' style neighbours: path, URL, `torchvision`, `random`."""
     images: int = 150_000
-    """8-bit digits by class."""
+    """8-bit digits by class. 0 leaves them out, as with the other lengths of digits."""
     binary_images: int = 50_000
     """Binarised digits."""
     code_images: int = 60_000
@@ -92,7 +92,10 @@ def _run(config: Config, place: Place) -> dict[str, Any]:
         )
     if config.mnist:
         data = digits.sharded(place, config.mnist, config.held_out)
-        tell(codes.auto_encoders(place, data, config.code_images))
-        tell(digits.binary(place, data, config.binary_images))
-        tell(digits.grey(place, config.mnist, data, config.images, config.judge_images))
+        if config.images:
+            tell(digits.grey(place, config.mnist, data, config.images, config.judge_images))
+        if config.binary_images:
+            tell(digits.binary(place, data, config.binary_images))
+        if config.code_images:
+            tell(codes.auto_encoders(place, data, config.code_images))
     return found

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from models.pixelcnn.conditions import Condition
 from models.pixelcnn.convolutions import Beside, Ordered, Rows
-from models.pixelcnn.heads import scaled
 from models.pixelcnn.model import Model
-from models.pixelcnn.networks import Gated, GatedLayer, Output, Plain, PlainLayer, gate
+from models.pixelcnn.networks import Gated, GatedLayer, Levels, Output, Plain, PlainLayer, gate
 
 
 class Steps(Protocol):
@@ -133,26 +132,26 @@ class _GatedLayer:
 class GatedSteps:
     """`Steps` of Gated PixelCNN."""
 
-    def __init__(self, net: Gated, like: Float[Tensor, "b c h w"], levels: int, condition: Condition) -> None:
-        self.levels, self.like = levels, like
+    def __init__(self, net: Gated, like: Float[Tensor, "b i h w"], read: Levels, condition: Condition) -> None:
+        self.read, self.like = read, like
         maps = [like, *(like[:, :1].expand(-1, net.sizes.features, -1, -1) for _ in range(net.sizes.layers))]
         self.layers = [_GatedLayer(x, y, condition) for x, y in zip(net.parts, maps, strict=True)]
         self.output = _Output(net.output)
 
     def row(self, x: Int[Tensor, "b c h w"], r: int) -> None:
         # The first layer's newest row is the one above, zeros before the first; each later one's is row r itself.
-        v = scaled(x[:, :, r - 1 : r], self.levels, self.like.dtype) if r else torch.zeros_like(self.like[:, :, :1])
+        v = self.read(x[:, :, r - 1 : r], self.like.dtype) if r else torch.zeros_like(self.like[:, :, :1])
         for layer in self.layers:
             v = layer.row(v, r)
 
     def pixel(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> Float[Tensor, "b p"]:
-        h = scaled(x[:, :, r, c], self.levels, self.like.dtype)
+        h = self.read(x[:, :, r, c], self.like.dtype)
         for layer in self.layers:
             h = layer.pixel(h, c)
         return self.output(h)
 
     def put(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> None:
-        self.layers[0].line.put(scaled(x[:, :, r, c], self.levels, self.like.dtype), c)
+        self.layers[0].line.put(self.read(x[:, :, r, c], self.like.dtype), c)
 
 
 class _PlainLayer:
@@ -170,8 +169,8 @@ class _PlainLayer:
 class PlainSteps:
     """`Steps` of the plain PixelCNN."""
 
-    def __init__(self, net: Plain, like: Float[Tensor, "b c h w"], levels: int, condition: Condition) -> None:
-        self.levels, self.like = levels, like
+    def __init__(self, net: Plain, like: Float[Tensor, "b i h w"], read: Levels, condition: Condition) -> None:
+        self.read, self.like = read, like
         self.first = _PlainLayer(net.first, like, condition)
         inner = like[:, :1].expand(-1, net.sizes.features, -1, -1)
         self.blocks = [(_Across(b.down), _PlainLayer(b.causal, inner, condition), _Across(b.up)) for b in net.parts]
@@ -190,16 +189,16 @@ class PlainSteps:
         return self.output(h)
 
     def put(self, x: Int[Tensor, "b c h w"], r: int, c: int) -> None:
-        self.first.line.put(scaled(x[:, :, r, c], self.levels, self.like.dtype), c)
+        self.first.line.put(self.read(x[:, :, r, c], self.like.dtype), c)
 
 
 def cached(model: Model, like: Int[Tensor, "b c h w"], condition: Condition) -> GatedSteps | PlainSteps:
     """The model's network along the raster of images like `like`."""
-    net, levels = model.net, model.head.levels
-    zeros = torch.zeros(like.shape, dtype=model.dtype, device=like.device)
+    net = model.net
+    zeros = torch.zeros(len(like), net.sizes.inputs, *like.shape[2:], dtype=model.dtype, device=like.device)
     if isinstance(net, Gated):
-        return GatedSteps(net, zeros, levels, condition)
-    return PlainSteps(net, zeros, levels, condition)
+        return GatedSteps(net, zeros, model.read, condition)
+    return PlainSteps(net, zeros, model.read, condition)
 
 
 def _plus_row(y: Float[Tensor, "b o 1 w"], shift: Tensor | None, r: int) -> Float[Tensor, "b o 1 w"]:

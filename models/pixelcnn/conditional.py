@@ -40,9 +40,10 @@ class Conditional(nn.Module):
             head=r.head_features,
             vector=0 if r.located else vector,
             maps=r.map_features if r.located else maps,
+            embedding=r.embedding,
         )
         net = Gated(sizes, generator) if r.network == "gated" else Plain(sizes, generator)
-        self.model = Model(net, head, r.frame)
+        self.model = Model(net, head, r.frame, generator)
         refuse_batch_norm(self)
 
     def condition(self, h: Tensor | None) -> Condition:

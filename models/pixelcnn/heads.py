@@ -42,8 +42,9 @@ class Softmax(nn.Module):
         self.outputs, self.ordered = channels * levels, channels > 1
 
     def log_prob(self, outputs: Float[Tensor, "b p h w"], x: Int[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        logits = outputs.reshape(-1, self.levels, *outputs.shape[2:])  # B C*L H W -> B*C L H W
-        return -F.cross_entropy(logits, x.flatten(0, 1), reduction="none").view(x.shape).sum(1)
+        logits = outputs.permute(0, 2, 3, 1).reshape(-1, self.levels)  # B C*L H W -> B*H*W*C L, each softmax in a row
+        targets = x.permute(0, 2, 3, 1)
+        return -F.cross_entropy(logits, targets.flatten(), reduction="none").view(targets.shape).sum(3)
 
     def given(self, outputs: Float[Tensor, "b p"], x: Int[Tensor, "b c"], channel: int) -> Float[Tensor, "b l"]:
         return outputs.view(-1, self.channels, self.levels)[:, channel].log_softmax(1)

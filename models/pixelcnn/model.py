@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.pixelcnn.conditions import NOTHING, Condition
-from models.pixelcnn.heads import Head, scaled
-from models.pixelcnn.networks import Gated, Plain
+from models.pixelcnn.heads import Head
+from models.pixelcnn.networks import Gated, Levels, Plain
 
 BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 
@@ -18,10 +18,13 @@ BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 class Model(nn.Module):
     """p(x | h) = product over pixels, in raster order, of the head's distribution."""
 
-    def __init__(self, net: Gated | Plain, head: Head, size: tuple[int, int]) -> None:
-        """`size`: height and width of the images."""
+    def __init__(
+        self, net: Gated | Plain, head: Head, size: tuple[int, int], generator: torch.Generator | None = None
+    ) -> None:
+        """`size`: height and width of the images; `generator`: of the levels' embedding, where the net has one."""
         super().__init__()
         self.net, self.head, self.size = net, head, size
+        self.read = Levels(head.levels, net.sizes.embedding, generator or torch.Generator())
         refuse_batch_norm(self)
 
     @property
@@ -44,7 +47,9 @@ class Model(nn.Module):
     def forward(self, x: Int[Tensor, "b c h w"], condition: Condition = NOTHING) -> Float[Tensor, "b p h w"]:
         """The head's numbers at every pixel."""
         self.check(x, condition)
-        outputs: Tensor = self.net(scaled(x, self.head.levels, self.dtype), condition)
+        # Channels last: convolutions of few channels and the head's softmax are faster.
+        read = self.read(x, self.dtype).to(memory_format=torch.channels_last)
+        outputs: Tensor = self.net(read, condition)
         return outputs
 
     def log_prob(

@@ -1,4 +1,4 @@
-"""PixelCNN with residual blocks and Gated PixelCNN: images in [-1, 1] -> the head's numbers at every pixel.
+"""PixelCNN with residual blocks and Gated PixelCNN: what `Levels` makes of images -> the head's numbers at every pixel.
 
 Both are chains of a first causal convolution (mask A) and later ones (mask B), so that the numbers at a pixel depend on
 earlier pixels in raster order alone, and with several groups, group c's on earlier channels of the same pixel too.
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from models.pixelcnn.conditions import Condition, Shift
 from models.pixelcnn.convolutions import Beside, Ordered, Rows
+from models.pixelcnn.heads import scaled
 
 GATED = 2.9402
 """1 / sqrt(E tanh^2(z) E sigmoid^2(z)), z ~ N(0, 1): what a gate's outputs are multiplied by to have mean square 1."""
@@ -54,12 +55,41 @@ class Sizes:
     """Length of the condition's vector; 0: none."""
     maps: int = 0
     """Channels of its map; 0: none."""
+    embedding: int = 0
+    """Learned numbers of a channel's level beside its value."""
+
+    @property
+    def inputs(self) -> int:
+        """Of the first layer."""
+        return self.channels * (1 + self.embedding)
 
 
 def gate(y: Float[Tensor, "b 2p ..."], groups: int) -> Float[Tensor, "b p ..."]:
     """tanh(f) sigmoid(g) (van den Oord et al., NeurIPS 2016, eq. 2), f and g the halves of each group's channels."""
+    if groups == 1:  # so, the gradients stay channels last
+        f, g = y.chunk(2, 1)
+        return torch.tanh(f) * torch.sigmoid(g)
     f, g = y.reshape(len(y), groups, 2, -1, *y.shape[2:]).unbind(2)
     return (torch.tanh(f) * torch.sigmoid(g)).flatten(1, 2)
+
+
+class Levels(nn.Module):
+    """What the networks read of an image: each channel's value in [-1, 1], and beside it learned numbers of its level,
+    which tell one grey from the next as a value cannot. They begin as N(0, 1)."""
+
+    def __init__(self, levels: int, embedding: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.levels = levels
+        drawn = torch.randn(levels, embedding, generator=generator)
+        self.table = nn.Parameter(drawn) if embedding else None
+
+    def forward(self, x: Int[Tensor, "b c *any"], dtype: torch.dtype) -> Float[Tensor, "b i *any"]:
+        """Channel by channel: 1 + `embedding` numbers each."""
+        value = scaled(x, self.levels, dtype)
+        if self.table is None:
+            return value
+        learned = F.embedding(x.long(), self.table.to(dtype)).movedim(-1, 2)
+        return torch.cat([value[:, :, None], learned], 2).flatten(1, 2)
 
 
 def plus(y: Tensor, shift: Tensor | None) -> Tensor:
@@ -89,7 +119,7 @@ class GatedLayer(nn.Module):
         self.first, last = number == 0, number == sizes.layers
         self.groups = g = sizes.groups
         p = sizes.features
-        inputs, kernel = (sizes.channels, sizes.first_kernel) if self.first else (p, sizes.kernel)
+        inputs, kernel = (sizes.inputs, sizes.first_kernel) if self.first else (p, sizes.kernel)
         dilation = 1 if self.first else sizes.dilations[(number - 1) % len(sizes.dilations)]
         after_gate = 1.0 if self.first else GATED
         self.rows = Rows(inputs, 2 * p, kernel, generator, own=not self.first, dilation=dilation, gain=after_gate)
@@ -174,7 +204,7 @@ class Plain(nn.Module):
         super().__init__()
         self.sizes = sizes
         width = 2 * sizes.features
-        self.first = PlainLayer(sizes.channels, width, sizes.first_kernel, sizes, generator, first=True)
+        self.first = PlainLayer(sizes.inputs, width, sizes.first_kernel, sizes, generator, first=True)
         self.blocks = nn.ModuleList(Block(sizes, generator) for _ in range(sizes.layers))
         self.output = Output(width, sizes, generator)
 

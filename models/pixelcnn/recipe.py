@@ -44,6 +44,9 @@ class Config(Recipe):
     dilations: tuple[int, ...] = (1,)
     """Distances between a later layer's taps, layer by layer, cycled. Gated networks only. Ours: the papers have
     none."""
+    embedding: int = 0
+    """Learned numbers of each channel's level, which the first layer reads beside the value; 0: the value alone, as in
+    the papers. Ours: digits repeat exact greys, and neighbouring greys are hard to tell apart by their values."""
     head_features: int = 1023
     """Width of the 1x1 convolution before the output's. Source: PixelRNN (1024; here a multiple of 3)."""
     normalisation: Literal["none", "batch"] = "none"
@@ -95,18 +98,19 @@ MNIST = replace(
     first_kernel=5,
     kernel=3,
     dilations=(1, 2, 1, 4, 1, 2, 1),
-    head_features=64,
+    embedding=64,
+    head_features=256,
     map_features=32,
     code=10,
     encoder_features=32,
-    batch=64,
-    images=9_000_000,
+    batch=16,
+    images=3_000_000,
     optimiser="adam",
-    rate=1e-3,
+    rate=2e-3,
     rate_decay=0.99999,
     average_decay=0.999,
 )
-BINARY = replace(MNIST, levels=2, binarise=True, head="bernoulli")
+BINARY = replace(MNIST, levels=2, binarise=True, head="bernoulli", embedding=0, head_features=64)
 # h = 128 in the paper: 129 gives the three channels' groups the same width.
 CIFAR = replace(IMAGENET, network="plain", features=129, layers=15, kernel=3, batch=16, images=10_000_000, rate=1e-4)
 TINY = replace(
@@ -117,6 +121,7 @@ TINY = replace(
     layers=2,
     kernel=3,
     dilations=(1, 2),
+    embedding=2,
     head_features=8,
     map_features=4,
     code=3,
