@@ -41,7 +41,7 @@ def made(
         for name, p in net.named_parameters():
             if name.endswith("bias"):
                 p.copy_(torch.randn(p.shape, generator=generator) * 0.3)
-    return Model(net, chosen, size).double()
+    return Model(net, chosen, size, seeded(0, "levels")).double()
 
 
 def conditioned(model: Model, batch: int) -> Condition:

@@ -25,12 +25,13 @@ def every(channels: int, levels: int, size: tuple[int, int]) -> Tensor:
     return torch.tensor(list(itertools.product(range(levels), repeat=count))).view(-1, channels, *size)
 
 
+@pytest.mark.parametrize("embedding", [0, 2])
 @pytest.mark.parametrize("kind", ["gated", "plain"])
 @pytest.mark.parametrize(("head", "channels", "levels", "size", "count"), [*CASES, ("mixture", 3, 4, (1, 2), 4096)])
 def test_probabilities_of_all_images_sum_to_1(
-    make: Make, kind: str, head: str, channels: int, levels: int, size: tuple[int, int], count: int
+    make: Make, kind: str, head: str, channels: int, levels: int, size: tuple[int, int], count: int, embedding: int
 ) -> None:
-    model = make(kind, head, channels, levels, size, vector=2)
+    model = make(kind, head, channels, levels, size, vector=2, embedding=embedding)
     x = every(channels, levels, size)
     assert len(x) == count
     vector = torch.randn(1, 2, generator=seeded(1)).double().expand(count, -1)
@@ -53,9 +54,10 @@ def unseen(model: Model, condition: Condition = NOTHING) -> tuple[int, int]:
     """(outputs' channels that see what they must not, pairs of a pixel and an earlier one that it does not see), by the
     gradient of each of the head's numbers. Where channels are ordered, it may see its pixel's earlier ones."""
     channels, (h, w) = model.channels, model.size
-    x = torch.rand(1, channels, h, w, generator=seeded(2), dtype=torch.float64) * 2 - 1
+    x = torch.rand(1, model.net.sizes.inputs, h, w, generator=seeded(2), dtype=torch.float64) * 2 - 1
     jacobian = torch.autograd.functional.jacobian(lambda x: model.net(x, condition), x, vectorize=True)
-    sees = jacobian[0, :, :, :, 0].abs() > 0  # P H W C H W
+    sees = jacobian[0, :, :, :, 0].abs() > 0  # P H W I H W
+    sees = sees.unflatten(3, (channels, -1)).any(4)  # any of the numbers that stand for a channel: P H W C H W
     groups = model.net.sizes.groups
     sees = sees.unflatten(0, (groups, -1)).any(1)  # by any number of the channel: G H W C H W
     sees = sees.permute(1, 2, 0, 4, 5, 3).reshape(h * w, groups, h * w, channels)
@@ -67,14 +69,14 @@ def unseen(model: Model, condition: Condition = NOTHING) -> tuple[int, int]:
     return int((sees & ~allowed).sum()), int((allowed & ~sees).sum())
 
 
-@pytest.mark.parametrize("condition", ["none", "vector", "map"])
+@pytest.mark.parametrize("condition", ["none", "vector", "map", "embedding"])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize(("head", "channels"), HEADS)
 @pytest.mark.parametrize("kind", ["gated", "plain"])
 def test_nothing_sees_its_own_or_a_later_pixel_or_channel(
     make: Make, condition_for: Any, kind: str, head: str, channels: int, kernel: int, condition: str
 ) -> None:
-    options = {"vector": {"vector": 3}, "map": {"maps": 2}}.get(condition, {})
+    options = {"vector": {"vector": 3}, "map": {"maps": 2}, "embedding": {"embedding": 2}}.get(condition, {})
     model = make(kind, head, channels, 3, (4, 5), kernel=kernel, first_kernel=kernel, **options)
     leaks, _ = unseen(model, condition_for(model, 1))
     assert leaks == 0

@@ -18,6 +18,7 @@ CONDITIONS: dict[str, dict[str, int]] = {
     "vector": {"vector": 3},
     "map": {"maps": 2},
     "both": {"vector": 3, "maps": 2},
+    "embedding": {"embedding": 2},
 }
 
 

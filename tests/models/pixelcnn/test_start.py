@@ -1,5 +1,6 @@
 """Weights at the start: signals keep their size through the depth; the learning rate's rise and fall."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.family import Facts
 from models.pixelcnn import networks
 from models.pixelcnn.conditional import Conditional
 from models.pixelcnn.conditions import NOTHING
+from models.pixelcnn.heads import scaled
 from models.pixelcnn.training import rate
 
 P = pixelcnn.PRESETS
@@ -25,6 +27,22 @@ RECIPES = {
     "cifar10": replace(P["cifar10"], features=48, head_features=24),
     "mnist-plain": P["mnist-plain"],
 }
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4, 5)])
+def test_a_level_is_read_as_its_value_and_its_own_numbers(shape: tuple[int, ...]) -> None:
+    """Against a loop over pixels and channels; whole images, and a single pixel of each as the cached sampler has."""
+    read = networks.Levels(7, 2, seeded("levels"))
+    x = torch.randint(0, 7, shape, generator=seeded("pictures"))
+    found = read(x, torch.float32)
+    assert found.shape == (2, 9, *shape[2:])
+    assert read.table is not None
+    for at in itertools.product(*map(range, shape)):
+        b, c, rest = at[0], at[1], at[2:]
+        wanted = torch.cat([torch.tensor([int(x[at]) / 3 - 1]), read.table[x[at]]])
+        assert torch.allclose(found[(b, slice(3 * c, 3 * c + 3), *rest)], wanted, atol=1e-6)
+    plain = networks.Levels(7, 0, seeded("levels"))
+    assert torch.equal(plain(x, torch.float32), scaled(x, 7)) and not list(plain.parameters())
 
 
 def test_the_gate_s_gain() -> None:
