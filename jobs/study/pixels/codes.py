@@ -56,6 +56,7 @@ def styles(place: Place, source: str, side: str, weights: str, encoder_images: i
     """PixelCNN given StEP's style codes of shoes: likelihood with the own and with another picture's code; a sheet."""
     data = coded(place, source, side, weights, encoder_images)
     changes: dict[str, Any] = {"condition": "array", "channels": 3, "size": SHOE, "head": "mixture", "features": 48}
+    changes |= {"embedding": 0}  # photographs repeat no exact levels, and the mixture reads them as numbers
     run, cost = train(place, "shoes-style", recipe_of("mnist", images, **changes), data, images)
     family = run.family
     assert isinstance(family, PixelCNN)
