@@ -94,3 +94,11 @@ def test_the_judge_learns(tmp_path: Path) -> None:
     pictures = torch.from_numpy(x)[:, None].float() / 127.5 - 1
     assert judge.accuracy(pictures, torch.from_numpy(y)) > 0.95
     assert judge.accuracy(pictures, (torch.from_numpy(y) + 1) % 10) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("binary_images", -1), ("style_images", 0), ("encoder_images", 0), ("judge_images", 63)]
+)
+def test_lengths_are_checked_before_anything_is_made(option: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} {value}: give at least"):
+        study.Config(**{option: value})

@@ -1,7 +1,8 @@
 """PixelCNN measured: likelihood of digits, samples by class, what codes are worth, with pictures.
 
 `--mnist` is a folder of idx files or an .npz, `--shoes` a folder of side-by-side pictures with splits train and val.
-What is not named is left out: its figures are null. Finished runs of `--folder` are not trained again, others go on.
+What is not named is left out: its figures are null. With the same options, runs in `--folder` that are finished are not
+trained again, and others go on; runs of other lengths or of presets that have changed since are refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from jobs.study.harness.folders import kept_in
 from jobs.study.pixels import codes, digits
 from jobs.study.pixels.runs import Place
 from pipeline.tracking.journal import Tracker
+
+LEAST = dict.fromkeys(("images", "binary_images", "code_images"), 0)
+LEAST |= {"encoder_images": 4, "style_images": 16, "judge_images": 64}  # a batch
+"""Option -> its smallest value."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,11 @@ class Config:
     weights: str = "torchvision"
     """VGG-19 checkpoint, to relu3_1 at least, of the shoes' style neighbours: path, URL, `torchvision`, `random`."""
     images: int = 150_000
-    """8-bit digits by class. 0 leaves them out, as with the other lengths of digits."""
+    """8-bit digits by class. 0: left out."""
     binary_images: int = 50_000
-    """Binarised digits."""
+    """Binarised digits. 0: left out."""
     code_images: int = 60_000
-    """Digits of 16 pixels, each of the two auto-encoders."""
+    """Digits of 16 pixels, each of the two auto-encoders. 0: left out."""
     encoder_images: int = 6_000
     """Anchors of StEP's encoder."""
     style_images: int = 12_000
@@ -50,6 +55,11 @@ class Config:
     threads: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of the networks while they train; bf16 is faster where the processor has instructions for it."""
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} {getattr(self, name)}: give at least {least}")
 
 
 FIGURES = (

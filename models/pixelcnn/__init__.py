@@ -12,8 +12,8 @@ vector or map, or the picture's own code (the auto-encoder).
 Different from the papers:
 - what a mask forbids is not connected, in place of weights multiplied by 0;
 - the vertical stack's row r knows of the rows above r from the first layer on: nothing is shifted between the stacks;
-- layers may be dilated, the first one may read learned numbers of each level beside its value (presets `mnist*`), and
-  weights are averaged;
+- layers may be dilated (presets `mnist*`), and weights are averaged;
+- the first layer may read an embedding of each level beside the level's value (grey presets `mnist*`, and `tiny*`);
 - the mixture's masses are exact where the released code replaces small ones by a density, and sampled in 8 bits;
 - sizes, rates and lengths that the papers leave out are ours, as the recipe's docstrings say;
 - from PixelCNN++ only the mixture is here, not its network.

@@ -102,7 +102,7 @@ class Mixture(nn.Module):
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Weights B K, means B K C, log-scales B K C, coefficients B K C(C-1)/2, each with the pixels' dimensions."""
-        numbers = outputs.reshape(len(outputs), self.components, -1, *outputs.shape[2:])
+        numbers = torch.unflatten(outputs, 1, (self.components, -1))
         sizes = [1, self.channels, self.channels, self.pairs]
         weights, means, scales, coefficients = torch.split(numbers, sizes, 2)
         return weights[:, :, 0], means, scales.clamp(min=LEAST_LOG_SCALE), coefficients.tanh()

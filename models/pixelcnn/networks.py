@@ -56,7 +56,7 @@ class Sizes:
     maps: int = 0
     """Channels of its map; 0: none."""
     embedding: int = 0
-    """Learned numbers of a channel's level beside its value."""
+    """Size of the levels' embedding; 0: none."""
 
     @property
     def inputs(self) -> int:
@@ -69,13 +69,13 @@ def gate(y: Float[Tensor, "b 2p ..."], groups: int) -> Float[Tensor, "b p ..."]:
     if groups == 1:  # so, the gradients stay channels last
         f, g = y.chunk(2, 1)
         return torch.tanh(f) * torch.sigmoid(g)
-    f, g = y.reshape(len(y), groups, 2, -1, *y.shape[2:]).unbind(2)
+    f, g = torch.unflatten(y, 1, (groups, 2, -1)).unbind(2)
     return (torch.tanh(f) * torch.sigmoid(g)).flatten(1, 2)
 
 
 class Levels(nn.Module):
-    """What the networks read of an image: each channel's value in [-1, 1], and beside it learned numbers of its level,
-    which tell one grey from the next as a value cannot. They begin as N(0, 1)."""
+    """What the networks read of an image: each channel's value in [-1, 1], then the embedding of its level, which tells
+    one grey from the next where a value hardly can. It begins as N(0, 1)."""
 
     def __init__(self, levels: int, embedding: int, generator: torch.Generator) -> None:
         super().__init__()

@@ -45,10 +45,11 @@ class Config(Recipe):
     """Distances between a later layer's taps, layer by layer, cycled. Gated networks only. Ours: the papers have
     none."""
     embedding: int = 0
-    """Learned numbers of each channel's level, which the first layer reads beside the value; 0: the value alone, as in
-    the papers. Ours: digits repeat exact greys, and neighbouring greys are hard to tell apart by their values."""
+    """Size of a learned embedding of the levels, one table for all channels, which the first layer reads beside the
+    level's value; 0: the value alone, as in the papers. Ours: a digit repeats the same greys, and similar greys are
+    hard to tell apart by value. `--decoder squared` has none."""
     head_features: int = 1023
-    """Width of the 1x1 convolution before the output's. Source: PixelRNN (1024; here a multiple of 3)."""
+    """Width of the 1x1 convolution before the output's. Source: PixelRNN (1024; for RGB a multiple of 3)."""
     normalisation: Literal["none", "batch"] = "none"
     """Batch norm is refused: it would make a picture's probability depend on later pixels and on other pictures."""
 

@@ -168,3 +168,10 @@ def test_batch_norm_is_refused(make: Make) -> None:
     with pytest.raises(ValueError, match=r"layers\.1\.residual\.1: batch norm"):
         Model(model.net, model.head, model.size)
     refuse_batch_norm(make("plain"))
+
+
+@pytest.mark.parametrize(("head", "channels"), HEADS)
+@pytest.mark.parametrize("kind", ["gated", "plain"])
+def test_a_batch_of_no_images_has_no_likelihoods(make: Make, kind: str, head: str, channels: int) -> None:
+    model = make(kind, head, channels, 2)
+    assert model.log_prob(torch.zeros(0, channels, 5, 5, dtype=torch.int64)).shape == (0,)
