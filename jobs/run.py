@@ -9,7 +9,7 @@ After an interruption the same command resumes. In the tracker each part is a ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import models
@@ -72,6 +72,12 @@ class Config:
     tracking: str | None = None
     """MLflow tracking URI; none: a database in the output folder. `off`: JSON lines only."""
     run: Run = field(default_factory=Run)
+    evaluation: Options = field(default_factory=Options)
+    """How the samples are measured; the weights are those of --weights."""
+
+    def __post_init__(self) -> None:
+        if self.evaluation.weights != Options.weights:
+            raise ValueError(f"--evaluation.weights {self.evaluation.weights}: give --weights, which all parts use")
 
 
 def run(family: str, config: Any) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def run(family: str, config: Any) -> dict[str, Any]:
         raise ValueError(f"{family} needs --{missing[0]}, which jobs.run does not make: make it and use jobs.train")
     wanted = module.fields(recipe)
     if (target := wanted.get("target")) and target.kind == "image":
-        judging(recipe, Options(weights=config.weights))  # refused before the work, not after it
+        judging(recipe, replace(config.evaluation, weights=config.weights))  # refused before the work, not after it
     made = _shard(config, recipe, storage.join(root, "data"))
     reads_features = _refuse_at_once(config, made, needed, wanted)
     tags = {"family": family, "weights": config.weights.rsplit("/", 1)[-1]}
@@ -111,7 +117,8 @@ def run(family: str, config: Any) -> dict[str, Any]:
             sheets = sample.Config(run=trained, data=data, output=folder, count=config.count, split=split)
             for path in parts.do("samples", sample.run, sheets):
                 parent.file(path)
-        measured = evaluate.Config(run=trained, data=data, output=parts.folder("evaluation"), weights=config.weights)
+        options = {**vars(config.evaluation), "weights": config.weights}
+        measured = evaluate.Config(run=trained, data=data, output=parts.folder("evaluation"), **options)
         figures: dict[str, Any] = parts.do("evaluation", evaluate.run, measured)
         parent.scalars({k: v for k, v in figures.items() if isinstance(v, float)}, 0)
         if parent.page:
@@ -181,15 +188,8 @@ def _shard(config: Any, recipe: Any, output: str) -> shard.Config:
 
 
 def _train(config: Any, root: str, data: str, uri: str | None, artifacts: dict[str, str]) -> Any:
-    return train.command_line(train.Config, config.recipe)(
-        data=data,
-        output=storage.join(root, "train"),
-        weights=config.weights,
-        tracking=uri,
-        run=config.run,
-        recipe=config.recipe,
-        **artifacts,
-    )
+    given = {"data": data, "output": storage.join(root, "train"), "weights": config.weights, "tracking": uri}
+    return train.command_line(train.Config, config.recipe)(**given, run=config.run, recipe=config.recipe, **artifacts)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from models.family import Recipe
 from models.group import Group
 from pipeline.data.images import Images
 from pipeline.data.shards import DataSet
+from pipeline.evaluation.setting import Options
 from pipeline.runs import checkpoint
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
@@ -359,3 +360,11 @@ def test_the_share_of_bad_samples_can_be_raised(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--max-bad-share 0\.01"):
         whole("pix2pix", source)
     assert (whole("pix2pix", source, max_bad_share=0.2) / "evaluation" / "evaluation.json").exists()
+
+
+def test_the_evaluation_has_options_of_its_own_but_for_the_weights(tmp_path: Path) -> None:
+    source = put(tmp_path / "source", input=colour(), target=colour())
+    made = whole("pix2pix", source, evaluation=Options(sheet=0)) / "evaluation"
+    assert (made / "evaluation.json").exists() and not list(made.glob("*.png"))
+    with pytest.raises(ValueError, match=r"--evaluation\.weights random: give --weights"):
+        whole("pix2pix", source, evaluation=Options(weights="random"))
