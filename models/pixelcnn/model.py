@@ -18,13 +18,11 @@ BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 class Model(nn.Module):
     """p(x | h) = product over pixels, in raster order, of the head's distribution."""
 
-    def __init__(
-        self, net: Gated | Plain, head: Head, size: tuple[int, int], generator: torch.Generator | None = None
-    ) -> None:
+    def __init__(self, net: Gated | Plain, head: Head, size: tuple[int, int], generator: torch.Generator) -> None:
         """`size`: height and width of the images; `generator`: of the levels' embedding, where the net has one."""
         super().__init__()
         self.net, self.head, self.size = net, head, size
-        self.read = Levels(head.levels, net.sizes.embedding, generator or torch.Generator())
+        self.read = Levels(head.levels, net.sizes.embedding, generator)
         refuse_batch_norm(self)
 
     @property

@@ -66,7 +66,7 @@ class Sizes:
 
 def gate(y: Float[Tensor, "b 2p ..."], groups: int) -> Float[Tensor, "b p ..."]:
     """tanh(f) sigmoid(g) (van den Oord et al., NeurIPS 2016, eq. 2), f and g the halves of each group's channels."""
-    if groups == 1:  # so, the gradients stay channels last
+    if groups == 1:  # the same, but gradients stay channels last, which is faster
         f, g = y.chunk(2, 1)
         return torch.tanh(f) * torch.sigmoid(g)
     f, g = torch.unflatten(y, 1, (groups, 2, -1)).unbind(2)

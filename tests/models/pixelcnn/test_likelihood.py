@@ -166,7 +166,7 @@ def test_batch_norm_is_refused(make: Make) -> None:
     model = make("gated")
     model.net.layers[1].residual = torch.nn.Sequential(torch.nn.Conv2d(6, 6, 1), torch.nn.BatchNorm2d(6))
     with pytest.raises(ValueError, match=r"layers\.1\.residual\.1: batch norm"):
-        Model(model.net, model.head, model.size)
+        Model(model.net, model.head, model.size, seeded(0))
     refuse_batch_norm(make("plain"))
 
 

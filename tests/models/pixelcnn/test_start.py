@@ -45,6 +45,27 @@ def test_a_level_is_read_as_its_value_and_its_own_numbers(shape: tuple[int, ...]
     assert torch.equal(plain(x, torch.float32), scaled(x, 7)) and not list(plain.parameters())
 
 
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_grey_activations_and_their_gradients_lie_channels_last(embedding: int) -> None:
+    """Which makes a step on a CPU nearly twice as fast in bfloat16; what is computed is the same either way."""
+    model = Conditional(replace(P["tiny"], embedding=embedding), Facts()).model
+    last: list[bool] = []
+
+    def look(y: Tensor) -> None:
+        last.append(y.is_contiguous(memory_format=torch.channels_last))
+
+    def keep(_: nn.Module, __: Any, out: Tensor) -> None:
+        look(out)
+        out.register_hook(look)
+
+    assert isinstance(model.net, networks.Gated)
+    for layer in model.net.parts:
+        layer.rows.register_forward_hook(keep)
+        layer.beside.register_forward_hook(keep)
+    model.log_prob(torch.zeros(2, 1, 8, 8, dtype=torch.int64)).sum().backward()  # type: ignore[no-untyped-call]
+    assert len(last) > 2 * len(model.net.parts) and all(last)
+
+
 def test_the_gate_s_gain() -> None:
     """E tanh^2 E sigmoid^2 by Gauss and Hermite's quadrature."""
     z, weight = np.polynomial.hermite_e.hermegauss(100)
