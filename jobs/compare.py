@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from jobs import command
+from jobs.comparison.budget import lengths
 from jobs.comparison.rows import entries
 from jobs.comparison.runs import (
     Planned,
     artifacts_of,
     data_sets,
     evaluator,
-    lengths,
     refuse_at_once,
     train_and_measure,
 )

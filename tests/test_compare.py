@@ -19,8 +19,8 @@ import torch
 
 import models
 from jobs import compare, shard
+from jobs.comparison.budget import _by_seconds
 from jobs.comparison.rows import entries, entry
-from jobs.comparison.runs import _by_seconds
 from models.common.seeds import seeded
 from models.family import Batch
 from models.group import Group

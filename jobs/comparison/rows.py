@@ -39,10 +39,21 @@ class Entry:
         """Of the recipe as it is."""
         return cost.length(models.load(self.family).build(self.recipe, Group(alone=True)))
 
+    @property
+    def batches(self) -> dict[str, int]:
+        """Stage -> batch."""
+        stages = models.load(self.family).build(self.recipe, Group(alone=True)).stages
+        return {stage.name: stage.batch for stage in stages}
+
     def of(self, wanted: int, unit: str) -> Entry:
-        """Stretched to about so many `updates` or `images`."""
-        factor = wanted / getattr(self.length, unit)
-        return replace(self, recipe=self.recipe.stretched(factor))
+        """Stretched to about so many `updates` or `images`.
+
+        Raises:
+            ValueError: its generator is not trained at all.
+        """
+        if not (length := getattr(self.length, unit)):
+            raise ValueError(f"--families {self.name}: no stage of it trains the generator; give one a length")
+        return replace(self, recipe=self.recipe.stretched(wanted / length))
 
     def within(self, budget: int, unit: str) -> Entry:
         """As `of`.
@@ -74,6 +85,8 @@ def entry(text: str, size: int) -> Entry:
         name, _, given = change.partition("=")
         if name not in value:
             raise ValueError(f"--families {text}: {found['family']} has no field {name!r} in its recipe")
+        if name in ("size", "seed") and given != str(value[name]):
+            raise ValueError(f"--families {text}: all rows have the same; give --{name if name == 'size' else 'seeds'}")
         try:
             value[name] = json.loads(given)
         except json.JSONDecodeError:

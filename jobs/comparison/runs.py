@@ -13,7 +13,6 @@ from jobs import evaluate, shard
 from jobs.comparison.rows import Entry
 from jobs.parts import MAKERS, Parts
 from models.family import PerceptualRecipe
-from models.group import Group
 from pipeline.artifacts import pool, storage
 from pipeline.data.shards import DataSet, require_fields
 from pipeline.evaluation import cost, segmentation
@@ -23,9 +22,6 @@ from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
 from pipeline.training.job import Job, Run
 from pipeline.training.loop import fit
-
-TRIAL = 40
-"""Generator updates, at least, of the run by which seconds become updates."""
 
 
 @dataclass(frozen=True)
@@ -101,55 +97,6 @@ class _Making:
     far: int
     workers: int
     precision: str = "fp32"
-
-
-def lengths(
-    config: Any, rows: list[Entry], reads: Mapping[str, str], made: Mapping[str, Mapping[str, str]], root: str
-) -> list[Entry]:
-    """The rows, stretched to the budget. Raises ValueError, as `Entry.within`."""
-    for unit in ("updates", "images"):
-        if budget := getattr(config, unit):
-            return [row.within(budget, unit) for row in rows]
-    trials = [
-        Planned(row.of(_trial(row), "updates"), 0, reads[row.name], made[row.name], f"{root}/{row.name}/trial")
-        for row in rows
-    ]
-    wanted = {row.name: storage.join(root, row.name, "trial", "seconds.json") for row in rows}
-    waiting = [trial for trial in trials if not storage.exists(wanted[trial.entry.name])]
-    for _ in pool.each(
-        _timed, (config.weights, config.threads), waiting, config.workers, config.threads, what="time", unit="families"
-    ):
-        pass
-    return [_by_seconds(row, config.seconds, storage.read_json(wanted[row.name])) for row in rows]
-
-
-def _trial(row: Entry) -> int:
-    """A whole period between two searches, where there are any."""
-    stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
-    periods: list[int] = [stage.refresh_every for stage in stages if stage.images]
-    return max(TRIAL, *periods)
-
-
-def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
-    def work(plan: Planned) -> None:
-        fit(plan.job(weights, threads))
-        trained = storage.join(plan.folder, "train")
-        seconds = cost.typical_seconds(trained, open_run(trained).family)
-        storage.publish_json(storage.join(plan.folder, "seconds.json"), seconds)
-
-    return work
-
-
-def _by_seconds(row: Entry, seconds: float, measured: Mapping[str, tuple[int, float]]) -> Entry:
-    """Stretched so that its stages take about so many CPU-seconds; those that are not stretched (StEP's mapper) take
-    what they took."""
-    stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
-    once = {s.name: s.images / s.batch * measured[s.name][1] for s in stages if s.images}
-    batches = {stage.name: stage.batch for stage in stages}
-    fixed = sum(images / batches[name] * each for name, (images, each) in measured.items() if name not in once)
-    if fixed >= seconds:
-        raise ValueError(f"--seconds {seconds:g}: {row.name} takes {fixed:.0f} for what does not grow; give more")
-    return replace(row, recipe=row.recipe.stretched((seconds - fixed) / sum(once.values())))
 
 
 def evaluator(config: Any, labels: str, root: str) -> Options:

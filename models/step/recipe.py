@@ -64,6 +64,8 @@ class Config(PerceptualRecipe):
     """Pictures seen in the finetune stage (250k to 700k there). Source: README."""
     finetune_constant: int = 350_000
     """Pictures of that stage before the learning rate falls (600k there, counted from the start). Source: README."""
+    finetune_encoder: bool = True
+    """Whether the finetune stage moves E too. Off: it goes on with G alone, as a control. Ours."""
     decay_stretch: float = 1.1
     """The linear decay would reach 0 after this multiple of the falling stretch. Source: released code (110 / 100)."""
     average_decay: float = 0.999
@@ -84,10 +86,11 @@ class Config(PerceptualRecipe):
     pixel_weight: float = 0.0
     """Weight of an L1 of pixels. Source: released code (10 where the perceptual loss is off, use_vgg_loss)."""
     vae: bool = False
-    """Whether E is variational: with G trained, its code is drawn around the mean; used, it is the mean. Source:
+    """Whether E is variational: while E or G is trained, a code is drawn around the mean; used, it is the mean. Source:
     released code, use_vae."""
     kl_weight: float = 0.0
-    """Weight of the divergence of E's codes from N(0, I). Source: released code, loss_z_kl (0.01)."""
+    """Weight of the divergence of E's codes from N(0, I), while E is trained. Source: released code, loss_z_kl
+    (0.01)."""
     code_recon_weight: float = 0.0
     """Weight of the L1 between a code and E's of the picture made with it. Source: released code, loss_z_recon (10)."""
     random_code_weight: float = 0.0

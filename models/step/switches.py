@@ -99,8 +99,11 @@ def swaps_codes(r: Config) -> bool:
     return any((r.swapped_gan_weight, r.cycle_weight, r.cycle_gan_weight))
 
 
-def variational_code(r: Config, moments: tuple[Tensor, Tensor], live: Live) -> Float[Tensor, "b d"]:
-    """The code of a variational E: mean + exp(logvar / 2) e, e ~ N(0, I)."""
-    mean, logvar = moments
-    z: Tensor = mean + torch.exp(logvar / 2) * live.rows((len(mean), r.code)).to(mean)
-    return z
+def training_code(
+    r: Config, mean: Float[Tensor, "b d"], logvar: Float[Tensor, "b d"], live: Live
+) -> Float[Tensor, "b d"]:
+    """z while something is trained: mean + exp(logvar / 2), times e ~ N(0, I) if E is variational."""
+    spread = torch.exp(logvar / 2)
+    if r.vae:
+        spread = spread * live.rows((len(mean), r.code)).to(mean)
+    return mean + spread

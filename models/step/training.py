@@ -28,7 +28,7 @@ from models.step.losses import (
 )
 from models.step.networks import DOWNS, Generator, Mapper, StyleEncoder
 from models.step.recipe import Config
-from models.step.switches import further_pictures, further_terms, judged, swaps_codes, variational_code
+from models.step.switches import further_pictures, further_terms, judged, kl, swaps_codes, training_code
 
 CAFFE_FACTORS = tuple(0.1**2 * weight for weight in (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0))
 """The reconstruction term in the released code: weights 1/32 ... 1, activations times 0.1 before squaring."""
@@ -111,7 +111,7 @@ class StEP(Family):
         trained: dict[str, Sequence[nn.Module]] = {
             "encoder": [self.encoder],
             "generator": [self.generator],
-            "finetune": [self.generator, self.encoder],
+            "finetune": [self.generator, self.encoder] if self.recipe.finetune_encoder else [self.generator],
             "mapper": [self.mapper],
         }
         if stage not in trained:
@@ -123,26 +123,31 @@ class StEP(Family):
 
     def update(self, draw: Draw, images: int) -> dict[str, Tensor]:
         if self.stage == "encoder":
-            return self._update_encoder(draw)
+            return self._update_encoder(draw, images)
         if self.stage == "mapper":
             return self._update_mapper(draw, images)
         return self._update_generator(draw, images)
 
-    def _update_encoder(self, draw: Draw) -> dict[str, Tensor]:
+    def _update_encoder(self, draw: Draw, images: int) -> dict[str, Tensor]:
         batch, r = draw("triplets"), self.recipe
         # No statistics over the batch in E: one pass over the three thirds is the same as three passes.
-        codes = self.encoder(torch.cat([batch["anchor"], batch["positive"], batch["negative"]]))
-        a, p, n = codes.chunk(3)
+        moments = self.encoder.moments(torch.cat([batch["anchor"], batch["positive"], batch["negative"]]))
+        live = Live(seeded(r.seed, "encoder", images), self.group)
+        thirds = zip(*(moment.chunk(3) for moment in moments), strict=True)
+        a, p, n = (training_code(r, mean, logvar, live) for mean, logvar in thirds)
         triplet, penalty = triplet_loss(a, p, n, r.margin), code_penalty(a, p, n)
         loss = triplet + r.code_weight * penalty
+        if r.kl_weight:
+            loss = loss + r.kl_weight * kl(*moments)
         self._step({"main": (list(self.encoder.parameters()), _gradients(loss, self.encoder))}, r.encoder_rate)
         self.average_encoder.restart(self.encoder)  # no average in this stage, but sampling and harvest ask for it
-        right = ((a - p).square().sum(1) < (a - n).square().sum(1)).to(codes.dtype).mean()
+        right = ((a - p).square().sum(1) < (a - n).square().sum(1)).to(a.dtype).mean()
         return scalars(loss=loss, triplet=triplet, code_penalty=penalty, triplets_right=right)
 
     def _update_generator(self, draw: Draw, images: int) -> dict[str, Tensor]:
         """One forward pass; the gradients of G (and E) and of D are both taken from it before either moves."""
-        r, tuned = self.recipe, self.stage == "finetune"
+        r, last = self.recipe, self.stage == "finetune"
+        tuned = last and r.finetune_encoder
         if not self.perceptual.calibrated:
             self._calibrate(draw)
         batch = draw("pairs")
@@ -150,7 +155,7 @@ class StEP(Family):
         live = Live(seeded(r.seed, self.stage, images), self.group)
         with torch.set_grad_enabled(tuned):
             moments = self.encoder.moments(y)
-            z = variational_code(r, moments, live) if r.vae else moments[0] + torch.exp(moments[1] / 2)
+            z = training_code(r, *moments, live)
         fake = self.generator(x, z)
         more = further_pictures(r, self.generator, self.encoder, x, z, live)
         fake_logits = self.discriminator(fake, x, self.group)
@@ -180,7 +185,7 @@ class StEP(Family):
         grads = torch.autograd.grad(ends, params, weights)
 
         constant, total = (
-            (r.finetune_constant, r.finetune_images) if tuned else (r.generator_constant, r.generator_images)
+            (r.finetune_constant, r.finetune_images) if last else (r.generator_constant, r.generator_images)
         )
         rate = r.rate * linear_decay(images, constant, total, r.decay_stretch)
         self._step({"main": (params, grads), "discriminator": (d_params, d_grads)}, rate)

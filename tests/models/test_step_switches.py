@@ -130,3 +130,43 @@ def test_a_variational_encoder_is_used_by_its_mean() -> None:
     mean, logvar = vae.encoder.moments(y)
     assert torch.equal(vae.codes(y), mean.detach())
     assert torch.equal(plain.codes(y), (mean + torch.exp(logvar / 2)).detach())
+
+
+@pytest.mark.parametrize("vae", [False, True])
+def test_the_encoder_s_step_against_plain_autograd(vae: bool) -> None:
+    """A variational E draws its codes in its own training too: otherwise nothing would say how far around the mean."""
+    own, twin = family(vae=vae, kl_weight=0.3), family(vae=vae, kl_weight=0.3)
+    names = ("anchor", "positive", "negative")
+    batch = {n: torch.rand(2, 3, 16, 16, generator=seeded(n)).double() * 2 - 1 for n in names}
+    live, codes, kl = Live(seeded(0, "encoder", 8), Group()), [], []
+    for name in names:
+        mean, logvar = twin.encoder.moments(batch[name])
+        codes.append(mean + torch.exp(logvar / 2) * (live.rows((2, 8)).double() if vae else 1))
+        kl.append(0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(1))
+    a, p, n = codes
+    triplet = ((a - p).square().sum(1) - (a - n).square().sum(1) + TINY.margin).clamp(min=0).mean()
+    loss = triplet + TINY.code_weight * sum(z.square().mean() for z in codes) + 0.3 * torch.cat(kl).mean()
+    grads = torch.autograd.grad(loss, list(twin.encoder.parameters()))
+    seen: list[Tensor] = []
+    own.enter("encoder")
+    own._step = lambda moves, rate: seen.extend(moves["main"][1])  # type: ignore[method-assign]
+    got = own.update(lambda stream: batch, 8)
+    assert float(got["loss"]) == pytest.approx(float(loss.detach()), rel=1e-10)
+    for mine, theirs in zip(seen, grads, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-8, atol=1e-11)
+    assert max(float(g.abs().max()) for g in seen) > 0
+
+
+def test_without_its_encoder_the_finetune_stage_is_the_generator_stage() -> None:
+    """But for its own random numbers, which this recipe draws none of."""
+    for stage, change in (("generator", {}), ("finetune", {"finetune_encoder": False})):
+        made = family(generator_images=8, generator_constant=2, finetune_images=8, finetune_constant=2, **change)
+        before = [p.clone() for p in made.encoder.parameters()]
+        made.enter(stage)
+        for images in (0, 4):
+            got = made.update(pairs, images)
+        assert all(torch.equal(p, q) for p, q in zip(made.encoder.parameters(), before, strict=True))
+        weights = torch.cat([p.flatten() for p in made.generator.parameters()])
+        if stage == "generator":
+            first, rate = weights, float(got["rate"])
+    assert torch.equal(weights, first) and float(got["rate"]) == rate < made.recipe.rate

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 import models.step
+from jobs.comparison.budget import lengths
 from jobs.comparison.rows import Entry, entry
-from jobs.comparison.runs import Planned, artifacts_of, lengths
+from jobs.comparison.runs import Planned, artifacts_of
 from models.abilities import Reconstructs
 from pipeline.artifacts import storage
 from pipeline.data.shards import DataSet
@@ -20,9 +21,12 @@ from pipeline.runs.sampler import open_run
 from pipeline.tracking.journal import Tracker
 from pipeline.training.loop import fit
 
-SWITCHES: dict[str, dict[str, Any]] = {
-    "use_vgg_loss-off": {"perceptual_weight": 0.0, "pixel_weight": 10.0},
-    "loss_z_l2-off": {"code_weight": 0.0},
+REMOVED: dict[str, dict[str, Any]] = {
+    "use_vgg_loss": {"perceptual_weight": 0.0, "pixel_weight": 10.0},
+    "loss_z_l2": {"code_weight": 0.0},
+}
+"""Switch of the released code that is on in the published runs -> the recipe without it. E is the usual one."""
+ADDED: dict[str, dict[str, Any]] = {
     "use_vae": {"vae": True},
     "loss_z_kl": {"vae": True, "kl_weight": 0.01},
     "loss_z_recon": {"code_recon_weight": 10.0},
@@ -32,8 +36,10 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "loss_cyclic_recon": {"cycle_weight": 0.02},
     "loss_D_cyclic": {"cycle_gan_weight": 1.0},
 }
-"""Switch of the released code -> what differs from the published loss (GAN, perceptual, mean z^2)."""
-BASELINES = {"bicyclegan": "bicyclegan:small:levels={levels}", "munit": "munit:small-paired"}
+"""Switch of the released code that is off in the published runs -> the recipe with it."""
+BASELINES = {"bicyclegan": "bicyclegan:small:levels={levels}", "munit": "munit:small-paired:pair_weight=10"}
+TRIAL = 200
+"""Updates by which it is measured how many fit into a number of CPU-seconds."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class _Equal:
-    """A budget, as `runs.lengths` reads it."""
+    """A budget, as `lengths` reads it."""
 
     seconds: float
     weights: str
@@ -86,12 +92,14 @@ class Bench:
         """The finetune stage, likewise."""
         return {"finetune_images": images, "finetune_constant": images * 2 // 3}
 
-    def encoder(self, seed: int) -> str:
-        """E of this set, trained alone; the checkpoint."""
-        recipe = self.recipe(encoder_images=self.images.encoder)
+    def encoder(self, seed: int, switch: str = "") -> str:
+        """E of this set, trained alone; the checkpoint. With a `switch` that makes E variational it is another one."""
+        changes = ADDED.get(switch, {})
+        changes = changes if changes.get("vae") else {}
+        recipe = self.recipe(encoder_images=self.images.encoder, **changes)
         row = Entry("triplets", "step", recipe)
         made = artifacts_of(row, self.data, self, self.folder, self.tracking, self.parent)
-        folder = self.train(Entry("encoder", "step", recipe), seed, made)
+        folder = self.train(Entry(f"encoder-{switch}" if changes else "encoder", "step", recipe), seed, made)
         return storage.join(folder, "stages", "encoder.pt")
 
     def train(
@@ -105,14 +113,20 @@ class Bench:
         fit(plan.job(self.weights, 1, name=f"{self.folder.rsplit('/', 1)[-1]} {row.name} {seed}", **more))
         return storage.join(plan.folder, "train")
 
-    def encoder_seconds(self, seed: int) -> float:
-        """CPU-seconds that E's own training took."""
-        folder = storage.join(self.folder, "encoder", f"seed-{seed}", "train")
-        return cost.training_seconds(folder, open_run(folder).family)
+    def budget(self, stage2: float, seed: int) -> float:
+        """CPU-seconds of stage 2 and of E of this seed, once for all seeds that the folder will ever have."""
+        path = storage.join(self.folder, "budget.json")
+        if not storage.exists(path):
+            trained = storage.join(self.folder, "encoder", f"seed-{seed}", "train")
+            before = cost.training_seconds(trained, open_run(trained).family)
+            storage.publish_json(path, {"cpu_seconds": stage2 + before, "seed": seed})
+        found: float = storage.read_json(path)["cpu_seconds"]
+        return found
 
     def equal(self, row: Entry, seconds: float) -> Entry:
         """The row, stretched to so many CPU-seconds; how long an update takes is measured once."""
-        [found] = lengths(_Equal(seconds, self.weights), [row], {row.name: self.data}, {row.name: {}}, self.folder)
+        given = _Equal(seconds, self.weights)
+        [found] = lengths(given, [row], {row.name: self.data}, {row.name: {}}, self.folder, TRIAL)
         return found
 
     def baselines(self) -> list[Entry]:
