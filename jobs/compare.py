@@ -2,18 +2,20 @@
 
     python -m jobs.compare --data DATASET --size 128 --seconds 900 --families flow:small step:small --output DIR
 
-A row is `[NAME=]FAMILY:PRESET[:FIELD=VALUE,...]`; the presets are stretched to the budget. Give --labels (or --palette)
-where families read label maps: a data set of the same pictures. The same command again resumes. The result is
-DIR/report/index.html, with its tables beside it.
+A row is `[NAME=]FAMILY:PRESET[:FIELD=VALUE,...]`; the presets are stretched to the budget. Families that read label
+maps need --labels, a data set of the same pictures; with --source, give --palette. The same command again resumes.
+The result is DIR/report/index.html, with its tables beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from jobs import command
-from jobs.comparison.budget import lengths
+from jobs.comparison.budget import UNITS, lengths
+from jobs.comparison.report import report, told
 from jobs.comparison.rows import entries
 from jobs.comparison.runs import (
     Planned,
@@ -24,18 +26,10 @@ from jobs.comparison.runs import (
     train_and_measure,
 )
 from jobs.run import tracking_uri
-from pipeline.artifacts import kept, pool, storage
-from pipeline.data.shards import DataSet
-from pipeline.evaluation import comparison, comparison_page
+from pipeline.artifacts import pool, storage
 from pipeline.evaluation.comparison import Result
-from pipeline.evaluation.comparison_page import Facts
 from pipeline.evaluation.setting import Options
-from pipeline.runs.sampler import open_run
 from pipeline.tracking.journal import Tracker
-
-BUDGETS = ("updates", "images", "seconds")
-VERSION = 1
-"""Raised when the report changes: reports of before are then made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +57,7 @@ class Config(Options):
     size: int = 128
     """Side of all pictures, pixels."""
     seeds: tuple[int, ...] = (0,)
+    """Each row is trained and measured with each of them."""
     updates: int = 0
     """Budget: generator updates of each run."""
     images: int = 0
@@ -75,7 +70,8 @@ class Config(Options):
     far: int = 13
     """Furthest images, for families with triplets."""
     workers: int = 0
-    """Ray actors, each training one run at a time; 0: in this process. Does not change a figure."""
+    """Ray actors, each training one run at a time; 0: in this process. With --updates or --images it does not change a
+    figure of quality; seconds are measured on a busier machine."""
     threads: int = 1
     """Of each run."""
     tracking: str | None = None
@@ -83,11 +79,17 @@ class Config(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = [f"--{unit} {getattr(self, unit)}" for unit in BUDGETS if getattr(self, unit)]
-        if len(given) != 1 or min(self.updates, self.images, self.seconds) < 0:
+        given = [f"--{unit} {getattr(self, unit)}" for unit in UNITS if getattr(self, unit)]
+        if len(given) != 1 or min(self.updates, self.images, self.seconds) < 0 or not math.isfinite(self.seconds):
             raise ValueError(f"give one budget, --updates, --images or --seconds, not {', '.join(given) or 'none'}")
         if not self.families or not self.seeds or bool(self.data) == bool(self.source):
             raise ValueError("give --families, --seeds, and either --data or --source")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"--seeds {' '.join(map(str, self.seeds))}: give each once, from 0 on")
+        if self.data and (self.option or self.input_side or self.palette or self.resize):
+            raise ValueError("--option, --input-side, --palette and --resize go with --source, not with --data")
+        if self.samplers:
+            raise ValueError("--samplers: each family is measured by its first way to draw; leave it out")
 
 
 def run(config: Config) -> list[Result]:
@@ -99,7 +101,7 @@ def run(config: Config) -> list[Result]:
     root = storage.output(config.output)
     uri, rows = tracking_uri(config.tracking, root), entries(config.families, config.size)
     with Tracker(root, uri, job="compare", name=f"compare {root.rsplit('/', 1)[-1]}") as parent:
-        parent.parameters({f.name: getattr(config, f.name) for f in fields(config)})
+        parent.parameters({f.name: getattr(config, f.name) for f in fields(config) if f.name != "tracking"})
         parent.description(f"    {command.given()}\n\nmade this, and goes on after an interruption.\n")
         data, labels = data_sets(config, root, any(row.labels for row in rows))
         reads = {row.name: labels if row.labels else data for row in rows}
@@ -113,63 +115,14 @@ def run(config: Config) -> list[Result]:
             for seed in config.seeds
         ]
         arguments = (shared, config.split, uri, parent.as_parent, config.threads)
-        for number, _ in pool.each(
-            train_and_measure, arguments, plans, config.workers, config.threads, what="train and measure", unit="runs"
-        ):
-            plan = plans[number]
-            spent = _read(plan)[1]
-            budget = f"{spent['updates']} updates, {spent['images']} images, {spent['cpu_seconds']:.0f} CPU-seconds"
-            print(f"{plan.entry.name}, seed {plan.seed}: {budget}", flush=True)
-        return _report(config, plans, root, parent)
-
-
-def _read(plan: Planned) -> tuple[Any, Any]:
-    """evaluation.json and cost.json of a run."""
-    found = [storage.read_json(storage.join(plan.folder, "evaluation", f"{n}.json")) for n in ("evaluation", "cost")]
-    return found[0], found[1]
-
-
-def _report(config: Config, plans: list[Planned], root: str, parent: Tracker) -> list[Result]:
-    folder = storage.join(root, "report")
-    results = [comparison.result(plan.entry.name, plan.seed, *_read(plan)) for plan in plans]
-    facts = _facts(config, plans)
-    request = {"version": VERSION, "results": [asdict(one) for one in results], "sheet": config.sheet}
-    request["facts"] = asdict(facts)
-    request["runs"] = [storage.read_json(f"{plan.folder}/train/weights.json")["sha256"] for plan in plans]
-    names = kept.find(folder, request)
-    if names is None:
-        kept.forget(folder)
-        first = {plan.entry.name: plan for plan in reversed(plans)}  # the first seed's
-        shown = [first[name] for name in dict.fromkeys(plan.entry.name for plan in plans)]
-        runs = {p.entry.name: (open_run(f"{p.folder}/train"), DataSet(p.data, config.split)) for p in shown}
-        files = comparison_page.files(facts, results, runs, config.sheet, config.seed)
-        for name, content in files.items():
-            storage.publish(storage.join(folder, name), content)
-        names = list(files)
-        kept.keep(folder, request, names)
-    for name in names:
-        parent.file(storage.join(folder, name))
-    print(storage.join(folder, "index.html"))
-    return results
-
-
-def _facts(config: Config, plans: list[Planned]) -> Facts:
-    """What the page says beside the figures."""
-    budget = next(f"{getattr(config, unit):g} {unit}" for unit in BUDGETS if getattr(config, unit))
-    record, _ = _read(plans[0])
-    seeds = ", ".join(map(str, config.seeds))
-    protocols = [value for name, value in record["figures"].items() if name.endswith("/diversity_protocol")]
-    notes = [
-        f"{config.source or config.data}, {config.size} pixels, budget {budget}, seeds {seeds}.",
-        f"{record['figures']['images']:.0f} held-out samples of split {config.split}. Perceptual network: "
-        f"{record.get('weights', 'none')}. Diversity: {', '.join(protocols) or 'not measured'}.",
-        f"Rows: {', '.join(config.families)}.",
-    ]
-    if "segmenter_accuracy_real" in record["figures"]:
-        real = [record["figures"][f"segmenter_{name}_real"] for name in ("accuracy", "miou")]
-        notes.append(f"Labels read back from the true pictures: accuracy {real[0]:.3f}, mIoU {real[1]:.3f}.")
-    loud = "The perceptual network has RANDOM weights" if config.weights == "random" else ""
-    return Facts("Families compared", command.given(), notes, loud)
+        there = [plan for plan in plans if storage.exists(f"{plan.folder}/evaluation/cost.json")]
+        # Those first, and silently: a progress that counted them would promise an early end.
+        for some, what in ((there, ""), ([plan for plan in plans if plan not in there], "train and measure")):
+            for number, _ in pool.each(
+                train_and_measure, arguments, some, config.workers, config.threads, what=what, unit="runs"
+            ):
+                print(told(some[number]), flush=True)
+        return report(config, plans, root, parent)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import models
 from jobs import compare, shard
+from jobs.comparison import runs
 from jobs.comparison.budget import _by_seconds
 from jobs.comparison.rows import entries, entry
+from jobs.comparison.runs import refuse_at_once
 from models.common.seeds import seeded
 from models.family import Batch
 from models.group import Group
@@ -28,10 +31,13 @@ from pipeline.data.order import picks
 from pipeline.data.shards import DataSet
 from pipeline.data.sources.colourings import COLOURINGS, HELD_OUT, SHOWN, layout
 from pipeline.evaluation import cost
+from pipeline.evaluation.setting import Options
 from pipeline.runs import checkpoint
+from pipeline.training.job import Job
+from pipeline.training.loop import fit
 
 REPOSITORY = Path(__file__).parent.parent
-FAMILIES = ("pix2pix:tiny", "munit:tiny:pairing=paired,pair_weight=10", "labels=pix2pix:tiny:condition=labels,labels=3")
+FAMILIES = ("pix2pix:tiny", "munit:tiny:pairing=paired,pair_weight=10", "ids=pix2pix:tiny:condition=labels,labels=3")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,7 @@ def test_two_ray_workers_give_the_same_table(
 ) -> None:
     compare.run(config(sets, tmp_path, workers=2))
     assert tables(tmp_path) == tables(done)
-    for name in ("pix2pix", "munit", "labels"):
+    for name in ("pix2pix", "munit", "ids"):
         path = Path(name) / "seed-1" / "train" / "weights.pt"
         assert (tmp_path / path).read_bytes() == (done / path).read_bytes()
 
@@ -124,7 +130,7 @@ def test_what_cannot_be_measured_says_why(sets: dict[str, str], done: Path, tmp_
     assert cells["pix2pix"]["reconstruction_psnr"] == "" and cells["munit"]["reconstruction_psnr"] != ""
     assert all(one["segmentation_miou"] and one["modes"] and one["best_psnr"] for one in cells.values())
     page = (done / "report" / "index.html").read_text()
-    assert "needs a family that reconstructs a target from its own code<small>pix2pix, labels: recon" in page
+    assert "needs a family that reconstructs a target from its own code<small>pix2pix, ids: recon" in page
     plain = str(tmp_path / "plain")
     shard.run(shard.Config(source="demo", output=plain, size=16, crops=2, workers=0))
     compare.run(config({"image": plain, "labels": ""}, tmp_path / "out", families=FAMILIES[:1], seeds=(0,)))
@@ -140,7 +146,7 @@ def test_the_page_opens_without_a_server(done: Path) -> None:
     assert not re.search(r"<(script|link|iframe)|https?:|@import|url\(", page)
     sources = re.findall(r'(?:src|href)="([^"]{22})', page)
     assert sources == ["data:image/png;base64,"] * 2
-    assert all(f">{n}<" in page for n in ("pix2pix", "munit", "labels")) and "RANDOM weights" in page
+    assert all(f">{n}<" in page for n in ("pix2pix", "munit", "ids")) and "RANDOM weights" in page
 
 
 def test_every_run_lies_below_one_parent_in_mlflow(done: Path) -> None:
@@ -151,7 +157,7 @@ def test_every_run_lies_below_one_parent_in_mlflow(done: Path) -> None:
     [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     below = [run.info.run_name for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     wanted = [
-        f"{n} seed {s}{what}" for n in ("pix2pix", "munit", "labels") for s in (0, 1) for what in ("", " evaluation")
+        f"{n} seed {s}{what}" for n in ("pix2pix", "munit", "ids") for s in (0, 1) for what in ("", " evaluation")
     ]
     assert sorted(below) == sorted(wanted)
     files = {one.path for one in client.list_artifacts(parent.info.run_id)}
@@ -191,7 +197,7 @@ def given_of(number: int, labels: bool) -> Batch:
     return {"index": torch.tensor([number]), "input": given[None]}
 
 
-@pytest.mark.parametrize("name", ["pix2pix", "munit", "labels"])
+@pytest.mark.parametrize("name", ["pix2pix", "munit", "ids"])
 def test_figures_equal_a_second_implementation(sets: dict[str, str], done: Path, name: str) -> None:
     """Best PSNR, diversity in L1, modes: by loops in NumPy over samples that are drawn anew."""
     [row] = [one for one in rows(done) if one["family"] == name and one["seed"] == "1"]
@@ -201,7 +207,7 @@ def test_figures_equal_a_second_implementation(sets: dict[str, str], done: Path,
     best, apart, modes, on = [], [], [], []
     for i in picks(8, 3):
         with torch.no_grad():
-            drawn = family.sample(given_of(i, name == "labels"), 4, seeded(0, sampler, str(i)), sampler)[0].double()
+            drawn = family.sample(given_of(i, name == "ids"), 4, seeded(0, sampler, str(i)), sampler)[0].double()
         bytes_ = np.clip(np.round(drawn.float().numpy() * np.float32(127.5) + np.float32(127.5)), 0, 255).astype(float)
         truth = data.image(i, "target").transpose(2, 0, 1).astype(float)
         best.append(max(10 * np.log10(255**2 / ((one - truth) ** 2).mean()) for one in bytes_))
@@ -257,6 +263,10 @@ def test_rows_are_presets_changed_and_stretched() -> None:
         "pix2pix:tiny:levels=many": "levels",
         "pix2pix:small": "--size 16: must be a multiple of 128",
         "imle:paper": "its pictures are not square; add aspect=1",
+        "pix2pix:tiny:size=32": "all rows have the same; give --size",
+        "pix2pix:tiny:seed=1": "all rows have the same; give --seeds",
+        "report=pix2pix:tiny": "report is no name for a row",
+        "..=pix2pix:tiny": r"\.\. is no name for a row",
     }.items():
         with pytest.raises(ValueError, match=wanted):
             entry(text, 16)
@@ -275,6 +285,12 @@ def test_seconds_become_updates() -> None:
     assert stretched.generator_images == round(16 * 64 / 24) and stretched.encoder_images == round(16 * 64 / 24)
     with pytest.raises(ValueError, match="--seconds 9: step takes 10 for what does not grow"):
         _by_seconds(step, 9.0, measured)
+    [row] = entries(("pix2pix:small",), 128)  # 12 + 12 epochs, each of at least one update: a second each
+    assert _by_seconds(row, 24.0, {"train": (4, 1.0)}).length.updates == 24
+    with pytest.raises(ValueError, match="--seconds 8: the schedule of pix2pix comes to 24 s; give more"):
+        _by_seconds(row, 8.0, {"train": (4, 1.0)})
+    with pytest.raises(ValueError, match="no stage of it trains the generator"):
+        entry("flow:tiny:images=0", 16).of(4, "updates")
 
 
 def test_a_budget_in_seconds_is_measured_once(sets: dict[str, str], tmp_path: Path) -> None:
@@ -288,6 +304,8 @@ def test_a_budget_in_seconds_is_measured_once(sets: dict[str, str], tmp_path: Pa
     before = measured.stat().st_mtime_ns
     compare.run(short)
     assert measured.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="Choose another --output"):  # how long another network takes is not known
+        compare.run(replace(short, families=("pix2pix:tiny:width=6",)))
 
 
 def test_budgets_and_data_that_are_none_are_refused(sets: dict[str, str], tmp_path: Path) -> None:
@@ -296,6 +314,11 @@ def test_budgets_and_data_that_are_none_are_refused(sets: dict[str, str], tmp_pa
         ({"images": 5}, r"not --updates 4, --images 5"),
         ({"source": "demo"}, "either --data or --source"),
         ({"families": ()}, "give --families"),
+        ({"updates": 0, "seconds": float("nan")}, "give one budget"),
+        ({"seeds": (0, 0)}, "--seeds 0 0: give each once"),
+        ({"seeds": (0, -1)}, "--seeds 0 -1: give each once, from 0 on"),
+        ({"resize": 16}, "--resize go with --source"),
+        ({"samplers": ("prior",)}, "--samplers: each family is measured by its first way"),
     ):
         with pytest.raises(ValueError, match=wanted):
             config(sets, tmp_path, **more)
@@ -311,3 +334,60 @@ def test_a_budget_that_a_schedule_cannot_keep_is_refused() -> None:
     with pytest.raises(ValueError, match=r"--updates 4: the schedule of pix2pix comes to 24 updates; give more"):
         row.within(4, "updates")
     assert abs(row.within(1000, "updates").length.updates - 1000) <= 100
+
+
+def test_data_sets_of_other_pictures_are_refused(sets: dict[str, str], tmp_path: Path) -> None:
+    fewer = str(tmp_path / "fewer")
+    option = {"size": "16", "count": "16", "held_out": "6", "input": "labels"}
+    shard.run(shard.Config(source="colourings", option=option, output=fewer, workers=0))
+    with pytest.raises(ValueError, match=r"--labels: not of the same pictures as --data.*split val"):
+        compare.run(replace(config(sets, tmp_path / "out"), labels=fewer))
+
+
+def test_pictures_that_are_not_square_are_cut_in_one_way(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        (tmp_path / "wide" / split).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (48, 16), (60 * i, 9, 9)).save(tmp_path / "wide" / split / f"{i}.png")
+    data = str(tmp_path / "data")
+    shard.run(shard.Config(source=str(tmp_path / "wide"), input_side="left", output=data, workers=0))
+    reads = dict.fromkeys(("pix2pix", "munit", "flow"), data)
+    options = Options(weights="random")
+    with pytest.raises(ValueError, match="cut in different ways, pix2pix by stretch, munit by cover; add fit=stretch"):
+        refuse_at_once(entries(("pix2pix:tiny", "munit:tiny:pairing=paired"), 16), reads, "val", options)
+    refuse_at_once(entries(("pix2pix:tiny", "munit:tiny:pairing=paired,fit=stretch"), 16), reads, "val", options)
+
+
+def test_a_run_that_fails_is_a_row_with_a_reason(
+    sets: dict[str, str], done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the same command tries it again."""
+
+    def failing(job: Job) -> str:
+        if "munit/seed-1" in job.output:
+            raise FloatingPointError("stage train: loss is nan")
+        return fit(job)
+
+    monkeypatch.setattr(runs, "fit", failing)
+    compare.run(config(sets, tmp_path))
+    cells = {(one["family"], one["seed"]): one for one in rows(tmp_path)}
+    whole = {(one["family"], one["seed"]): one for one in rows(done)}
+    assert len(cells) == 6 and set(cells.pop(("munit", "1")).values()) == {"munit", "1", ""}
+    assert cells == {key: whole[key] for key in cells}
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "training failed: stage train: loss is nan" in page and "of 1 of 2 seeds" in page
+    asked: list[tuple[str, int]] = []
+
+    def each(*given: Any, **more: Any) -> Any:
+        asked.append((more["what"], len(given[2])))
+        return pool_each(*given, **more)
+
+    pool_each = compare.pool.each
+    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(compare.pool, "each", each)
+    compare.run(config(sets, tmp_path))
+    assert tables(tmp_path) == tables(done)
+    assert asked == [("", 5), ("train and measure", 1)]
+    monkeypatch.setattr(runs, "fit", failing)
+    with pytest.raises(ValueError, match=r"munit: training failed: .* nan; nor could any other run be trained"):
+        compare.run(config(sets, tmp_path / "none", families=FAMILIES[1:2], seeds=(1,)))

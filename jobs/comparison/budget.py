@@ -16,6 +16,8 @@ from pipeline.evaluation import cost
 from pipeline.runs.sampler import open_run
 from pipeline.training.loop import fit
 
+UNITS = ("updates", "images", "seconds")
+"""Of a budget; seconds are CPU-seconds."""
 TRIAL = 40
 """Generator updates of the run by which seconds become updates; with searches a whole period, if that is longer."""
 

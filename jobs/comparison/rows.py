@@ -16,6 +16,7 @@ from pipeline.runs import checkpoint
 
 TOLERANCE = 0.1
 """Share by which a run may be longer or shorter than the budget."""
+RESERVED = ("data", "labels", "report", "mlartifacts")
 PATTERN = r"(?:(?P<name>[\w.-]+)=)?(?P<family>\w+):(?P<preset>[\w.-]+)(?::(?P<changes>.+))?"
 
 
@@ -98,7 +99,10 @@ def entry(text: str, size: int) -> Entry:
         module.check(recipe, None)
     except ValueError as error:
         raise ValueError(f"--families {text}: {error}") from error
-    return Entry(found["name"] or found["family"], found["family"], recipe)
+    name = found["name"] or found["family"]
+    if name in RESERVED or name.startswith("."):
+        raise ValueError(f"--families {text}: {name} is no name for a row, its folder has another use")
+    return Entry(name, found["family"], recipe)
 
 
 def entries(texts: tuple[str, ...], size: int) -> list[Entry]:

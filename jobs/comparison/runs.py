@@ -35,6 +35,15 @@ class Planned:
     artifacts: Mapping[str, str]
     folder: str
 
+    @property
+    def failure(self) -> str:
+        """Why it could not be trained to its end; empty: it was, or nobody tried."""
+        path = storage.join(self.folder, "failure.json")
+        if storage.exists(storage.join(self.folder, "train", "weights.json")) or not storage.exists(path):
+            return ""
+        found: str = storage.read_json(path)["reason"]
+        return found
+
     def job(self, weights: str, threads: int, **more: Any) -> Job:
         run = Run(workers=0, threads=threads, checkpoint_every=200, evaluate_every=500, evaluate_images=8)
         given = {"artifacts": dict(self.artifacts), "weights": weights, "run": run, **more}
@@ -64,13 +73,23 @@ def refuse_at_once(rows: list[Entry], reads: Mapping[str, str], split: str, opti
     """What does not fit, before hours of work.
 
     Raises:
-        ValueError: a field that a family reads is missing, there is no held-out split, or no such weights.
+        ValueError: a field that a family reads is missing, there is no held-out split, no such weights, other pictures
+            in the data set with label maps, or pictures that are not square and cut in different ways.
     """
     judging(rows[0].recipe, replace(options, net=options.net or "vgg19"))
     for row in rows:
         require_fields(DataSet(reads[row.name], split), models.load(row.family).fields(row.recipe))
         if isinstance(row.recipe, PerceptualRecipe) and row.recipe.perceptual_layers:
             of_recipe(options.weights, row.recipe)
+    for part in ("train", split):
+        sets = [DataSet(folder, part) for folder in dict.fromkeys(reads.values())]
+        if any(one.keys != sets[0].keys for one in sets):
+            raise ValueError(f"--labels: not of the same pictures as --data, in the same order (split {part})")
+    fits = {row.recipe.fit: row.name for row in rows}
+    shapes = [DataSet(folder, split).row(0) for folder in set(reads.values())]
+    if len(fits) > 1 and any(one["width"] != one["height"] for one in shapes):
+        told = ", ".join(f"{name} by {fit}" for fit, name in fits.items())
+        raise ValueError(f"--families: pictures that are not square are cut in different ways, {told}; add fit=stretch")
 
 
 def artifacts_of(row: Entry, data: str, config: Any, root: str, uri: str | None, parent: Tracker) -> dict[str, str]:
@@ -114,11 +133,16 @@ def evaluator(config: Any, labels: str, root: str) -> Options:
 def train_and_measure(
     options: Options, split: str, uri: str | None, parent: str, threads: int
 ) -> Callable[[Planned], None]:
-    """For `pool.each`: trains and measures one run. What is there already is kept."""
+    """For `pool.each`: trains and measures one run. What is there already is kept. A loss that became NaN ends the run
+    alone: the comparison goes on, and the page gives the reason."""
 
     def work(plan: Planned) -> None:
         name = f"{plan.entry.name} seed {plan.seed}"
-        fit(plan.job(options.weights, threads, tracking=uri, parent=parent, name=name))
+        try:
+            fit(plan.job(options.weights, threads, tracking=uri, parent=parent, name=name))
+        except FloatingPointError as error:
+            storage.publish_json(storage.join(plan.folder, "failure.json"), {"reason": f"training failed: {error}"})
+            return
         trained, folder = storage.join(plan.folder, "train"), storage.join(plan.folder, "evaluation")
         opened, data = open_run(trained), DataSet(plan.data, split)
         chosen = replace(options, samplers=opened.family.samplers[:1])

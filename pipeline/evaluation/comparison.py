@@ -87,6 +87,11 @@ def result(name: str, seed: int, record: Mapping[str, Any], costs: Mapping[str, 
     return Result(name, seed, found, why)
 
 
+def failed(name: str, seed: int, reason: str) -> Result:
+    """Of a run that could not be trained: no figure."""
+    return Result(name, seed, {}, {column.name: reason for column in (*COLUMNS, *COSTS)})
+
+
 def _values(column: Column, figures: Mapping[str, Any], places: Sequence[str]) -> list[float]:
     """The figures that are this column's, of stages or samplers in the order of `places`."""
     matching = {}

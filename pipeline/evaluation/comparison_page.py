@@ -115,7 +115,9 @@ def plot(results: Sequence[Result], made: Mapping[str, Mapping[str, Summary]]) -
                 continue
             colour = f"C{number % 10}"
             points = [
-                (one.figures["diversity_perceptual"], one.figures[quality]) for one in results if one.name == name
+                (one.figures["diversity_perceptual"], one.figures[quality])
+                for one in results
+                if one.name == name and {quality, "diversity_perceptual"} <= one.figures.keys()
             ]
             panel.scatter(*zip(*points, strict=True), s=22, color=colour, alpha=0.5)
             mean = figures["diversity_perceptual"].mean, figures[quality].mean
@@ -188,6 +190,8 @@ def _means(results: Sequence[Result], made: Mapping[str, Mapping[str, Summary]],
             s = figures[column.name]
             exact = s.seeds == 1 or (column in COSTS and not s.spread)
             text = number(s.mean) if exact else f"{number(s.mean)} ± {number(s.spread)}"
+            if s.seeds < (runs := sum(one.name == name for one in results)):
+                text += f"<small>of {s.seeds} of {runs} seeds</small>"
             if name != first and column in COLUMNS and not math.isnan(s.difference):
                 spread = f" ± {number(s.difference_spread)}" if s.seeds > 1 else ""
                 text += f"<small>{'+' if s.difference >= 0 else ''}{number(s.difference)}{spread}</small>"
