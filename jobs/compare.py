@@ -36,6 +36,8 @@ from pipeline.tracking.journal import Tracker
 class Config(Options):
     """What is compared, on what, how long."""
 
+    net: Literal["", "vgg16", "vgg19"] = ""
+    """Network of the perceptual distance and of the features, for all rows; none: VGG-19."""
     families: tuple[str, ...]
     """Rows, as the head of this text says. Differences are taken to the first."""
     output: str
