@@ -19,12 +19,12 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 def test_more_workers_than_the_cluster_has_cpus(ray_cluster: None) -> None:
-    """Four CPUs: of seven actors of one CPU three wait, of three of two CPUs one; nobody waits for those."""
+    """Four CPUs: of five actors of one CPU one waits, of three of two CPUs one; nobody waits for those."""
 
     def make() -> Callable[[int], tuple[int, int]]:
         return lambda item: (item * item, os.getpid())
 
-    for count, threads in ((7, 1), (3, 2)):
+    for count, threads in ((5, 1), (3, 2)):
         found = dict(pool.each(make, [], list(range(20)), count, threads))
         assert [found[i][0] for i in range(20)] == [i * i for i in range(20)]
         assert 1 <= len({process for _, process in found.values()}) <= 4 // threads

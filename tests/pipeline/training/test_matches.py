@@ -73,15 +73,15 @@ def test_a_stopped_run_ends_as_an_undisturbed_one(work: dict[str, str], trained:
     assert (tmp_path / "weights.pt").read_bytes() == (trained / "weights.pt").read_bytes()
 
 
-def test_one_two_and_three_actors_training_and_a_double_loop_agree(
+def test_this_process_three_actors_training_and_a_double_loop_agree(
     work: dict[str, str], trained: Path, tmp_path: Path, ray_cluster: None
 ) -> None:
-    cards = [match.run(config(work, trained, tmp_path / str(n), workers=n)) for n in (1, 2, 3)]
-    assert cards[0] == cards[1] == cards[2]
-    assert parts(tmp_path / "1") == parts(tmp_path / "2") == parts(tmp_path / "3")
+    cards = [match.run(config(work, trained, tmp_path / str(n), workers=n)) for n in (0, 3)]
+    assert cards[0] == cards[1]
+    assert parts(tmp_path / "0") == parts(tmp_path / "3")
 
     data = DataSet(work["data"])
-    table, _ = matches.load(str(tmp_path / "1"), data, TINY)
+    table, _ = matches.load(str(tmp_path / "3"), data, TINY)
     path = checkpoint.latest_path(str(trained))
     assert path is not None
     family, _ = checkpoint.revive(str(trained), path)
