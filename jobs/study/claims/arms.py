@@ -113,13 +113,17 @@ class Bench:
         fit(plan.job(self.weights, 1, name=f"{self.folder.rsplit('/', 1)[-1]} {row.name} {seed}", **more))
         return storage.join(plan.folder, "train")
 
-    def budget(self, stage2: float, seed: int) -> float:
-        """CPU-seconds of stage 2 and of E of this seed, once for all seeds that the folder will ever have."""
+    def encoder_seconds(self, seed: int) -> float:
+        """CPU-seconds that E's own training took."""
+        folder = storage.join(self.folder, "encoder", f"seed-{seed}", "train")
+        return cost.training_seconds(folder, open_run(folder).family)
+
+    def budget(self, seconds: float) -> float:
+        """CPU-seconds of the arms that get as many as stage 2 with E: of the first seed that the folder ever had, as
+        the others' work is the same."""
         path = storage.join(self.folder, "budget.json")
         if not storage.exists(path):
-            trained = storage.join(self.folder, "encoder", f"seed-{seed}", "train")
-            before = cost.training_seconds(trained, open_run(trained).family)
-            storage.publish_json(path, {"cpu_seconds": stage2 + before, "seed": seed})
+            storage.publish_json(path, {"cpu_seconds": seconds})
         found: float = storage.read_json(path)["cpu_seconds"]
         return found
 
