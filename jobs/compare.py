@@ -105,9 +105,11 @@ def run(config: Config) -> list[Result]:
     with Tracker(root, uri, job="compare", name=f"compare {root.rsplit('/', 1)[-1]}") as parent:
         parent.parameters({f.name: getattr(config, f.name) for f in fields(config) if f.name != "tracking"})
         parent.description(f"    {command.given()}\n\nmade this, and goes on after an interruption.\n")
+        if config.source and (taken := sorted({"data", "labels"} & {row.name for row in rows})):
+            raise ValueError(f"--families: {taken[0]} is no name for a row here, the data set lies there")
         data, labels = data_sets(config, root, any(row.labels for row in rows))
         reads = {row.name: labels if row.labels else data for row in rows}
-        refuse_at_once(rows, reads, config.split, config)
+        refuse_at_once(rows, reads, data, labels, config.split, config)
         made = {row.name: artifacts_of(row, reads[row.name], config, root, uri, parent) for row in rows}
         shared = evaluator(config, labels, root)
         stretched = lengths(config, rows, reads, made, root)
@@ -117,8 +119,8 @@ def run(config: Config) -> list[Result]:
             for seed in config.seeds
         ]
         arguments = (shared, config.split, uri, parent.as_parent, config.threads)
-        there = [plan for plan in plans if storage.exists(f"{plan.folder}/evaluation/cost.json")]
-        # Those first, and silently: a progress that counted them would promise an early end.
+        there = [plan for plan in plans if plan.finished]
+        # Those first, and not counted: the progress would promise an early end.
         for some, what in ((there, ""), ([plan for plan in plans if plan not in there], "train and measure")):
             for number, _ in pool.each(
                 train_and_measure, arguments, some, config.workers, config.threads, what=what, unit="runs"

@@ -20,7 +20,7 @@ from PIL import Image
 
 import models
 from jobs import compare, shard
-from jobs.comparison import runs
+from jobs.comparison import budget, runs
 from jobs.comparison.budget import _by_seconds
 from jobs.comparison.rows import entries, entry
 from jobs.comparison.runs import refuse_at_once
@@ -342,20 +342,51 @@ def test_data_sets_of_other_pictures_are_refused(sets: dict[str, str], tmp_path:
     shard.run(shard.Config(source="colourings", option=option, output=fewer, workers=0))
     with pytest.raises(ValueError, match=r"--labels: not of the same pictures as --data.*split val"):
         compare.run(replace(config(sets, tmp_path / "out"), labels=fewer))
+    with pytest.raises(ValueError, match=r"--labels .*: 2 keys are missing"):  # for the segmenter alone
+        compare.run(replace(config(sets, tmp_path / "out", families=FAMILIES[:1]), labels=fewer))
+    assert not list((tmp_path / "out").rglob("*.pt"))
+    with pytest.raises(ValueError, match="labels is no name for a row here"):
+        named = config(sets, tmp_path / "out", families=("labels=pix2pix:tiny",), data="", labels="", source="demo")
+        compare.run(named)
 
 
 def test_pictures_that_are_not_square_are_cut_in_one_way(tmp_path: Path) -> None:
     for split in ("train", "val"):
         (tmp_path / "wide" / split).mkdir(parents=True)
-        for i in range(4):
-            Image.new("RGB", (48, 16), (60 * i, 9, 9)).save(tmp_path / "wide" / split / f"{i}.png")
+        for i in range(4):  # only the last one is wide
+            Image.new("RGB", (48 if i == 3 else 32, 16), (60 * i, 9, 9)).save(tmp_path / "wide" / split / f"{i}.png")
     data = str(tmp_path / "data")
     shard.run(shard.Config(source=str(tmp_path / "wide"), input_side="left", output=data, workers=0))
     reads = dict.fromkeys(("pix2pix", "munit", "flow"), data)
     options = Options(weights="random")
     with pytest.raises(ValueError, match="cut in different ways, pix2pix by stretch, munit by cover; add fit=stretch"):
-        refuse_at_once(entries(("pix2pix:tiny", "munit:tiny:pairing=paired"), 16), reads, "val", options)
-    refuse_at_once(entries(("pix2pix:tiny", "munit:tiny:pairing=paired,fit=stretch"), 16), reads, "val", options)
+        refuse_at_once(entries(("pix2pix:tiny", "munit:tiny:pairing=paired"), 16), reads, data, "", "val", options)
+    alike = entries(("pix2pix:tiny", "munit:tiny:pairing=paired,fit=stretch"), 16)
+    refuse_at_once(alike, reads, data, "", "val", options)
+
+
+def test_a_longer_run_that_fails_is_not_the_shorter_one(
+    sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """flow has only lengths to stretch: the same folder goes on."""
+    asked = config(sets, tmp_path, families=("flow:tiny", "pix2pix:tiny"), seeds=(0,))
+    compare.run(replace(asked, families=("flow:tiny",)))
+
+    def failing(job: Job) -> str:
+        if "flow" in job.output:
+            raise FloatingPointError("stage train: loss is nan")
+        return fit(job)
+
+    monkeypatch.setattr(runs, "fit", failing)
+    compare.run(replace(asked, updates=8))
+    flow, pix2pix = rows(tmp_path)
+    assert set(flow.values()) == {"flow", "0", ""} and pix2pix["best_psnr"]
+    monkeypatch.setattr(runs, "fit", fit)
+    compare.run(replace(asked, updates=8))
+    assert [float(one["updates"]) for one in rows(tmp_path, "costs")] == [8, 8]
+    monkeypatch.setattr(budget, "fit", failing)
+    with pytest.raises(ValueError, match=r"--families flow: its trial failed .*; change or drop it"):
+        compare.run(replace(asked, updates=0, seconds=1.0))
 
 
 def test_a_run_that_fails_is_a_row_with_a_reason(

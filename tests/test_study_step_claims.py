@@ -164,6 +164,8 @@ def test_verdicts_count_the_seeds() -> None:
     assert made["s/claim_d"] == "seeds disagree"
     assert made["s/claim_e/use_vae"] == "seeds disagree" and made["s/claim_e/use_vae/db"] == [-0.1, -0.3]
     assert made["s/without/loss_z_l2/db"] == [0.5, 0.4] and "s/without/loss_z_l2" not in made  # no claim, so no verdict
+    failed = {**found, "switch-use_vae": {1: found["switch-use_vae"][1]}}  # its first seed
+    assert verdicts("s", failed)["s/claim_e/use_vae/db"] == [-0.3]
     as_good = {**found, "foreign": arm(14.95, 14.95)}
     assert verdicts("s", as_good)["s/claim_c"] == "holds"
     assert verdicts("s", {**as_good, "random": arm(14.96, 14.0)})["s/claim_c"] == "seeds disagree"  # so is a random E

@@ -58,7 +58,10 @@ def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
     """For `pool.each`: what is measured already is kept, and refused by `fit` if it was of another recipe or data."""
 
     def work(plan: Planned) -> None:
-        fit(plan.job(weights, threads))
+        try:
+            fit(plan.job(weights, threads))
+        except FloatingPointError as error:
+            raise ValueError(f"--families {plan.entry.name}: its trial failed ({error}); change or drop it") from error
         trained, path = storage.join(plan.folder, "train"), storage.join(plan.folder, "seconds.json")
         if not storage.exists(path):
             storage.publish_json(path, cost.typical_seconds(trained, open_run(trained).family))

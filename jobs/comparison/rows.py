@@ -16,7 +16,7 @@ from pipeline.runs import checkpoint
 
 TOLERANCE = 0.1
 """Share by which a run may be longer or shorter than the budget."""
-RESERVED = ("data", "labels", "report", "mlartifacts")
+RESERVED = ("report", "mlartifacts", "mlflow.db", "segmenter.pt", "segmenter.json", "metrics.jsonl", "run.json")
 PATTERN = r"(?:(?P<name>[\w.-]+)=)?(?P<family>\w+):(?P<preset>[\w.-]+)(?::(?P<changes>.+))?"
 
 

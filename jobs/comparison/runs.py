@@ -15,8 +15,9 @@ from jobs.parts import MAKERS, Parts
 from models.family import PerceptualRecipe
 from pipeline.artifacts import pool, storage
 from pipeline.data.shards import DataSet, require_fields
-from pipeline.evaluation import cost, segmentation
+from pipeline.evaluation import cost, protocol, segmentation
 from pipeline.evaluation.setting import Options, Setting, judging
+from pipeline.runs import checkpoint
 from pipeline.runs.sampler import open_run
 from pipeline.style.weights import of_recipe
 from pipeline.tracking.journal import Tracker
@@ -36,13 +37,16 @@ class Planned:
     folder: str
 
     @property
+    def finished(self) -> bool:
+        """Trained to the end of this recipe, not of a shorter one."""
+        path = storage.join(self.folder, "train", "weights.json")
+        return storage.exists(path) and storage.read_json(path)["recipe"] == checkpoint.recipe_json(self.entry.recipe)
+
+    @property
     def failure(self) -> str:
         """Why it could not be trained to its end; empty: it was, or nobody tried."""
         path = storage.join(self.folder, "failure.json")
-        if storage.exists(storage.join(self.folder, "train", "weights.json")) or not storage.exists(path):
-            return ""
-        found: str = storage.read_json(path)["reason"]
-        return found
+        return "" if self.finished or not storage.exists(path) else str(storage.read_json(path)["reason"])
 
     def job(self, weights: str, threads: int, **more: Any) -> Job:
         run = Run(workers=0, threads=threads, checkpoint_every=200, evaluate_every=500, evaluate_images=8)
@@ -69,25 +73,33 @@ def data_sets(config: Any, root: str, labelled: bool) -> tuple[str, str]:
     return data, labels
 
 
-def refuse_at_once(rows: list[Entry], reads: Mapping[str, str], split: str, options: Options) -> None:
+def refuse_at_once(
+    rows: list[Entry], reads: Mapping[str, str], data: str, labels: str, split: str, options: Options
+) -> None:
     """What does not fit, before hours of work.
+
+    Args:
+        reads: row -> the data set that it reads: `data` or `labels`.
 
     Raises:
         ValueError: a field that a family reads is missing, there is no held-out split, no such weights, other pictures
             in the data set with label maps, or pictures that are not square and cut in different ways.
     """
-    judging(rows[0].recipe, replace(options, net=options.net or "vgg19"))
+    recipe = rows[0].recipe
+    judging(recipe, replace(options, net=options.net or "vgg19"))
     for row in rows:
         require_fields(DataSet(reads[row.name], split), models.load(row.family).fields(row.recipe))
         if isinstance(row.recipe, PerceptualRecipe) and row.recipe.perceptual_layers:
             of_recipe(options.weights, row.recipe)
-    for part in ("train", split):
-        sets = [DataSet(folder, part) for folder in dict.fromkeys(reads.values())]
-        if any(one.keys != sets[0].keys for one in sets):
-            raise ValueError(f"--labels: not of the same pictures as --data, in the same order (split {part})")
+    pictures = [DataSet(data, part) for part in ("train", split)]
+    for own in pictures:
+        if labels in reads.values() and DataSet(labels, own.split).keys != own.keys:
+            raise ValueError(f"--labels: not of the same pictures as --data, in the same order (split {own.split})")
+    if labels and options.segmenter_steps:
+        held_out = pictures[-1]
+        protocol.labels_of(DataSet(labels, split), held_out, min(options.limit, len(held_out)), recipe.frame)
     fits = {row.recipe.fit: row.name for row in rows}
-    shapes = [DataSet(folder, split).row(0) for folder in set(reads.values())]
-    if len(fits) > 1 and any(one["width"] != one["height"] for one in shapes):
+    if len(fits) > 1 and not all(own.square for own in pictures):
         told = ", ".join(f"{name} by {fit}" for fit, name in fits.items())
         raise ValueError(f"--families: pictures that are not square are cut in different ways, {told}; add fit=stretch")
 

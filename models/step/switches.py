@@ -1,4 +1,5 @@
-"""The loss switches of the released code, all off in the published runs: further terms of the stages with G.
+"""The loss switches of the released code, all off in the published runs: further terms of the stages with G. A
+variational code and its divergence act where E is trained alone, too.
 
 The released code names them; what each computes here is our reading of the name. Other pictures than the
 reconstruction G(x, z), z = E(y), enter:
@@ -102,7 +103,7 @@ def swaps_codes(r: Config) -> bool:
 def training_code(
     r: Config, mean: Float[Tensor, "b d"], logvar: Float[Tensor, "b d"], live: Live
 ) -> Float[Tensor, "b d"]:
-    """z while something is trained: mean + exp(logvar / 2), times e ~ N(0, I) if E is variational."""
+    """z while E or G is trained: mean + exp(logvar / 2); if E is variational mean + exp(logvar / 2) e, e ~ N(0, I)."""
     spread = torch.exp(logvar / 2)
     if r.vae:
         spread = spread * live.rows((len(mean), r.code)).to(mean)

@@ -150,6 +150,11 @@ class DataSet:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def square(self) -> bool:
+        """Whether all pictures are as wide as high."""
+        return bool(pc.all(pc.equal(self._table["width"], self._table["height"])).as_py())
+
     def row(self, i: int) -> dict[str, Any]:
         """The index row at position `i`: key, width, height, source, label, <member>_offset, ..."""
         [row] = self._table.slice(i, 1).to_pylist()

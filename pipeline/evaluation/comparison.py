@@ -45,7 +45,7 @@ COLUMNS = (
     Column("segmentation_accuracy", "labels read back, accuracy", "segmentation_accuracy", "labels", "more"),
     Column("segmentation_miou", "labels read back, mIoU", "segmentation_miou", "labels", "more"),
 )
-"""Figures of quality: the same for any number of workers."""
+"""Figures of quality: the same for any number of workers, unless the budget is in seconds."""
 COSTS = (
     Column("updates", "generator updates", ""),
     Column("images", "images seen", ""),

@@ -22,7 +22,8 @@ def verdicts(name: str, found: Figures) -> dict[str, Any]:
     losses left out the differences alone."""
 
     def apart(arm: str, *others: str, figure: str = "psnr") -> list[float]:
-        return [one[figure] - max(found[o][seed][figure] for o in others) for seed, one in found[arm].items()]
+        seeds = [seed for seed in found[arm] if all(seed in found[other] for other in others)]
+        return [found[arm][seed][figure] - max(found[other][seed][figure] for other in others) for seed in seeds]
 
     def told(claim: str, what: str, said: str, **differences: list[float]) -> dict[str, Any]:
         shown = "; ".join(f"{', '.join(f'{v:+.2f}' for v in values)} {unit}" for unit, values in differences.items())
