@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import models
 from jobs.comparison.rows import TOLERANCE, Entry
 from jobs.comparison.runs import Planned
-from models.family import Recipe
-from models.group import Group
+from models.family import Stage
 from pipeline.artifacts import pool, storage
 from pipeline.evaluation import cost
 from pipeline.runs.sampler import open_run
@@ -42,16 +40,13 @@ def lengths(
         _timed, (config.weights, config.threads), trials, config.workers, config.threads, what="time", unit="families"
     ):
         pass
-    return [
-        _by_seconds(row, config.seconds, storage.read_json(f"{root}/{row.name}/trial/seconds.json")) for row in rows
-    ]
+    measured = {row.name: storage.read_json(f"{root}/{row.name}/trial/seconds.json") for row in rows}
+    return [_by_seconds(row, config.seconds, measured[row.name]) for row in rows]
 
 
 def _period(row: Entry, least: int) -> int:
     """`least`, or a whole period between two searches, where there are any."""
-    stages = models.load(row.family).build(row.recipe, Group(alone=True)).stages
-    periods: list[int] = [stage.refresh_every for stage in stages if stage.images]
-    return max([least, *periods])
+    return max([least, *(stage.refresh_every for stage in row.stages if stage.images)])
 
 
 def _timed(weights: str, threads: int) -> Callable[[Planned], None]:
@@ -77,16 +72,15 @@ def _by_seconds(row: Entry, seconds: float, measured: Mapping[str, tuple[int, fl
         ValueError: these alone take longer, or the schedule comes to another length.
     """
 
-    def predicted(recipe: Recipe) -> dict[str, float]:
-        stages = models.load(row.family).build(recipe, Group(alone=True)).stages
+    def predicted(stages: list[Stage]) -> dict[str, float]:
         return {s.name: s.images / s.batch * measured[s.name][1] for s in stages if s.images}
 
-    once, batches = predicted(row.recipe), row.batches
+    once, batches = predicted(row.stages), {stage.name: stage.batch for stage in row.stages}
     fixed = sum(images / batches[name] * each for name, (images, each) in measured.items() if name not in once)
     if fixed >= seconds:
         raise ValueError(f"--seconds {seconds:g}: {row.name} takes {fixed:.0f} for what does not grow; give more")
     found = replace(row, recipe=row.recipe.stretched((seconds - fixed) / sum(once.values())))
-    comes_to = fixed + sum(predicted(found.recipe).values())
+    comes_to = fixed + sum(predicted(found.stages).values())
     if abs(comes_to - seconds) > TOLERANCE * seconds:
         raise ValueError(f"--seconds {seconds:g}: the schedule of {row.name} comes to {comes_to:.3g} s; give more")
     return found

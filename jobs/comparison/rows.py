@@ -9,7 +9,7 @@ from typing import Any
 
 import models
 from jobs import train
-from models.family import Recipe
+from models.family import Recipe, Stage
 from models.group import Group
 from pipeline.evaluation import cost
 from pipeline.runs import checkpoint
@@ -17,6 +17,7 @@ from pipeline.runs import checkpoint
 TOLERANCE = 0.1
 """Share by which a run may be longer or shorter than the budget."""
 RESERVED = ("report", "mlartifacts", "mlflow.db", "segmenter.pt", "segmenter.json", "metrics.jsonl", "run.json")
+"""What lies beside the rows' folders."""
 PATTERN = r"(?:(?P<name>[\w.-]+)=)?(?P<family>\w+):(?P<preset>[\w.-]+)(?::(?P<changes>.+))?"
 
 
@@ -41,10 +42,10 @@ class Entry:
         return cost.length(models.load(self.family).build(self.recipe, Group(alone=True)))
 
     @property
-    def batches(self) -> dict[str, int]:
-        """Stage -> batch."""
-        stages = models.load(self.family).build(self.recipe, Group(alone=True)).stages
-        return {stage.name: stage.batch for stage in stages}
+    def stages(self) -> list[Stage]:
+        """Of the recipe as it is."""
+        found: list[Stage] = models.load(self.family).build(self.recipe, Group(alone=True)).stages
+        return found
 
     def of(self, wanted: int, unit: str) -> Entry:
         """Stretched to about so many `updates` or `images`.

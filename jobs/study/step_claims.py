@@ -72,10 +72,8 @@ class Config:
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.switches) - {*REMOVED, *ADDED}):
             raise ValueError(f"--switches {unknown[0]}: choose among {', '.join((*REMOVED, *ADDED))}")
-        seeds = self.shoes_seeds or self.facades_seeds
-        if not seeds or any(
-            len(set(s)) < len(s) or min(s, default=0) < 0 for s in (self.shoes_seeds, self.facades_seeds)
-        ):
+        given = [seeds for seeds in (self.shoes_seeds, self.facades_seeds) if seeds]
+        if not given or any(len(set(seeds)) < len(seeds) or min(seeds) < 0 for seeds in given):
             raise ValueError("give --shoes-seeds or --facades-seeds, each seed once, from 0 on")
         least = {"encoder_images": 1, "generator_images": 2, "finetune_images": 2, "limit": 2, "codes": 100}
         for name, smallest in {**least, "mapper_epochs": 1}.items():

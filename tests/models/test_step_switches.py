@@ -159,8 +159,11 @@ def test_the_encoder_s_step_against_plain_autograd(vae: bool) -> None:
 
 def test_without_its_encoder_the_finetune_stage_is_the_generator_stage() -> None:
     """But for its own random numbers, which this recipe draws none of."""
-    for stage, change in (("generator", {}), ("finetune", {"finetune_encoder": False})):
-        made = family(generator_images=8, generator_constant=2, finetune_images=8, finetune_constant=2, **change)
+    lengths = {"images": 8, "constant": 2}
+    for stage, other in (("generator", "finetune"), ("finetune", "generator")):
+        own = {f"{stage}_{name}": value for name, value in lengths.items()}
+        others = {f"{other}_{name}": 10 * value for name, value in lengths.items()}
+        made = family(finetune_encoder=False, **own, **others)
         before = [p.clone() for p in made.encoder.parameters()]
         made.enter(stage)
         for images in (0, 4):
