@@ -111,7 +111,7 @@ class StEP(Family):
         trained: dict[str, Sequence[nn.Module]] = {
             "encoder": [self.encoder],
             "generator": [self.generator],
-            "finetune": [self.generator, self.encoder] if self.recipe.finetune_encoder else [self.generator],
+            "finetune": [self.generator, self.encoder],
             "mapper": [self.mapper],
         }
         if stage not in trained:
